@@ -1,0 +1,197 @@
+"""The data sets: what they hold, where their files are, and whether the files are the right ones.
+
+Only locates and verifies; workers turn the files into tensors. A spec names a data set of this registry, never a path.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlpq.errors import DataError
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`gz_md5` are of the files as published, compressed; `md5` of their content, where it is known."""
+
+    name: str
+    features: int
+    classes: int
+    train: int
+    test: int
+    torchvision: str | None = None
+    gz_md5: Mapping[str, str] | None = None
+    md5: Mapping[str, str] | None = None
+    system_dirs: tuple[Path, ...] = ()
+    system_package: str | None = None
+
+    @property
+    def bundled(self) -> bool:
+        """True for data that comes inside a Python package: there is no file to find."""
+        return self.torchvision is None
+
+    @property
+    def checksum(self) -> str:
+        """MD5 over the registered checksums: identifies the data that an attempt trained on."""
+        sums = self.md5 or self.gz_md5 or {}
+        return hashlib.md5("".join(sums[name] for name in sorted(sums)).encode()).hexdigest()
+
+
+def _idx(*sums: str) -> dict[str, str]:
+    return dict(zip(FILES, sums, strict=True))
+
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset(
+            name="fashion-mnist",
+            features=784,
+            classes=10,
+            train=60_000,
+            test=10_000,
+            torchvision="FashionMNIST",
+            gz_md5=_idx(
+                "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+                "25c81989df183df01b3e8a0aad5dffbe",
+                "bef4ecab320f06d8554ea6380940ec79",
+                "bb300cfdad3c16e7a12a480ee83cd310",
+            ),
+            md5=_idx(
+                "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+                "9018921c3c673c538a1fc5bad174d6f9",
+                "8181f5470baa50b63fa0f6fddb340f0a",
+                "15d484375f8d13e6eb1aabb0c3f46965",
+            ),
+            system_dirs=(Path("/usr/share/datasets/fashion-mnist"),),
+            system_package="dataset-fashion-mnist",
+        ),
+        Dataset(
+            name="mnist",
+            features=784,
+            classes=10,
+            train=60_000,
+            test=10_000,
+            torchvision="MNIST",
+            gz_md5=_idx(
+                "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+                "d53e105ee54ea40749a09fcbcd1e9432",
+                "9fb629c4189551a2d022fa330f9573f3",
+                "ec29112dd5afa0611ce80d1b7f02629c",
+            ),
+        ),
+        Dataset(
+            name="kmnist",
+            features=784,
+            classes=10,
+            train=60_000,
+            test=10_000,
+            torchvision="KMNIST",
+            gz_md5=_idx(
+                "bdb82020997e1d708af4cf47b453dcf7",
+                "e144d726b3acfaa3e44228e80efcd344",
+                "5c965bf0a639b31b8f53240b1b52f4d7",
+                "7320c461ea6c1c855c0b718fb2a4b134",
+            ),
+        ),
+        Dataset(
+            name="digits",
+            features=64,
+            classes=10,
+            train=1_297,
+            test=500,
+            md5={"digits": "7696c07daa6d85010f8268703ab8b067"},
+        ),
+    )
+}
+
+
+def find(dataset: Dataset, data_dir: Path) -> Path | None:
+    """The folder that holds the data set's files: below `data_dir`, else the system's; None where there is none.
+
+    A folder with only some of the files counts as found: it is a damaged copy, and verify says so.
+    """
+    for folder in (own_folder(dataset, data_dir), *dataset.system_dirs):
+        if any(_file(folder, name) for name in FILES):
+            return folder
+    return None
+
+
+def own_folder(dataset: Dataset, data_dir: Path) -> Path:
+    """Where `data fetch` and `data import` put the files: the layout of torchvision."""
+    return data_dir / str(dataset.torchvision) / "raw"
+
+
+def verify(dataset: Dataset, folder: Path) -> dict[str, Path]:
+    """The four files of the data set in `folder`, checked; raises DataError that names the bad one."""
+    return {name: _verified(dataset, folder, name) for name in FILES}
+
+
+def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
+    """Copy verified files from `source` below `data_dir`; nothing is written unless all four are right."""
+    files = verify(dataset, source)
+    target = own_folder(dataset, data_dir)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            temporary = target / f".{file.name}.{os.getpid()}"
+            shutil.copyfile(file, temporary)
+            os.replace(temporary, target / file.name)
+            other = target / (name if file.suffix == ".gz" else f"{name}.gz")
+            other.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"can't write to {target}: {error.strerror}; set MLPQ_DATA_DIR to a folder you own") from error
+    return target
+
+
+def how_to_get(dataset: Dataset) -> str:
+    """What to type when the files are nowhere."""
+    package = f", or apt install {dataset.system_package}" if dataset.system_package else ""
+    return f"mlpq data fetch {dataset.name}, or mlpq data import {dataset.name} DIR{package}"
+
+
+def read_bytes(file: Path) -> bytes:
+    """The content of an idx file, compressed or not; raises DataError where it is cut short."""
+    try:
+        raw = file.read_bytes()
+        return gzip.decompress(raw) if file.suffix == ".gz" else raw
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} can't be read, it is damaged or cut short: {error}") from error
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    for candidate in (folder / f"{name}.gz", folder / name):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
+    file = _file(folder, name)
+    if file is None:
+        raise DataError(f"{folder / name}.gz is missing; get the data set whole with: {how_to_get(dataset)}")
+    gz_md5, md5 = (dataset.gz_md5 or {}).get(name), (dataset.md5 or {}).get(name)
+    if file.suffix != ".gz" and md5 is None:
+        raise DataError(f"the checksum of {file} is known only for the compressed file: put {name}.gz beside it")
+    try:
+        compressed_right = file.suffix == ".gz" and hashlib.md5(file.read_bytes()).hexdigest() == gz_md5
+    except OSError as error:
+        raise DataError(f"{file} can't be read: {error.strerror}") from error
+    # Debian compresses the same content anew, so a foreign .gz is judged by what is inside.
+    if compressed_right or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
+        return file
+    raise DataError(f"{file} has the wrong checksum, it is damaged or cut short: remove it, then {how_to_get(dataset)}")

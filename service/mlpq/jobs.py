@@ -1,0 +1,67 @@
+"""A job's states and the only ways between them.
+
+blocked -> queued      its parent has succeeded
+queued -> running      a worker claimed it
+running -> queued      its lease ran out, or its attempt failed and attempts are left
+running -> succeeded | failed | cancelled
+blocked | queued -> cancelled, blocked -> failed      its parent failed
+"""
+
+from __future__ import annotations
+
+import uuid
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_finished(self) -> bool:
+        """Finished jobs never change."""
+        return self in FINISHED
+
+
+FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+TRANSITIONS = frozenset(
+    {
+        (Status.BLOCKED, Status.QUEUED),
+        (Status.BLOCKED, Status.CANCELLED),
+        (Status.BLOCKED, Status.FAILED),
+        (Status.QUEUED, Status.RUNNING),
+        (Status.QUEUED, Status.CANCELLED),
+        (Status.RUNNING, Status.QUEUED),
+        (Status.RUNNING, Status.SUCCEEDED),
+        (Status.RUNNING, Status.FAILED),
+        (Status.RUNNING, Status.CANCELLED),
+    }
+)
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    DIVERGED = "diverged"  # the loss became NaN: a finding about the settings, not a crash; never tried again
+    FAILED = "failed"  # an error, kept with the attempt
+    LOST = "lost"  # the lease ran out: the worker died or could not reach the database
+    RELEASED = "released"  # the worker shut down and gave the job back; not counted
+    CANCELLED = "cancelled"
+
+
+LEASE_SECONDS = 60  # a worker that is silent this long has lost its jobs
+BEAT_SECONDS = 20  # three beats a lease: two may fail
+MAX_ATTEMPTS = 3
+
+_NAMESPACE = uuid.UUID("5f0c6d4e-7f0b-5b52-9d0e-3c3a1f6f0a11")
+
+
+def job_id(experiment: str, spec_hash: str, repeat: int) -> str:
+    """The id of the `repeat`-th job (from 0) of a spec in an experiment: submitting twice makes the same id."""
+    return str(uuid.uuid5(_NAMESPACE, f"{experiment}\n{spec_hash}\n{repeat}"))

@@ -1,0 +1,96 @@
+"""The Celery client. A message is a wake-up that names a queue and never a job: losing one costs a moment, no job."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from mlpq.errors import QueueError
+from mlpq.settings import Settings, masked, settings
+
+WAKE = "mlpq.wake"
+AT_MOST = 16  # wake-ups a submission: a worker that is awake goes on by itself until the queue is empty
+
+# Sockets have time-outs and are checked: by default a half-open connection hangs for good.
+REDIS_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "global_keyprefix": "mlpq:",
+}
+
+
+def queue_name(device: str) -> str:
+    """The queue that wakes workers of that device; "auto" wakes any."""
+    return f"mlpq.{device}"
+
+
+@cache
+def celery_app(broker_url: str) -> Celery:
+    """The Celery application over that broker; the client and the worker share it."""
+    app = Celery("mlpq", set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        result_backend=None,
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0},
+        **_broker(broker_url),
+    )
+    return app
+
+
+def check_broker(config: Settings) -> None:
+    """Raises QueueError, in at most a few seconds, where the broker does not answer."""
+    if config.queue_dir is not None:
+        _make_queue_dir(config)
+        return
+    try:
+        with celery_app(config.broker_url).connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=10)
+    except (OperationalError, OSError) as error:
+        raise QueueError(f"can't reach the broker {masked(config.broker_url)}: {error}; see mlpq doctor") from error
+
+
+def wake(device: str, jobs: int) -> None:
+    """Wake workers for `jobs` new jobs. Raises QueueError; the jobs are in the database all the same."""
+    app = celery_app(settings().broker_url)
+    name = queue_name(device)
+    try:
+        for _ in range(min(jobs, AT_MOST)):
+            app.send_task(WAKE, args=[name], queue=name)
+    except (OperationalError, OSError) as error:
+        raise QueueError(f"no worker could be woken: {error}") from error
+
+
+def _make_queue_dir(config: Settings) -> None:
+    assert config.queue_dir is not None
+    try:
+        for folder in (config.queue_dir, config.queue_dir / "messages", config.queue_dir / "control"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.chmod(folder, 0o700)
+    except OSError as error:
+        raise QueueError(f"can't use the queue folder {config.queue_dir}: {error.strerror}; set MLPQ_HOME") from error
+
+
+def _broker(broker_url: str) -> dict[str, Any]:
+    scheme, _, folder = broker_url.partition("://")
+    if scheme != "filesystem":
+        return {"broker_url": broker_url, "broker_transport_options": REDIS_OPTIONS}
+    messages = f"{folder}/messages"
+    options = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": f"{folder}/control"}
+    return {"broker_url": "filesystem://", "broker_transport_options": options}

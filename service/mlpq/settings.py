@@ -1,0 +1,99 @@
+"""The environment, read once, into one frozen object. No other module reads os.environ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from mlpq.errors import SettingsError
+
+DEFAULT = "default"
+DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
+BROKER_SCHEMES = ("filesystem", "redis", "rediss")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are. `sources` tells for each setting which variable it came from, or "default"."""
+
+    home: Path
+    database_url: str
+    broker_url: str
+    data_dir: Path
+    artifacts_dir: Path
+    threads: int
+    sources: Mapping[str, str]
+
+    @property
+    def embedded(self) -> bool:
+        """True where no service is needed: SQLite and the embedded queue."""
+        return self.database_url.startswith("sqlite") and self.broker_url.startswith("filesystem")
+
+    @property
+    def queue_dir(self) -> Path | None:
+        scheme, _, path = self.broker_url.partition("://")
+        return Path(path) if scheme == "filesystem" else None
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from `environ`; raises SettingsError with the variable's name when a value can't be used."""
+    sources = {}
+
+    def value(name: str, default: str) -> str:
+        sources[name] = name if environ.get(name) else DEFAULT
+        return environ.get(name) or default
+
+    home = Path(value("MLPQ_HOME", platformdirs.user_data_dir("mlpq", appauthor=False))).expanduser().absolute()
+    database_url = value("MLPQ_DATABASE_URL", f"sqlite:///{home / 'mlpq.db'}")
+    if database_url.startswith("postgresql://"):
+        database_url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    _check_scheme("MLPQ_DATABASE_URL", database_url, DATABASE_SCHEMES)
+    broker_url = value("MLPQ_BROKER_URL", f"filesystem://{home / 'queue'}")
+    _check_scheme("MLPQ_BROKER_URL", broker_url, BROKER_SCHEMES)
+    return Settings(
+        home=home,
+        database_url=database_url,
+        broker_url=broker_url,
+        data_dir=Path(value("MLPQ_DATA_DIR", str(home / "data"))).expanduser().absolute(),
+        artifacts_dir=Path(value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))).expanduser().absolute(),
+        threads=_threads(value("MLPQ_THREADS", "1")),
+        sources=sources,
+    )
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process."""
+    return read_settings(os.environ)
+
+
+def masked(url: str) -> str:
+    """The URL without its password, fit for a log or a screen."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return url.partition(":")[0] + "://…"
+    return url.replace(f":{password}@", ":***@") if password else url
+
+
+def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    scheme, separator, rest = url.partition("://")
+    path_needed = scheme in ("sqlite", "filesystem")
+    if scheme not in schemes or not separator or (path_needed and not rest.startswith("/")):
+        examples = {
+            "MLPQ_DATABASE_URL": "sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/database",
+            "MLPQ_BROKER_URL": "redis://host:6379/0 or filesystem:///absolute/folder",
+        }
+        raise SettingsError(f"{name} is '{masked(url)}'; it must look like {examples[name]}")
+
+
+def _threads(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise SettingsError(f"MLPQ_THREADS is '{text}'; it must be a whole number from 1 to 1024")
+    return int(text)

@@ -1,0 +1,415 @@
+"""What a job is: a frozen, validated spec with a canonical JSON and its SHA-256, and the sweep that expands to many."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mlpq.datasets import DATASETS, Dataset
+from mlpq.errors import SpecError, nearest
+from mlpq.optimizers import Value, complete, optimizer
+
+T = TypeVar("T")
+
+ACTIVATIONS = ("sigmoid", "relu", "tanh")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+# Caps, checked before anything is stored: a silly spec must not take a worker down.
+MAX_LAYERS = 32
+MAX_WIDTH = 16_384
+MAX_PARAMETERS = 50_000_000  # 200 MB of float32; Adam needs four times that
+MAX_EPOCHS = 10_000
+MAX_BATCH = 100_000
+MAX_SEED = 2**63 - 1  # what both torch and a BIGINT hold
+MAX_JOBS = 100_000
+
+
+def whole(name: str, low: int, high: int) -> Callable[[object], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(value: object) -> int:
+        text = str(value).strip().replace("_", "")
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", text) or not low <= int(text) <= high:
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {_quoted(value)}")
+        return int(text)
+
+    return parse
+
+
+def real(name: str, rule: str, test: Callable[[float], bool]) -> Callable[[object], float]:
+    """A parser of finite numbers that pass `test`; `rule` says it in words."""
+
+    def parse(value: object) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(str(value))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or not test(number):
+            raise ValueError(f"{name} must be a number {rule}, not {_quoted(value)}")
+        return number + 0.0  # -0.0 becomes 0.0: one canonical form
+
+    return parse
+
+
+def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
+    """A parser of one of a few words."""
+
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(f"unknown {name} {_quoted(value)}{nearest(word, choices)}")
+        return word
+
+    return parse
+
+
+def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """A parser of "a,b,c", of a list, or of one value; at least one, none twice."""
+
+    def parse_all(value: object) -> tuple[T, ...]:
+        parsed = tuple(parse(part) for part in _parts(value))
+        if not parsed:
+            raise ValueError(f"{name} is empty: give at least one value")
+        return tuple(dict.fromkeys(parsed))
+
+    return parse_all
+
+
+def parse_hidden(value: object) -> tuple[int, ...]:
+    """Widths of the hidden layers from "1000,500,100", a list, a number, or "none"."""
+    if value is None or str(value).strip().lower() in ("none", "[]", "()"):
+        return ()
+    width = whole("hidden", 1, MAX_WIDTH)
+    widths = tuple(width(part) for part in _parts(value))
+    if not 1 <= len(widths) <= MAX_LAYERS:
+        raise ValueError(f"hidden takes 1 to {MAX_LAYERS} layers or 'none', not {len(widths)}")
+    return widths
+
+
+def parse_seeds(value: object) -> tuple[int, ...]:
+    """Seeds from "42", "1,2,3", "0..9" (both ends included), a number or a list."""
+    seed = whole("seeds", 0, MAX_SEED)
+    seeds: dict[int, None] = {}
+    for part in _parts(value):
+        first, dots, last = str(part).partition("..")
+        low = seed(first)
+        high = seed(last) if dots else low
+        if high < low:
+            raise ValueError(f"the seed range '{part}' is empty: write the smaller seed first, as {high}..{low}")
+        if high - low >= MAX_JOBS:
+            raise ValueError(f"the seed range '{part}' is longer than {MAX_JOBS} jobs")
+        seeds.update(dict.fromkeys(range(low, high + 1)))
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
+    return tuple(seeds)
+
+
+def parse_experiment(value: object) -> str:
+    """The name of an experiment: printable, 1 to 100 characters."""
+    name = str(value).strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
+    return name
+
+
+def parse_flag(name: str) -> Callable[[object], bool]:
+    """A parser of true and false."""
+
+    def parse(value: object) -> bool:
+        word = str(value).strip().lower()
+        if word not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, not {_quoted(value)}")
+        return word == "true"
+
+    return parse
+
+
+parse_lr = real("lr", "above 0", lambda x: x > 0)
+parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
+parse_decay = real("weight_decay", "of 0 or more", lambda x: x >= 0)
+parse_dropout = real("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
+parse_batch = whole("batch_size", 1, MAX_BATCH)
+
+DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
+Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
+Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
+Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
+Epochs = Annotated[int, BeforeValidator(whole("epochs", 1, MAX_EPOCHS))]
+Validation = Annotated[float, BeforeValidator(real("validation", "from 0 to below 1", lambda x: 0 <= x < 1))]
+Patience = Annotated[
+    int | None, BeforeValidator(lambda v: None if v is None else whole("patience", 1, MAX_EPOCHS)(v))
+]
+Bias = Annotated[bool, BeforeValidator(parse_flag("bias"))]
+
+
+class JobSpec(BaseModel):
+    """One training run, complete: every default is filled in, so equal specs have equal hashes.
+
+    `parent` is the spec hash of the job from whose final weights and generators this one goes on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: DatasetName
+    hidden: Hidden
+    activation: Activation
+    bias: Bias
+    dropout: Annotated[float, BeforeValidator(parse_dropout)]
+    optimizer: str
+    lr: Annotated[float, BeforeValidator(parse_lr)]
+    optimizer_settings: dict[str, Value]
+    l1: Annotated[float, BeforeValidator(parse_penalty_l1)]
+    epochs: Epochs
+    batch_size: Annotated[int, BeforeValidator(parse_batch)]
+    validation: Validation
+    patience: Patience
+    seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
+    parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
+            raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+        if self.parameters > MAX_PARAMETERS:
+            raise ValueError(
+                f"hidden {_text(self.hidden)} makes {self.parameters:,} parameters; the cap is {MAX_PARAMETERS:,}"
+            )
+        if self.patience is not None and not self.validation:
+            raise ValueError("patience needs a validation split: add --validation 0.1")
+        if self.validation and not 1 <= self.validation_size < self.data.train:
+            raise ValueError(f"validation {self.validation} of {self.data.train} images leaves a side empty")
+        if self.dropout and not self.hidden:
+            raise ValueError("dropout acts on hidden layers and there is none: leave it out, or give --hidden 32")
+        return self
+
+    @property
+    def data(self) -> Dataset:
+        return DATASETS[self.dataset]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Layer sizes n_0 … n_{L+1}, from the input to the classes."""
+        return (self.data.features, *self.hidden, self.data.classes)
+
+    @property
+    def parameters(self) -> int:
+        return sum(m * n + n * self.bias for m, n in itertools.pairwise(self.widths))
+
+    @property
+    def validation_size(self) -> int:
+        """How many training images are held out."""
+        return round(self.data.train * self.validation)
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What two jobs must share for one to go on from the other's weights."""
+        return (self.dataset, self.hidden, self.activation, self.bias)
+
+    @property
+    def arm(self) -> str:
+        """Canonical JSON without what differs between seeds: equal for the jobs of one arm."""
+        fields = self.model_dump(mode="json", exclude={"seed", "parent"})
+        return _canonical({**fields, "goes_on": self.parent is not None})
+
+    def canonical(self) -> str:
+        """JSON with sorted keys and no spaces: the text that is hashed."""
+        return _canonical(self.model_dump(mode="json"))
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+
+class Sweep(BaseModel):
+    """What a person submits: like a spec, but several optimizers, rates and seeds; `jobs` expands their product.
+
+    `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
+    go to the optimizers that do not name their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
+    dataset: DatasetName = "fashion-mnist"
+    hidden: Hidden = (32,)
+    activation: Activation = "sigmoid"
+    bias: Bias = True
+    dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
+    optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(lambda v: parse_optimizers(v))] = (
+        {"name": "sgd"},
+    )
+    lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
+    weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
+    l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    epochs: Epochs = 10
+    batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
+    validation: Validation = 0.0
+    patience: Patience = None
+    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
+    continue_from: Annotated[str, AfterValidator(str.strip)] | None = None
+    device: Device = "auto"
+    priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
+
+    @classmethod
+    def parse(cls, document: Mapping[str, object]) -> Sweep:
+        """A sweep from a mapping of keys; raises SpecError with one line that says what to mend."""
+        for key in document:
+            if key not in cls.model_fields:
+                raise SpecError(f"unknown key '{key}'{nearest(str(key), cls.model_fields)}")
+        try:
+            return cls.model_validate(dict(document))
+        except ValidationError as error:
+            raise SpecError(_first_line(error)) from None
+
+    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
+        """The product of all that was given several times, seeds innermost; raises SpecError.
+
+        With `parent`, each job goes on from it: shape, seed and validation split must be the parent's.
+        """
+        arms = list(itertools.product(self._optimizers(), self.l1, self.dropout, self.batch_size))
+        if len(arms) * len(self.seeds) > MAX_JOBS:
+            raise SpecError(f"{len(arms) * len(self.seeds)} jobs in one submission; the cap is {MAX_JOBS}: split it")
+        specs = [
+            spec_from(
+                dataset=self.dataset,
+                hidden=self.hidden,
+                activation=self.activation if self.hidden else "sigmoid",
+                bias=self.bias,
+                dropout=dropout,
+                optimizer=name,
+                lr=lr,
+                optimizer_settings=settings,
+                l1=l1,
+                epochs=self.epochs,
+                batch_size=batch_size,
+                validation=self.validation,
+                patience=self.patience,
+                seed=seed,
+                parent=parent.hash if parent else None,
+            )
+            for (name, lr, settings), l1, dropout, batch_size in arms
+            for seed in self.seeds
+        ]
+        if parent:
+            _check_goes_on(specs, parent)
+        return list({spec.hash: spec for spec in specs}.values())
+
+    def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
+        found = []
+        for given in self.optimizer:
+            options = dict(given)
+            name = str(options.pop("name")).lower()
+            known = optimizer(name)
+            own_lr = options.pop("lr", None)
+            rates = several("lr", parse_lr)(own_lr) if own_lr is not None else self.lr or (known.lr,)
+            decays: tuple[float | None, ...] = (None,)
+            if self.weight_decay is not None and "weight_decay" not in options:
+                decays = self.weight_decay
+            for lr, decay in itertools.product(rates, decays):
+                extra = {} if decay is None else {"weight_decay": decay}
+                found.append((name, lr, complete(name, {**options, **extra})))
+        return found
+
+
+def spec_from(**fields: object) -> JobSpec:
+    """A JobSpec from its fields; raises SpecError with one line."""
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        raise SpecError(_first_line(error)) from None
+
+
+def inherited(parent: JobSpec) -> dict[str, object]:
+    """The keys of a sweep that a job takes from the one it goes on from, unless told otherwise.
+
+    All but the optimizer and early stopping: those are the new job's own.
+    """
+    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
+    fields["seeds"] = fields.pop("seed")
+    fields["hidden"] = fields["hidden"] or "none"
+    return fields
+
+
+def parse_optimizers(value: object) -> tuple[dict[str, Any], ...]:
+    """Optimizers from "sgd:lr=0.1,momentum=0.9", a mapping {"name": "sgd", "lr": 0.1}, or a list of such."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    if not entries:
+        raise ValueError("optimizer is empty: give at least one, as sgd or adam:lr=0.01")
+    return tuple(_optimizer_entry(entry) for entry in entries)
+
+
+def _optimizer_entry(entry: object) -> dict[str, Any]:
+    if isinstance(entry, Mapping):
+        options = {str(key): value for key, value in entry.items()}
+        if "name" not in options:
+            raise ValueError("an optimizer given as a mapping needs the key 'name', as {name: sgd, lr: 0.1}")
+    else:
+        name, _, rest = str(entry).partition(":")
+        options = {"name": name.strip()}
+        for setting in filter(None, rest.split(",")):
+            key, equals, text = setting.partition("=")
+            if not equals:
+                raise ValueError(f"'{setting}' in '{entry}' is not a setting: write option=value, as sgd:lr=0.1")
+            if key.strip() in options:
+                raise ValueError(f"'{key.strip()}' is given twice in '{entry}'")
+            options[key.strip()] = text.strip()
+    name = str(options["name"]).lower()
+    complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
+    if "lr" in options:
+        several("lr", parse_lr)(options["lr"])
+    return {**options, "name": name}
+
+
+def _check_goes_on(specs: list[JobSpec], parent: JobSpec) -> None:
+    for spec in specs:
+        for name in ("dataset", "hidden", "activation", "bias"):
+            mine, theirs = getattr(spec, name), getattr(parent, name)
+            if mine != theirs:
+                raise SpecError(
+                    f"a job that goes on from another has its shape: {name} is {_text(mine)} here and "
+                    f"{_text(theirs)} there; leave --{name} out"
+                )
+        if spec.seed != parent.seed:
+            raise SpecError(
+                f"a job that goes on from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"
+            )
+        if spec.validation != parent.validation:
+            raise SpecError(
+                f"the parent trained with --validation {parent.validation}; another split would hold out images "
+                "that it has seen: leave --validation out"
+            )
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _canonical(document: object) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _quoted(value: object) -> str:
+    return f"'{value}'" if len(str(value)) <= 60 else f"'{str(value)[:57]}…'"
+
+
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _first_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return message
+    return f"{'.'.join(str(part) for part in first['loc'])}: {message}"

@@ -1,0 +1,60 @@
+"""Alembic, driven from a plain install: the migrations travel in the wheel."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from sqlalchemy import Connection, inspect, text
+
+from mlpq.errors import StoreError
+from mlpq.settings import Settings
+from mlpq.store.session import Store, make_folder, open_store
+
+SCHEMA = "0001"  # the revision that this program reads and writes; a test holds it against the migrations
+_LOCK = 0x6D6C7071  # "mlpq": one migration at a time
+
+
+def upgrade(store: Store) -> None:
+    """Bring the schema up to date, in one transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    if store.is_sqlite:
+        make_folder(store.url)
+    config = Config()
+    config.set_main_option("script_location", str(files("mlpq_migrations")))
+    with store.write() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def current(store: Store) -> str | None:
+    """The revision of the database's schema; None where there is none."""
+    with store.read() as connection:
+        return _revision(connection)
+
+
+def ready_store(settings: Settings) -> Store:
+    """The store of these settings, with the right schema; a new SQLite file is made. Raises StoreError."""
+    store = open_store(settings.database_url)
+    if store.is_sqlite:
+        make_folder(store.url)
+    revision = current(store)
+    if revision is None and store.is_sqlite:
+        upgrade(store)
+        revision = current(store)
+    if revision is None:
+        raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade")
+    if revision < SCHEMA:
+        raise StoreError(f"the database has schema {revision}, mlpq needs {SCHEMA}: run mlpq db upgrade")
+    if revision > SCHEMA:
+        raise StoreError(f"the database has schema {revision}, newer than this mlpq's {SCHEMA}: install a newer mlpq")
+    return store
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

@@ -1,0 +1,204 @@
+"""All reads. The figures of jobs come from the view `results`, the one that people query too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import column, func, select, table
+from sqlalchemy.sql import Select
+
+from mlpq.errors import NotFoundError
+from mlpq.jobs import LEASE_SECONDS, Status
+from mlpq.spec import JobSpec
+from mlpq.store.models import attempts, environments, epochs, experiments, jobs, workers
+from mlpq.store.session import Store, now
+
+Row = dict[str, Any]
+
+COLUMNS = (
+    "id", "experiment", "status", "outcome", "dataset", "hidden", "activation", "bias", "dropout", "optimizer", "lr",
+    "weight_decay", "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation", "patience",
+    "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
+    "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256", "weights_file",
+    "train_seconds", "device", "world_size", "gang_size", "attempt", "spec_hash", "parent_id", "requested_device",
+    "priority", "worker", "created_at", "started_at", "finished_at", "error",
+)  # fmt: skip
+
+results = table("results", column("seq"), *(column(name) for name in COLUMNS))
+
+CHUNK = 5000
+
+
+def job_rows(
+    store: Store,
+    experiment: str | None = None,
+    statuses: Sequence[str] = (),
+    limit: int | None = None,
+    newest_first: bool = False,
+) -> list[Row]:
+    """One row a job, with every column of the view; in the order of submission unless `newest_first`."""
+    query = _filtered(select(*(results.c[name] for name in COLUMNS)), experiment, statuses)
+    query = query.order_by(results.c.seq.desc() if newest_first else results.c.seq).limit(limit)
+    with store.read() as connection:
+        return [_row(found) for found in connection.execute(query).mappings()]
+
+
+def jobs_by_id(store: Store, ids: Sequence[str]) -> list[Row]:
+    """The rows of these jobs, in the order of submission."""
+    found: list[Row] = []
+    with store.read() as connection:
+        for start in range(0, len(ids), CHUNK):
+            query = select(*(results.c[name] for name in COLUMNS)).where(results.c.id.in_(ids[start : start + CHUNK]))
+            found += [_row(row) for row in connection.execute(query.order_by(results.c.seq)).mappings()]
+    return found
+
+
+def count_by_status(store: Store, experiment: str | None = None) -> dict[str, int]:
+    """How many jobs are in each state; states without a job are left out."""
+    query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
+    if experiment is not None:
+        query = query.join(experiments).where(experiments.c.name == experiment)
+    with store.read() as connection:
+        counts = {status: count for status, count in connection.execute(query)}
+    return {status: counts[status] for status in Status if status in counts}
+
+
+def find_job(store: Store, prefix: str) -> str:
+    """The id of the one job whose id begins with `prefix`; raises NotFoundError where there is none or several."""
+    typed = prefix.strip().lower()
+    digits = typed.replace("-", "")
+    if not digits or len(digits) > 32 or any(digit not in "0123456789abcdef" for digit in digits):
+        raise NotFoundError(f"'{prefix}' is no job id: type the first digits of one that mlpq jobs shows")
+    start = "-".join(filter(None, (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])))
+    query = select(jobs.c.id).where(jobs.c.id >= start, jobs.c.id < start + "g").order_by(jobs.c.id).limit(3)
+    with store.read() as connection:
+        found = connection.execute(query).scalars().all()
+    if not found:
+        raise NotFoundError(f"no job begins with '{prefix}': mlpq jobs shows them")
+    if len(found) > 1:
+        raise NotFoundError(f"several jobs begin with '{prefix}', {found[0]} and {found[1]} among them: type more of it")
+    return str(found[0])
+
+
+def has_experiment(store: Store, name: str) -> bool:
+    with store.read() as connection:
+        return connection.execute(select(experiments.c.id).where(experiments.c.name == name)).first() is not None
+
+
+def check_experiment(store: Store, name: str | None) -> None:
+    """Raises NotFoundError where there is no experiment of that name."""
+    if name is not None and not has_experiment(store, name):
+        with store.read() as connection:
+            query = select(experiments.c.name).order_by(experiments.c.id.desc()).limit(5)
+            latest = connection.execute(query).scalars().all()
+        known = f"the latest are: {', '.join(latest)}" if latest else "there is none yet"
+        raise NotFoundError(f"no experiment is called '{name}'; {known}")
+
+
+def specs_by_id(store: Store, ids: Sequence[str]) -> dict[str, JobSpec]:
+    with store.read() as connection:
+        found = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.id.in_(ids))).all()
+    return {job: JobSpec.model_validate(spec) for job, spec in found}
+
+
+def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
+    """Those of `ids` that are not finished."""
+    left: list[str] = []
+    with store.read() as connection:
+        for start in range(0, len(ids), CHUNK):
+            query = select(jobs.c.id).where(
+                jobs.c.id.in_(ids[start : start + CHUNK]), jobs.c.finished_at.is_(None)
+            )
+            left += connection.execute(query).scalars().all()
+    return left
+
+
+def curve(store: Store, job: str, attempt: int | None = None) -> list[Row]:
+    """The epochs of a job's attempt (the current one unless told), in order."""
+    query = select(epochs).where(epochs.c.job_id == job).order_by(epochs.c.epoch)
+    if attempt is None:
+        query = query.join(jobs, jobs.c.id == epochs.c.job_id).where(epochs.c.attempt == jobs.c.attempt)
+    else:
+        query = query.where(epochs.c.attempt == attempt)
+    with store.read() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [{key: row[key] for key in row if key not in ("job_id", "attempt")} for row in rows]
+
+
+def attempts_of(store: Store, job: str) -> list[Row]:
+    """The attempts of a job with the facts of their environments, in order."""
+    query = (
+        select(attempts, environments.c.facts.label("environment"))
+        .outerjoin(environments, environments.c.id == attempts.c.environment_id)
+        .where(attempts.c.job_id == job)
+        .order_by(attempts.c.attempt)
+    )
+    with store.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def running(store: Store, ids: Sequence[str]) -> list[Row]:
+    """Those of `ids` that run now: spec, and the latest epoch that was recorded (nulls before the first)."""
+    seen = epochs.alias()
+    latest = select(func.max(seen.c.epoch)).where(seen.c.job_id == jobs.c.id, seen.c.attempt == jobs.c.attempt)
+    on_attempt = (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == jobs.c.attempt)
+    on_epoch = (epochs.c.job_id == jobs.c.id) & (epochs.c.attempt == jobs.c.attempt)
+    query = (
+        select(
+            jobs.c.id,
+            jobs.c.spec,
+            attempts.c.started_at,
+            now().label("now"),
+            epochs.c.epoch,
+            epochs.c.train_loss,
+            epochs.c.test_correct,
+            epochs.c.test_total,
+        )
+        .join(attempts, on_attempt)
+        .outerjoin(epochs, on_epoch & (epochs.c.epoch == latest.correlate(jobs).scalar_subquery()))
+        .where(jobs.c.status == Status.RUNNING)
+        .order_by(jobs.c.seq)
+    )
+    wanted = set(ids)
+    with store.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings() if row["id"] in wanted]
+
+
+def live_workers(store: Store) -> list[Row]:
+    """Workers that beat within the length of a lease."""
+    query = select(workers).where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
+    with store.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def cancel_requested(store: Store, job: str) -> bool:
+    with store.read() as connection:
+        return bool(connection.execute(select(jobs.c.cancel_requested).where(jobs.c.id == job)).scalar())
+
+
+def ids_of(store: Store, experiment: str) -> list[str]:
+    """The ids of an experiment's jobs, in the order of submission."""
+    query = select(jobs.c.id).join(experiments).where(experiments.c.name == experiment).order_by(jobs.c.seq)
+    with store.read() as connection:
+        return list(connection.execute(query).scalars())
+
+
+def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str]) -> Select[Any]:
+    if experiment is not None:
+        query = query.where(results.c.experiment == experiment)
+    wanted = [str(status) for status in statuses]
+    return query.where(results.c.status.in_(wanted)) if wanted else query
+
+
+def _row(found: Mapping[Any, Any]) -> Row:
+    """A row of the view as Python values: SQLite gives JSON, booleans and times as text or numbers."""
+    row = dict(found)
+    row["hidden"] = [] if row["hidden"] == "none" else [int(width) for width in row["hidden"].split(",")]
+    row["bias"] = bool(row["bias"])
+    row["optimizer_settings"] = json.loads(row["optimizer_settings"])
+    for name in ("created_at", "started_at", "finished_at"):
+        if row[name] is not None and not isinstance(row[name], str):
+            row[name] = row[name].strftime("%Y-%m-%d %H:%M:%S.%f")
+    return row

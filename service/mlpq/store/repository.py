@@ -1,0 +1,392 @@
+"""All writes. Every write by a worker is fenced: it names its attempt and fails where that attempt has lost the job."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mlpq.errors import LeaseLostError, SpecError
+from mlpq.jobs import FINISHED, LEASE_SECONDS, MAX_ATTEMPTS, TRANSITIONS, Outcome, Status, job_id
+from mlpq.spec import JobSpec
+from mlpq.store.models import attempts, environments, epochs, experiments, job_results, jobs, workers
+from mlpq.store.session import Store, now
+
+CHUNK = 1000  # rows or ids a statement: below every driver's cap on parameters
+RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number
+LOG_CHARACTERS = 20_000
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A job of a submission; `is_new` is False for one that was there already."""
+
+    id: str
+    spec: JobSpec
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job that this worker holds, under one attempt."""
+
+    id: str
+    attempt: int
+    spec: JobSpec
+    parent_weights: str | None
+    parent_sha256: str | None
+
+
+def file_jobs(
+    store: Store,
+    experiment: str,
+    specs: Sequence[JobSpec],
+    *,
+    device: str = "auto",
+    priority: int = 0,
+    parent_id: str | None = None,
+    again: bool = False,
+) -> list[Filed]:
+    """Insert the jobs of a submission in one transaction; a spec that the experiment has is left alone unless `again`.
+
+    A job that goes on from another one of `specs` must come after it; `parent_id` is the parent of those whose parent
+    is not among them. Raises SpecError where a parent can no longer succeed.
+    """
+    with store.write() as connection:
+        experiment_id = _lock_experiment(connection, experiment)
+        latest = _latest_repeats(connection, experiment_id, [spec.hash for spec in specs])
+        ids, filed, rows = {}, [], []
+        for spec in specs:
+            is_new = again or spec.hash not in latest
+            repeat = latest.get(spec.hash, -1) + 1 if is_new else latest[spec.hash]
+            ids[spec.hash] = job_id(experiment, spec.hash, repeat)
+            filed.append(Filed(ids[spec.hash], spec, is_new))
+            if is_new:
+                rows.append(
+                    {
+                        "id": ids[spec.hash],
+                        "experiment_id": experiment_id,
+                        "spec": spec.model_dump(mode="json"),
+                        "spec_hash": spec.hash,
+                        "repeat": repeat,
+                        "seed": spec.seed,
+                        "device": device,
+                        "priority": priority,
+                        "status": Status.BLOCKED if spec.parent else Status.QUEUED,
+                        "max_attempts": MAX_ATTEMPTS,
+                        "parent_id": ids.get(spec.parent, parent_id) if spec.parent else None,
+                    }
+                )
+        _insert_jobs(connection, rows)
+    return filed
+
+
+def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    connection.execute(insert(jobs).values(created_at=now()), rows)
+    parents = {row["parent_id"] for row in rows if row["parent_id"]}
+    for parent, status in _locked_statuses(connection, parents):
+        if status in (Status.FAILED, Status.CANCELLED):
+            raise SpecError(f"job {parent} {_was(status)}, nothing can go on from it: mlpq retry {parent[:8]} first")
+        if status == Status.SUCCEEDED:
+            _unblock_children(connection, parent)
+
+
+def _was(status: str) -> str:
+    return "was cancelled" if status == Status.CANCELLED else status
+
+
+def _lock_experiment(connection: Connection, name: str) -> int:
+    """The experiment's id; its row is locked, so that two submissions to one experiment follow each other."""
+    _insert_or_ignore(connection, experiments, {"name": name, "created_at": now()})
+    query = select(experiments.c.id).where(experiments.c.name == name).with_for_update()
+    return int(connection.execute(query).scalar_one())
+
+
+def _insert_or_ignore(connection: Connection, table: Any, values: Mapping[str, Any]) -> None:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+
+
+def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for chunk in _chunks(hashes):
+        query = (
+            select(jobs.c.spec_hash, func.max(jobs.c.repeat))
+            .where(jobs.c.experiment_id == experiment_id, jobs.c.spec_hash.in_(chunk))
+            .group_by(jobs.c.spec_hash)
+        )
+        found.update({spec_hash: repeat for spec_hash, repeat in connection.execute(query)})
+    return found
+
+
+def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Ids with their statuses. The lock keeps a parent from finishing before its new child is seen."""
+    for chunk in _chunks(sorted(ids)):
+        query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq).with_for_update()
+        for found, status in connection.execute(query).all():
+            yield found, status
+
+
+def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
+    """Claim up to `limit` queued jobs that run on `device`: one compare-and-set, then one attempt row each.
+
+    `facts` describe the environment of the worker; the checksum of the data is added to them.
+    """
+    picked = (
+        select(jobs.c.seq)
+        .where(
+            jobs.c.status == Status.QUEUED,
+            jobs.c.device.in_(("auto", device)),
+            (jobs.c.not_before.is_(None)) | (jobs.c.not_before <= now()),
+        )
+        .order_by(jobs.c.priority.desc(), jobs.c.seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("picked")
+    )
+    statement = (
+        _move(Status.QUEUED, Status.RUNNING)
+        .where(jobs.c.seq.in_(select(picked.c.seq)))
+        .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
+        .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
+    )
+    with store.write() as connection:
+        held = []
+        for row in sorted(connection.execute(statement).all()):
+            spec = JobSpec.model_validate(row.spec)
+            connection.execute(
+                insert(attempts).values(
+                    job_id=row.id,
+                    attempt=row.attempt,
+                    worker=worker,
+                    device=device,
+                    started_at=now(),
+                    environment_id=_environment_id(connection, {**facts, "data_checksum": spec.data.checksum}),
+                )
+            )
+            held.append(Held(row.id, row.attempt, spec, *_parent_weights(connection, row.parent_id)))
+    return held
+
+
+def _parent_weights(connection: Connection, parent_id: str | None) -> tuple[str | None, str | None]:
+    if parent_id is None:
+        return None, None
+    query = select(job_results.c.weights_file, job_results.c.weights_sha256).where(job_results.c.job_id == parent_id)
+    file, sha256 = connection.execute(query).one()
+    return file, sha256
+
+
+def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    query = select(environments.c.id).where(environments.c.fingerprint == fingerprint)
+    known = connection.execute(query).scalar()
+    if known is None:
+        _insert_or_ignore(connection, environments, {"fingerprint": fingerprint, "facts": dict(facts)})
+        known = connection.execute(query).scalar_one()
+    return int(known)
+
+
+def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool:
+    """Renew the lease and record epochs; True where a person asked to cancel. Raises LeaseLostError."""
+    statement = (
+        update(jobs)
+        .where(*_fence(held))
+        .values(lease_until=now(LEASE_SECONDS))
+        .returning(jobs.c.cancel_requested)
+    )
+    with store.write() as connection:
+        cancel_requested = connection.execute(statement).scalar()
+        if cancel_requested is None:
+            raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
+        _insert_epochs(connection, held, curve)
+        if log_tail is not None:
+            connection.execute(_attempt(held).values(log_tail=log_tail[-LOG_CHARACTERS:]))
+    return bool(cancel_requested)
+
+
+def finish(
+    store: Store, held: Held, result: Mapping[str, Any], curve: Sequence[Mapping[str, Any]], log_tail: str
+) -> None:
+    """Record the result of a job, once: the fenced update, then the insert, in one transaction. Raises LeaseLostError.
+
+    Jobs that wait for this one's weights become queued. A call whose answer was lost may be made again.
+    """
+    with store.write() as connection:
+        if _recorded(connection, held):
+            return
+        _end(connection, held, Status.SUCCEEDED, Outcome.SUCCEEDED, None, log_tail)
+        _insert_epochs(connection, held, curve)
+        connection.execute(insert(job_results).values(job_id=held.id, attempt=held.attempt, **result))
+        _unblock_children(connection, held.id)
+
+
+def fail(
+    store: Store,
+    held: Held,
+    outcome: Outcome,
+    error: str,
+    log_tail: str,
+    curve: Sequence[Mapping[str, Any]] = (),
+) -> Status:
+    """End an attempt that brought no result, and say what became of the job. Raises LeaseLostError.
+
+    A failed attempt is tried again while attempts are left; one that diverged never is; a released one isn't counted.
+    """
+    with store.write() as connection:
+        most = connection.execute(select(jobs.c.max_attempts).where(jobs.c.id == held.id)).scalar_one()
+        status, values = _after_attempt(outcome, held.attempt, most)
+        _end(connection, held, status, outcome, error, log_tail, **values)
+        _insert_epochs(connection, held, curve)
+        if status.is_finished:
+            _end_children(connection, [held.id], status)
+    return status
+
+
+def _after_attempt(outcome: Outcome, attempt: int, most: int) -> tuple[Status, dict[str, Any]]:
+    if outcome is Outcome.RELEASED:
+        return Status.QUEUED, {"max_attempts": most + 1}
+    if outcome is Outcome.FAILED and attempt < most:
+        return Status.QUEUED, {"not_before": now(RETRY_SECONDS * attempt)}
+    return (Status.CANCELLED if outcome is Outcome.CANCELLED else Status.FAILED), {}
+
+
+def reap(store: Store) -> list[str]:
+    """Take jobs from workers that fell silent; the ids. They are queued again, or failed when their attempts are used up."""
+    reason = "the worker fell silent: its lease ran out"
+    expired = select(jobs.c.id, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested).where(
+        jobs.c.status == Status.RUNNING, jobs.c.lease_until < now()
+    )
+    with store.read() as connection:
+        if connection.execute(expired.limit(1)).first() is None:
+            return []
+    with store.write() as connection:
+        rows = connection.execute(expired.with_for_update(skip_locked=True)).all()
+        for row in rows:
+            status = _after_loss(row.attempt, row.max_attempts, row.cancel_requested)
+            statement = _move(Status.RUNNING, status).where(jobs.c.id == row.id, jobs.c.status == Status.RUNNING)
+            error = None if status is Status.QUEUED else f"{reason} ({row.attempt} attempts)"
+            connection.execute(statement.values(error=error))
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.job_id == row.id, attempts.c.attempt == row.attempt)
+                .values(ended_at=now(), outcome=Outcome.LOST, error=reason)
+            )
+            if status.is_finished:
+                _end_children(connection, [row.id], status)
+    return [row.id for row in rows]
+
+
+def _after_loss(attempt: int, most: int, cancel_requested: bool) -> Status:
+    if cancel_requested:
+        return Status.CANCELLED
+    return Status.QUEUED if attempt < most else Status.FAILED
+
+
+def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
+    """Cancel jobs: waiting ones at once, running ones by asking their worker. The number of each."""
+    counts = {"cancelled": 0, "asked to stop": 0}
+    with store.write() as connection:
+        for chunk in _chunks(ids):
+            for status in (Status.BLOCKED, Status.QUEUED):
+                statement = _move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
+                ended = connection.execute(statement.values(error="cancelled").returning(jobs.c.id)).scalars().all()
+                counts["cancelled"] += len(ended) + _end_children(connection, ended, Status.CANCELLED)
+            asked = update(jobs).where(jobs.c.id.in_(chunk), jobs.c.status == Status.RUNNING)
+            counts["asked to stop"] += connection.execute(asked.values(cancel_requested=True)).rowcount
+    return counts
+
+
+def worker_beat(store: Store, name: str, device: str) -> None:
+    """Say that this worker is alive."""
+    with store.write() as connection:
+        _insert_or_ignore(connection, workers, {"name": name, "device": device, "started_at": now(), "beat_at": now()})
+        connection.execute(update(workers).where(workers.c.name == name).values(beat_at=now()))
+
+
+def worker_gone(store: Store, name: str) -> None:
+    """Say that this worker has left."""
+    with store.write() as connection:
+        connection.execute(workers.delete().where(workers.c.name == name))
+
+
+def _move(before: Status, after: Status) -> Any:
+    """The UPDATE of one transition: what each state implies for the columns is said here and nowhere else."""
+    assert (before, after) in TRANSITIONS, f"no way from {before} to {after}"
+    statement = update(jobs).values(status=after)
+    if before is Status.RUNNING:
+        statement = statement.values(lease_until=None)
+    if after in FINISHED:
+        statement = statement.values(finished_at=now())
+    return statement
+
+
+def _fence(held: Held) -> tuple[Any, ...]:
+    return (jobs.c.id == held.id, jobs.c.attempt == held.attempt, jobs.c.status == Status.RUNNING)
+
+
+def _attempt(held: Held) -> Any:
+    return update(attempts).where(attempts.c.job_id == held.id, attempts.c.attempt == held.attempt)
+
+
+def _end(
+    connection: Connection,
+    held: Held,
+    status: Status,
+    outcome: Outcome,
+    error: str | None,
+    log_tail: str,
+    **values: Any,
+) -> None:
+    job_error = error if status in FINISHED else None
+    ended = connection.execute(_move(Status.RUNNING, status).where(*_fence(held)).values(error=job_error, **values))
+    if ended.rowcount != 1:
+        raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
+    connection.execute(
+        _attempt(held).values(ended_at=now(), outcome=outcome, error=error, log_tail=log_tail[-LOG_CHARACTERS:])
+    )
+
+
+def _recorded(connection: Connection, held: Held) -> bool:
+    query = select(job_results.c.attempt).where(job_results.c.job_id == held.id)
+    return connection.execute(query).scalar() == held.attempt
+
+
+def _insert_epochs(connection: Connection, held: Held, curve: Sequence[Mapping[str, Any]]) -> None:
+    if curve:
+        rows = [{"job_id": held.id, "attempt": held.attempt, **epoch} for epoch in curve]
+        connection.execute(insert(epochs), rows)
+
+
+def _unblock_children(connection: Connection, parent_id: str) -> None:
+    connection.execute(
+        _move(Status.BLOCKED, Status.QUEUED).where(jobs.c.parent_id == parent_id, jobs.c.status == Status.BLOCKED)
+    )
+
+
+def _end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
+    """End the blocked jobs below `parents`, all generations: they can never run. Their number."""
+    ended = 0
+    while parents:
+        generation: list[str] = []
+        for parent in parents:
+            reason = f"its parent {parent} {_was(status)}"
+            statement = _move(Status.BLOCKED, status).where(
+                jobs.c.parent_id == parent, jobs.c.status == Status.BLOCKED
+            )
+            generation += connection.execute(statement.values(error=reason).returning(jobs.c.id)).scalars().all()
+        parents, ended = generation, ended + len(generation)
+    return ended
+
+
+def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(values)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,125 @@
+"""Engines for both databases, the database's clock, and errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, literal
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from mlpq.errors import StoreError
+from mlpq.settings import masked
+from mlpq.store.models import UtcDateTime
+
+CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
+BUSY_MILLISECONDS = 30_000  # how long a SQLite writer waits for the others
+
+
+class Store:
+    """The database: a write side and a read side.
+
+    On SQLite a write transaction takes the lock when it begins: one that read first and wrote later would fail with
+    SQLITE_BUSY_SNAPSHOT at once, however long the time-out. Readers never wait for it (WAL).
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.is_sqlite = url.startswith("sqlite")
+        self._writer = _engine(url, begin="BEGIN IMMEDIATE")
+        self._reader = _engine(url, begin="BEGIN") if self.is_sqlite else self._writer
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes; committed at the end of the block, rolled back on an error."""
+        with self._translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads."""
+        with self._translated(), self._reader.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._writer.dispose()
+        self._reader.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise StoreError(f"can't reach the database {masked(self.url)}: {_reason(error)}; see mlpq doctor") from error
+        except DBAPIError as error:
+            if "no such table" in str(error.orig) or "does not exist" in str(error.orig):
+                raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade") from error
+            raise
+
+
+@cache
+def open_store(url: str) -> Store:
+    """The store at `url`, one per process."""
+    return Store(url)
+
+
+def _engine(url: str, begin: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"},
+        )
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself; `begin` below does
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin_transaction(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def make_folder(url: str) -> None:
+    """Make the folder of a SQLite file; raises StoreError where that is not allowed."""
+    folder = Path(url.partition(":///")[2]).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"can't make the folder {folder}: {error.strerror}; set MLPQ_HOME to one you own") from error
+
+
+def _reason(error: OperationalError) -> str:
+    return str(error.orig).strip().splitlines()[0]
+
+
+class now(FunctionElement[Any]):  # noqa: N801 - a SQL function
+    """The database's clock, plus some seconds: the only clock that leases know."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__(literal(float(seconds)))
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', printf('%+f seconds', {seconds}))"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    return f"(clock_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpq.errors import DataError
+from mlpq.errors import DataError, nearest
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -118,6 +118,14 @@ DATASETS = {
         ),
     )
 }
+
+
+def dataset_named(name: str) -> Dataset:
+    """The data set of that name; raises DataError with the nearest right one."""
+    try:
+        return DATASETS[name.lower()]
+    except KeyError:
+        raise DataError(f"unknown data set '{name}'{nearest(name, DATASETS)}") from None
 
 
 def find(dataset: Dataset, data_dir: Path) -> Path | None:

@@ -10,7 +10,7 @@ from sqlalchemy import column, func, select, table
 from sqlalchemy.sql import Select
 
 from mlpq.errors import NotFoundError
-from mlpq.jobs import LEASE_SECONDS, Status
+from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, experiments, jobs, workers
 from mlpq.store.session import Store, now
@@ -29,6 +29,8 @@ COLUMNS = (
 results = table("results", column("seq"), *(column(name) for name in COLUMNS))
 
 CHUNK = 5000
+
+_ENDED_BADLY = (Status.FAILED, Status.CANCELLED)
 
 
 def job_rows(
@@ -113,6 +115,50 @@ def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
             )
             left += connection.execute(query).scalars().all()
     return left
+
+
+def with_descendants(store: Store, job: str) -> list[str]:
+    """The job, and the failed or cancelled jobs that were to go on from it, all generations."""
+    found, generation = [job], [job]
+    with store.read() as connection:
+        while generation:
+            query = select(jobs.c.id).where(
+                jobs.c.parent_id.in_(generation), jobs.c.status.in_(_ENDED_BADLY)
+            )
+            generation = list(connection.execute(query).scalars())
+            found += generation
+    return found
+
+
+def retryable(store: Store, experiment: str | None) -> list[str]:
+    """Failed jobs that may fare better the next time, parents before children.
+
+    Left out are those that were filed anew already, those that diverged (they would again), and their descendants.
+    """
+    later, parent = jobs.alias(), jobs.alias()
+    superseded = select(later.c.seq).where(
+        later.c.experiment_id == jobs.c.experiment_id,
+        later.c.spec_hash == jobs.c.spec_hash,
+        later.c.repeat > jobs.c.repeat,
+    )
+    query = (
+        select(jobs.c.id, jobs.c.parent_id, parent.c.status.label("parent_status"), attempts.c.outcome)
+        .outerjoin(parent, parent.c.id == jobs.c.parent_id)
+        .outerjoin(attempts, (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == jobs.c.attempt))
+        .where(jobs.c.status == Status.FAILED, ~superseded.exists())
+        .order_by(jobs.c.seq)
+    )
+    if experiment is not None:
+        query = query.join(experiments, experiments.c.id == jobs.c.experiment_id).where(
+            experiments.c.name == experiment
+        )
+    chosen: dict[str, None] = {}
+    with store.read() as connection:
+        for row in connection.execute(query):
+            parent_lives = row.parent_id is None or row.parent_id in chosen
+            if row.outcome != Outcome.DIVERGED and (parent_lives or row.parent_status not in _ENDED_BADLY):
+                chosen[row.id] = None
+    return list(chosen)
 
 
 def curve(store: Store, job: str, attempt: int | None = None) -> list[Row]:

@@ -87,6 +87,45 @@ def file_jobs(
     return filed
 
 
+def file_again(store: Store, ids: Sequence[str]) -> list[Filed]:
+    """File failed or cancelled jobs anew, as further repeats of their specs: a finished job itself never changes.
+
+    A job whose parent is filed anew too goes on from that one. Raises SpecError where a job is not failed or cancelled,
+    or its parent can no longer succeed.
+    """
+    filed, rows, renewed = [], [], {}
+    with store.write() as connection:
+        query = (
+            select(jobs, experiments.c.name.label("experiment"))
+            .join(experiments)
+            .where(jobs.c.id.in_(ids))
+            .order_by(jobs.c.seq)
+        )
+        for old in connection.execute(query).all():
+            if old.status not in (Status.FAILED, Status.CANCELLED):
+                raise SpecError(
+                    f"job {old.id} is {old.status}: only failed and cancelled ones are retried; "
+                    "to run a spec once more use mlpq submit --again"
+                )
+            _lock_experiment(connection, old.experiment)
+            repeat = _latest_repeats(connection, old.experiment_id, [old.spec_hash])[old.spec_hash] + 1
+            renewed[old.id] = job_id(old.experiment, old.spec_hash, repeat)
+            filed.append(Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new=True))
+            kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
+            rows.append(
+                {
+                    **{name: getattr(old, name) for name in kept},
+                    "id": renewed[old.id],
+                    "repeat": repeat,
+                    "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
+                    "max_attempts": MAX_ATTEMPTS,
+                    "parent_id": renewed.get(old.parent_id, old.parent_id),
+                }
+            )
+        _insert_jobs(connection, rows)
+    return filed
+
+
 def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
     if not rows:
         return
@@ -105,14 +144,14 @@ def _was(status: str) -> str:
 
 def _lock_experiment(connection: Connection, name: str) -> int:
     """The experiment's id; its row is locked, so that two submissions to one experiment follow each other."""
-    _insert_or_ignore(connection, experiments, {"name": name, "created_at": now()})
+    connection.execute(_insert_or_ignore(connection, experiments).values(name=name, created_at=now()))
     query = select(experiments.c.id).where(experiments.c.name == name).with_for_update()
     return int(connection.execute(query).scalar_one())
 
 
-def _insert_or_ignore(connection: Connection, table: Any, values: Mapping[str, Any]) -> None:
+def _insert_or_ignore(connection: Connection, table: Any) -> Any:
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).values(**values).on_conflict_do_nothing())
+    return dialect.insert(table).on_conflict_do_nothing()
 
 
 def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable[str]) -> dict[str, int]:
@@ -189,7 +228,8 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
     query = select(environments.c.id).where(environments.c.fingerprint == fingerprint)
     known = connection.execute(query).scalar()
     if known is None:
-        _insert_or_ignore(connection, environments, {"fingerprint": fingerprint, "facts": dict(facts)})
+        new = {"fingerprint": fingerprint, "facts": dict(facts)}
+        connection.execute(_insert_or_ignore(connection, environments).values(new))
         known = connection.execute(query).scalar_one()
     return int(known)
 
@@ -307,7 +347,8 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
 def worker_beat(store: Store, name: str, device: str) -> None:
     """Say that this worker is alive."""
     with store.write() as connection:
-        _insert_or_ignore(connection, workers, {"name": name, "device": device, "started_at": now(), "beat_at": now()})
+        row = _insert_or_ignore(connection, workers)
+        connection.execute(row.values(name=name, device=device, started_at=now(), beat_at=now()))
         connection.execute(update(workers).where(workers.c.name == name).values(beat_at=now()))
 
 
@@ -360,9 +401,10 @@ def _recorded(connection: Connection, held: Held) -> bool:
 
 
 def _insert_epochs(connection: Connection, held: Held, curve: Sequence[Mapping[str, Any]]) -> None:
+    # An epoch may come twice where the answer to the first commit was lost.
     if curve:
         rows = [{"job_id": held.id, "attempt": held.attempt, **epoch} for epoch in curve]
-        connection.execute(insert(epochs), rows)
+        connection.execute(_insert_or_ignore(connection, epochs), rows)
 
 
 def _unblock_children(connection: Connection, parent_id: str) -> None:

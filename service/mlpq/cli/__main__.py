@@ -1,0 +1,5 @@
+"""`python -m mlpq.cli` is `mlpq`."""
+
+from mlpq.cli import main
+
+main()

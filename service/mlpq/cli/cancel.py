@@ -1,0 +1,29 @@
+"""`mlpq cancel`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("cancel")
+@click.argument("name", metavar="JOB|EXPERIMENT")
+def command(name: str) -> None:
+    """Cancel a job, or all unfinished jobs of an experiment. What waits for a cancelled job is cancelled too."""
+    from mlpq.errors import NotFoundError
+    from mlpq.settings import settings
+    from mlpq.store import queries, repository
+    from mlpq.store.migrate import ready_store
+
+    store = ready_store(settings())
+    if queries.has_experiment(store, name):
+        ids = queries.ids_of(store, name)
+    else:
+        try:
+            ids = [queries.find_job(store, name)]
+        except NotFoundError as error:
+            raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
+    counts = repository.cancel(store, ids)
+    if not any(counts.values()):
+        click.echo("nothing to cancel: finished already")
+        return
+    click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))

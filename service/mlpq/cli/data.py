@@ -1,0 +1,67 @@
+"""`mlpq data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group("data")
+def command() -> None:
+    """The data sets: list, fetch, import."""
+
+
+@command.command("list")
+def list_() -> None:
+    """Show the data sets and where their files are; every file's checksum is verified."""
+    from mlpq.datasets import DATASETS
+    from mlpq.report import data_table, tables
+    from mlpq.settings import settings
+
+    tables.console().print(data_table.data_table(DATASETS.values(), settings().data_dir))
+
+
+@command.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Find the files of NAME on this machine, else download them; their checksums are verified."""
+    import importlib.util
+    import subprocess
+    import sys
+
+    from mlpq.datasets import dataset_named, find, verify
+    from mlpq.errors import MlpqError
+    from mlpq.settings import settings
+
+    dataset, data_dir = dataset_named(name), settings().data_dir
+    if dataset.bundled:
+        click.echo(f"{dataset.name} comes with scikit-learn: there is nothing to fetch")
+        return
+    folder = find(dataset, data_dir)
+    if folder is not None:
+        verify(dataset, folder)
+        click.echo(f"{dataset.name}: found in {folder}, checksums right")
+        return
+    if importlib.util.find_spec("torchvision") is None:
+        raise MlpqError(f"{name} is not on this machine, and torchvision to download it isn't: pip install 'mlpq[worker]'")
+    download = [sys.executable, "-m", "mlpq_workers.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
+    raise SystemExit(subprocess.run(download).returncode)
+
+
+@command.command("import")
+@click.argument("name")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def import_(name: str, folder: Path) -> None:
+    """Copy the files of NAME from DIR into mlpq's data folder, if their checksums are right."""
+    from mlpq.datasets import dataset_named, import_files
+    from mlpq.errors import DataError
+    from mlpq.settings import settings
+
+    dataset = dataset_named(name)
+    if dataset.bundled:
+        raise DataError(f"{dataset.name} comes with scikit-learn: there is nothing to import")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder")
+    target = import_files(dataset, folder, settings().data_dir)
+    click.echo(f"{dataset.name}: imported into {target}, checksums right")

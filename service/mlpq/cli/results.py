@@ -1,0 +1,32 @@
+"""`mlpq results`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("results")
+@click.argument("experiment", required=False)
+@click.option(
+    "--format", "format_", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True
+)
+def command(experiment: str | None, format_: str) -> None:
+    """Show the figures of an experiment, or of all: each job, and mean ± standard deviation over the seeds of each arm."""
+    from mlpq.report import tables
+    from mlpq.settings import settings
+    from mlpq.store import queries
+    from mlpq.store.migrate import ready_store
+
+    store = ready_store(settings())
+    queries.check_experiment(store, experiment)
+    rows = queries.job_rows(store, experiment)
+    if format_ == "json":
+        click.echo(tables.to_json(rows))
+    elif format_ == "csv":
+        click.echo(tables.to_csv(rows, queries.COLUMNS))
+    elif format_ == "md":
+        click.echo(tables.results_markdown(rows))
+    elif not rows:
+        click.echo("no job yet: mlpq submit --preset textbook --wait runs the first ones")
+    else:
+        tables.print_results(rows)

@@ -1,0 +1,34 @@
+"""Reading the FILE of `mlpq submit`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mlpq.errors import SpecError
+
+
+def read(file: str | None) -> dict[str, object]:
+    """The keys of a YAML or JSON file ("-" is standard input); the experiment is called after the file unless it says.
+
+    Raises SpecError with one line that names the place.
+    """
+    if file is None:
+        return {}
+    import yaml
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        document = yaml.safe_load(text.replace("\t", "    ") if text.lstrip().startswith("{") else text)
+    except OSError as error:
+        raise SpecError(f"can't read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{file} is not text: a spec file is YAML or JSON in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SpecError(f"{file}{place} is broken YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(document, dict):
+        raise SpecError(f"{file} must hold keys and values, as 'optimizer: [sgd, adam]'")
+    name = {"experiment": Path(file).stem} if file != "-" else {}
+    return {**name, **{str(key): value for key, value in document.items()}}

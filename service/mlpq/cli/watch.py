@@ -1,0 +1,31 @@
+"""`mlpq watch`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("watch")
+@click.argument("experiment", required=False)
+def command(experiment: str | None) -> None:
+    """Show the progress of an experiment's unfinished jobs, or of all, until they are done. Ctrl-C only stops the view."""
+    from mlpq.jobs import FINISHED, Status
+    from mlpq.report import tables
+    from mlpq.report.progress import follow
+    from mlpq.settings import settings
+    from mlpq.store import queries
+    from mlpq.store.migrate import ready_store
+
+    store = ready_store(settings())
+    queries.check_experiment(store, experiment)
+    unfinished = [status for status in Status if status not in FINISHED]
+    ids = [row["id"] for row in queries.job_rows(store, experiment, unfinished)]
+    if not ids:
+        click.echo("nothing to watch: every job is finished")
+        return
+
+    def tend() -> str:
+        return "" if queries.live_workers(store) else "waiting: no worker is alive; start one with mlpq worker"
+
+    follow(store, ids, tables.console(stderr=True), tend)
+    tables.print_results(queries.jobs_by_id(store, ids))

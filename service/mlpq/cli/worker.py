@@ -1,0 +1,23 @@
+"""`mlpq worker`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("worker")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
+    help="What to train on; auto takes CUDA, else MPS, else the CPU.",
+)  # fmt: skip
+def command(device: str) -> None:
+    """Run a worker until Ctrl-C or SIGTERM; it takes one job after another."""
+    import importlib.util
+    import os
+    import sys
+
+    from mlpq.errors import MlpqError
+
+    if importlib.util.find_spec("torch") is None:
+        raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
+    os.execv(sys.executable, [sys.executable, "-m", "mlpq_workers.app", "--device", device])

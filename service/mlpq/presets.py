@@ -1,0 +1,53 @@
+"""Submissions that have a name. `textbook` is the source's section: three runs, the last going on from the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlpq.errors import SpecError, nearest
+from mlpq.spec import JobSpec, Sweep
+
+TEXTBOOK = "textbook"
+PRESETS = (TEXTBOOK,)
+OPEN_KEYS = {"experiment", "dataset", "epochs", "batch_size", "seeds", "device", "priority"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the source: what it prints, and what its own loop counts on a CPU, of 10,000."""
+
+    run: str
+    optimizer: str
+    hidden: tuple[int, ...]
+    goes_on: bool
+    epoch: int
+    printed: str
+    counted: int
+
+
+# MMiDS 8.5: seed 42, batch size 32, learning rate 0.001; the Adam run goes on from the weights that SGD left.
+FIGURES = (
+    Figure("logistic, SGD", "sgd", (), False, 10, "78.7 %", 7867),
+    Figure("MLP, SGD", "sgd", (32,), False, 10, "64.0 %", 6404),
+    Figure("MLP, on with Adam", "adam", (32,), True, 3, "85.0 %", 8502),
+    Figure("MLP, on with Adam", "adam", (32,), True, 10, "87.1 %", 8705),
+)
+
+
+def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    """The jobs of a preset, with `given` keys laid over it; parents before children. Raises SpecError."""
+    if name not in PRESETS:
+        raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
+    for key in given:
+        if key not in OPEN_KEYS:
+            raise SpecError(f"the preset {name} fixes {key}: leave --{key.replace('_', '-')} out, or the preset")
+    fixed = {"experiment": name, **given, "lr": "0.001", "activation": "sigmoid"}
+    baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
+    mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
+    on_with_adam = [
+        child
+        for parent in mlp
+        for child in Sweep.parse({**fixed, "hidden": "32", "optimizer": "adam", "seeds": parent.seed}).jobs(parent)
+    ]
+    return baseline, [*baseline.jobs(), *mlp, *on_with_adam]

@@ -1,0 +1,34 @@
+"""The table of `mlpq data list`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.table import Table
+
+from mlpq.datasets import Dataset, find, how_to_get, verify
+from mlpq.errors import DataError
+from mlpq.report.tables import plain_table
+
+
+def data_table(datasets: Iterable[Dataset], data_dir: Path) -> Table:
+    """One line a data set: its size, and where its files are or how to get them."""
+    table = plain_table("data set", ">train", ">test", ">features", ">classes", "files")
+    for dataset in datasets:
+        sizes = (dataset.train, dataset.test, dataset.features, dataset.classes)
+        table.add_row(dataset.name, *map(str, sizes), _files(dataset, data_dir))
+    return table
+
+
+def _files(dataset: Dataset, data_dir: Path) -> str:
+    if dataset.bundled:
+        return "[green]bundled with scikit-learn[/]"
+    folder = find(dataset, data_dir)
+    if folder is None:
+        return f"[dim]not here: {how_to_get(dataset)}[/]"
+    try:
+        verify(dataset, folder)
+    except DataError as error:
+        return f"[red]{error}[/]"
+    return f"[green]{folder}[/]"

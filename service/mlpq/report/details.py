@@ -1,0 +1,93 @@
+"""All about one job, for `mlpq show`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from mlpq.report import words
+from mlpq.report.tables import plain_table
+
+Row = Mapping[str, Any]
+
+
+def print_job(out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[Row]) -> None:
+    """What the job is, what came of it, its curve, its attempts, and what they ran on."""
+    facts = plain_table("", "")
+    facts.show_header = False
+    for name, value in _facts(row):
+        facts.add_row(f"[bold]{name}[/]", value)
+    out.print(facts)
+    if curve:
+        out.print()
+        out.print(_curve_table(curve))
+    if attempts:
+        out.print()
+        out.print(_attempts_table(attempts))
+        out.print("\nenvironment of the last attempt")
+        for name, value in (attempts[-1]["environment"] or {}).items():
+            out.print(f"  {name}: {value}", markup=False, soft_wrap=True)
+
+
+def _facts(row: Row) -> list[tuple[str, str]]:
+    placement = f"asked for {row['requested_device']}, priority {row['priority']}"
+    early = f", stops after {row['patience']} epochs without a lower loss" if row["patience"] else ""
+    facts = [
+        ("job", row["id"]),
+        ("experiment", row["experiment"]),
+        ("status", words.status(row) + (f": {row['error']}" if row["error"] else "")),
+        ("model", f"{words.model(row)} on {row['dataset']}"),
+        ("optimizer", words.optimizer(row)),
+        ("training", f"{row['epochs']} epochs, batch size {row['batch_size']}, seed {row['seed']}"),
+        ("validation", f"{row['validation']:g} of the training data{early}" if row["validation"] else ""),
+        ("goes on from", row["parent_id"] or ""),
+        ("device", placement if row["device"] is None else f"{row['device']} ({placement})"),
+        ("test", _figures(row)),
+        ("best epoch", f"{row['best_epoch']} of {row['epochs_run']} run" if row["epochs_run"] else ""),
+        ("time", words.seconds(row["train_seconds"])),
+        ("spec hash", row["spec_hash"]),
+        ("weights", f"{row['weights_sha256']} in {row['weights_file']}" if row["weights_sha256"] else ""),
+        ("submitted", f"{row['created_at'][:19]} UTC"),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _figures(row: Row) -> str:
+    if row["test_correct"] is None:
+        return ""
+    return f"{words.count(row['test_correct'], row['test_total'])} ({words.percent(row['test_accuracy'])})"
+
+
+def _curve_table(curve: Sequence[Row]) -> Any:
+    validated = curve[0]["validation_loss"] is not None
+    extra = [">validation loss", ">validation"] if validated else []
+    table = plain_table(">epoch", ">train loss", *extra, ">test loss", ">test", ">time")
+    for epoch in curve:
+        held_out = [_loss(epoch["validation_loss"]), _part(epoch, "validation")] if validated else []
+        table.add_row(
+            str(epoch["epoch"]), _loss(epoch["train_loss"]), *held_out, _loss(epoch["test_loss"]),
+            _part(epoch, "test"), words.seconds(epoch["seconds"]),
+        )  # fmt: skip
+    return table
+
+
+def _attempts_table(attempts: Sequence[Row]) -> Any:
+    table = plain_table(">attempt", "worker", "device", "started (UTC)", "outcome", "error")
+    for attempt in attempts:
+        table.add_row(
+            str(attempt["attempt"]), attempt["worker"], attempt["device"],
+            attempt["started_at"].strftime("%Y-%m-%d %H:%M:%S"), attempt["outcome"] or "running",
+            attempt["error"] or "",
+        )  # fmt: skip
+    return table
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _part(epoch: Row, side: str) -> str:
+    correct, total = epoch[f"{side}_correct"], epoch[f"{side}_total"]
+    return f"{words.count(correct, total)} ({words.percent(correct / total)})"

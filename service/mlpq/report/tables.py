@@ -1,0 +1,206 @@
+"""Tables for the terminal, and the same rows as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mlpq.presets import FIGURES, Figure
+from mlpq.report import words
+from mlpq.report.arms import Arm, arms
+from mlpq.spec import JobSpec
+
+Row = Mapping[str, Any]
+
+STATUS_STYLES = {
+    "succeeded": "green",
+    "running": "cyan",
+    "failed": "red",
+    "diverged": "red",
+    "cancelled": "yellow",
+    "blocked": "dim",
+    "queued": "dim",
+}
+
+
+FILE_WIDTH = 160  # columns
+ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
+
+
+def console(stderr: bool = False) -> Console:
+    """The terminal; where the output is a file or a pipe, lines are not broken to fit one."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=FILE_WIDTH)
+
+
+def jobs_table(rows: Sequence[Row]) -> Table:
+    """One line a job: what it is and where it stands."""
+    table = plain_table("job", "experiment", "model", "optimizer", ">seed", "status", ">test")
+    for row in rows:
+        table.add_row(
+            words.short_id(row["id"]),
+            row["experiment"],
+            words.model(row),
+            words.optimizer(row),
+            str(row["seed"]),
+            _status(row),
+            words.percent(row["test_accuracy"]),
+        )
+    return table
+
+
+def results_table(rows: Sequence[Row]) -> Table:
+    """One line a job with its figures, in 80 columns; one without a result shows its status instead."""
+    table = plain_table("job", "model", "optimizer", ">seed", ">epochs", ">correct", ">test %", ">time")
+    for row in rows:
+        cells = results_cells(row)
+        if row["status"] != "succeeded":
+            cells[-1] = _status(row)
+        table.add_row(*cells)
+    return table
+
+
+def results_cells(row: Row) -> list[str]:
+    run, planned = row["epochs_run"], row["epochs"]
+    return [
+        words.short_id(row["id"]),
+        words.model(row),
+        words.optimizer(row),
+        str(row["seed"]),
+        f"{run} of {planned}" if run and run != planned else str(planned),
+        "" if row["test_correct"] is None else f"{row['test_correct']}/{row['test_total']}",
+        words.percent(row["test_accuracy"]).removesuffix(" %"),
+        words.seconds(row["train_seconds"]) if row["status"] == "succeeded" else words.status(row),
+    ]
+
+
+def arms_table(rows: Sequence[Row]) -> Table:
+    """One line an arm: n, mean ± standard deviation over its seeds, worst and best."""
+    table = plain_table(*(("" if index == 0 else ">") + heading for index, heading in enumerate(ARM_HEADINGS)))
+    for arm in arms(rows):
+        table.add_row(*arm_cells(arm))
+    return table
+
+
+def arm_cells(arm: Arm) -> list[str]:
+    label = f"{words.model(arm.first)}, {words.optimizer(arm.first)}"
+    if arm.parent is not None:
+        label += f", on from {words.optimizer(arm.parent)}"
+    elif arm.first["parent_id"] is not None:
+        label += f", on from {words.short_id(arm.first['parent_id'])}"
+    if arm.accuracy is None:
+        return [label, f"0 of {arm.jobs}", "", "", "", ""]
+    n = str(arm.accuracy.n) if arm.accuracy.n == arm.jobs else f"{arm.accuracy.n} of {arm.jobs}"
+    ends = [f"{100 * end:.2f}" for end in (arm.accuracy.least, arm.accuracy.most)] if arm.accuracy.n > 1 else ["", ""]
+    return [label, n, words.spread(arm.accuracy), *ends, words.seconds(arm.seconds)]
+
+
+def print_results(rows: Sequence[Row]) -> None:
+    """The jobs, and below them the arms where one has several seeds: no mean without its n and spread."""
+    out = console()
+    out.print(results_table(rows))
+    if len(arms(rows)) < len(rows):
+        out.print()
+        out.print(arms_table(rows))
+    for row in rows:
+        if row["error"]:
+            out.print(f"{words.short_id(row['id'])}: {row['error']}", markup=False)
+
+
+def plan_table(specs: Sequence[JobSpec]) -> Table:
+    """One line an arm of a submission that was only planned."""
+    table = plain_table("model", "optimizer", ">epochs", ">batch", ">parameters", "seeds", ">jobs")
+    groups: dict[str, list[JobSpec]] = {}
+    for spec in specs:
+        groups.setdefault(spec.arm, []).append(spec)
+    for group in groups.values():
+        first, row = group[0], group[0].model_dump(mode="json")
+        seeds = [spec.seed for spec in group]
+        table.add_row(
+            words.model(row), words.optimizer(row), str(first.epochs), str(first.batch_size),
+            f"{first.parameters:,}", words.seeds(seeds), str(len(group)),
+        )  # fmt: skip
+    return table
+
+
+def textbook_table(rows: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> Table | None:
+    """The source's figures beside ours, by count; None where these jobs are not the source's protocol."""
+    protocol = {"dataset": "fashion-mnist", "seed": 42, "epochs": 10, "batch_size": 32}
+    if any(row[key] != value for row in rows for key, value in protocol.items()):
+        return None
+    table = plain_table("textbook", ">epochs", ">it prints", ">its loop", ">ours", ">ours %", ">off by")
+    for figure in FIGURES:
+        correct, total = _reached(figure, rows, curves)
+        ours = words.percent(None if correct is None else correct / total).removesuffix(" %")
+        difference = "" if correct is None else f"{correct - figure.counted:+d}".replace("+0", "0")
+        table.add_row(
+            figure.run, str(figure.epoch), figure.printed, f"{figure.counted}/10000",
+            "" if correct is None else f"{correct}/{total}", ours, difference,
+        )  # fmt: skip
+    return table
+
+
+def _reached(figure: Figure, rows: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> tuple[int | None, int]:
+    for row in rows:
+        same = (row["optimizer"], tuple(row["hidden"]), row["parent_id"] is not None)
+        if same == (figure.optimizer, figure.hidden, figure.goes_on):
+            for epoch in curves[row["id"]]:
+                if epoch["epoch"] == figure.epoch:
+                    return epoch["test_correct"], epoch["test_total"]
+    return None, 0
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """A list with one object a row."""
+    return json.dumps([dict(row) for row in rows], indent=2, default=str)
+
+
+def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """A heading and one line a row; lists and mappings as JSON, hidden layers as "1000,500" or "none"."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([[_csv_cell(name, row[name]) for name in columns] for row in rows])
+    return out.getvalue().rstrip("\n")
+
+
+def results_markdown(rows: Sequence[Row]) -> str:
+    """The tables of jobs and of arms as Markdown."""
+    heading = ["job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time"]
+    jobs = _markdown(heading, [results_cells(row) for row in rows])
+    summary = _markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows)])
+    return f"{jobs}\n\n{summary}"
+
+
+def _csv_cell(name: str, value: object) -> object:
+    if name == "hidden":
+        return ",".join(map(str, value)) if value else "none"  # type: ignore[call-overload]
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, (dict, list)) else value
+
+
+def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [heading, ["---"] * len(heading), *[[cell.replace("|", "\\|") for cell in line] for line in lines]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _status(row: Row) -> str:
+    word = words.status(row)
+    return f"[{STATUS_STYLES[word]}]{word}[/]"
+
+
+def plain_table(*headings: str) -> Table:
+    """Headings that begin with ">" stand at the right, as figures do."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in headings:
+        right = heading.startswith(">")
+        table.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    return table

@@ -1,0 +1,93 @@
+"""The use case: a sweep becomes specs, specs become committed rows, and then workers are woken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlpq import queue
+from mlpq.datasets import DATASETS, find, verify
+from mlpq.errors import QueueError, SpecError
+from mlpq.presets import preset_jobs
+from mlpq.settings import Settings
+from mlpq.spec import JobSpec, Sweep, inherited
+from mlpq.store import queries, repository
+from mlpq.store.repository import Filed
+from mlpq.store.session import Store
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is to be filed; `parent_id` is the job that all of `specs` go on from, where one was named."""
+
+    experiment: str
+    specs: Sequence[JobSpec]
+    device: str
+    priority: int
+    parent_id: str | None = None
+
+
+def plan(document: Mapping[str, object], preset: str | None = None, store: Store | None = None) -> Submission:
+    """Validate and expand what a person typed; nothing is written. Raises SpecError.
+
+    `store` is needed only by a document that says `continue_from`.
+    """
+    parent_id = None
+    if preset is not None:
+        sweep, specs = preset_jobs(preset, document)
+    elif document.get("continue_from") is not None:
+        assert store is not None, "continue_from needs the store"
+        parent_id = queries.find_job(store, str(document["continue_from"]))
+        parent = queries.specs_by_id(store, [parent_id])[parent_id]
+        sweep = Sweep.parse({**inherited(parent), **document})
+        specs = sweep.jobs(parent)
+    else:
+        sweep = Sweep.parse(document)
+        specs = sweep.jobs()
+    return Submission(sweep.experiment, specs, sweep.device, sweep.priority, parent_id)
+
+
+def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
+    """File the jobs, commit, then wake workers. Answers the jobs and a warning, empty where all went well.
+
+    Raises an MlpqError, with nothing written, where local data is damaged or the broker does not answer.
+    """
+    check_data(config, submission)
+    queue.check_broker(config)
+    filed = repository.file_jobs(
+        store,
+        submission.experiment,
+        submission.specs,
+        device=submission.device,
+        priority=submission.priority,
+        parent_id=submission.parent_id,
+        again=again,
+    )
+    return filed, _wake(submission.device, filed)
+
+
+def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
+    """File failed or cancelled jobs anew and wake workers; as `submit`. Raises SpecError where there is none."""
+    if not ids:
+        raise SpecError("there is nothing to retry: no job failed (those that diverged would again; mlpq retry JOB)")
+    queue.check_broker(config)
+    filed = repository.file_again(store, ids)
+    return filed, _wake("auto", filed)
+
+
+def check_data(config: Settings, submission: Submission) -> None:
+    """Raises DataError where a data set lies here and is damaged; one that lies elsewhere is the workers' to check."""
+    for name in {spec.dataset for spec in submission.specs}:
+        dataset = DATASETS[name]
+        folder = None if dataset.bundled else find(dataset, config.data_dir)
+        if folder is not None:
+            verify(dataset, folder)
+
+
+def _wake(device: str, filed: Sequence[Filed]) -> str:
+    new = sum(job.is_new for job in filed)
+    try:
+        queue.wake(device, new)
+    except QueueError as error:
+        return f"{error}; the {new} jobs are filed, and workers find them by polling"
+    return ""

@@ -1,0 +1,1 @@
+"""The training side of mlpq: the only package that imports torch."""

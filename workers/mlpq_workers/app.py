@@ -1,0 +1,86 @@
+"""The Celery worker: `python -m mlpq_workers.app`, which is what `mlpq worker` starts."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+import click
+from celery import bootsteps, signals
+
+from mlpq.errors import MlpqError
+from mlpq.queue import celery_app, check_broker, queue_name
+from mlpq.settings import masked, settings
+from mlpq.store.migrate import ready_store
+from mlpq_workers.tasks import Executor, register
+from mlpq_workers.trainer_process import Trainer
+
+log = logging.getLogger("mlpq.worker")
+
+
+class ExecutorStep(bootsteps.StartStopStep):
+    """Starts the executor with the Celery worker and stops it before the worker goes."""
+
+    requires = {"celery.worker.components:Pool"}
+    executor: Executor
+
+    def start(self, parent: object) -> None:
+        self.executor.start()
+
+    def stop(self, parent: object) -> None:
+        self.executor.stop()
+
+
+def run(device: str) -> None:
+    """Run a worker until it is told to stop; raises MlpqError where it can't begin."""
+    config = settings()
+    store = ready_store(config)
+    check_broker(config)
+    trainer = Trainer(config, device)
+    trainer.start()
+    executor = Executor(config, store, trainer)
+    app = celery_app(config.broker_url)
+    register(app, executor)
+    ExecutorStep.executor = executor
+    app.steps["worker"].add(ExecutorStep)
+    log.info(
+        "worker %s on %s, %d thread(s); database %s, broker %s",
+        executor.name, trainer.device, config.threads, masked(config.database_url), masked(config.broker_url),
+    )  # fmt: skip
+    # The solo pool suffices: a task only sets a flag, so the main loop never waits for training.
+    app.worker_main(
+        [
+            "--quiet",
+            "worker",
+            "--pool=solo",
+            f"--hostname=mlpq@{executor.name}",
+            f"--queues={queue_name('auto')},{queue_name(trainer.device)}",
+            "--without-gossip",
+            "--without-mingle",
+            "--without-heartbeat",
+        ]
+    )
+
+
+@signals.setup_logging.connect
+def _log_our_way(**_: object) -> None:
+    """Being connected keeps Celery from setting up logging of its own."""
+
+
+@click.command()
+@click.option("--device", default="auto")
+def main(device: str) -> None:
+    """Run a worker."""
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    try:
+        run(device)
+    except MlpqError as error:
+        click.echo(f"mlpq worker: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Data sets as tensors in memory, and the draws that decide which rows a batch holds.
+
+`python -m mlpq_workers.data fetch NAME --data-dir DIR` finds or downloads the files of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import click
+import torch
+from mlpq.datasets import (
+    DATASETS,
+    FILES,
+    Dataset,
+    find,
+    how_to_get,
+    import_files,
+    own_folder,
+    read_bytes,
+    verify,
+)
+from mlpq.errors import DataError, MlpqError, nearest
+from torch import Tensor
+
+BUNDLED = "bundled with scikit-learn"
+UNSIGNED_BYTE = 8  # the code of the element type in an idx header
+DIGITS_MAX = 16  # the brightest pixel of digits; the other sets have 255
+DOWNLOAD_TIMEOUT = 30.0  # seconds of silence; torchvision sets none, and a stalled mirror would hold a worker for good
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on one device: pixels in [0, 1] as float32 [n, features], class indices as int64 [n].
+
+    `checksum` identifies the content, `source` says in words where it came from.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    checksum: str
+    source: str
+
+    def to(self, device: str) -> Data:
+        """The same data on `device`; nothing is copied where it is there already."""
+        return replace(
+            self,
+            train_x=self.train_x.to(device),
+            train_y=self.train_y.to(device),
+            test_x=self.test_x.to(device),
+            test_y=self.test_y.to(device),
+        )
+
+
+def load(name: str, data_dir: Path) -> Data:
+    """The data set as CPU tensors, downloaded below `data_dir` where it is nowhere; raises DataError with one line.
+
+    The pixels have the values that torchvision's ToTensor and a Flatten give. Nothing is cached here.
+    """
+    dataset = _registered(name)
+    if dataset.bundled:
+        return _load_digits(dataset)
+    folder = locate(dataset, data_dir)
+    files = verify(dataset, folder)
+    train_images, train_labels, test_images, test_labels = (files[file] for file in FILES)
+    return Data(
+        train_x=_images(train_images, dataset.train, dataset.features),
+        train_y=_labels(train_labels, dataset.train, dataset.classes),
+        test_x=_images(test_images, dataset.test, dataset.features),
+        test_y=_labels(test_labels, dataset.test, dataset.classes),
+        checksum=dataset.checksum,
+        source=str(folder),
+    )
+
+
+def locate(dataset: Dataset, data_dir: Path) -> Path:
+    """The folder of the data set's files, which torchvision downloads if they are nowhere; raises DataError."""
+    return find(dataset, data_dir) or _download(dataset, data_dir)
+
+
+def split(n: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Row numbers for training and for validation, as torch.utils.data.random_split draws them; int64.
+
+    The draws come from a generator of their own, so the batch order does not depend on them.
+    """
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[: n - validation_size], order[n - validation_size :]
+
+
+def epoch_order(n: int, generator: torch.Generator) -> Tensor:
+    """The order in which DataLoader(shuffle=True, generator=generator) visits n rows in its next epoch; int64 [n]."""
+    # The loader draws a seed for worker processes, and its sampler a second permutation of which it takes no element.
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
+    order = torch.randperm(n, generator=generator)
+    torch.randperm(n, generator=generator)
+    return order
+
+
+def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> Tensor:
+    """The bytes of an idx file as uint8 of `shape`; raises DataError where its header says anything else."""
+    header = bytes((0, 0, UNSIGNED_BYTE, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
+    expected = len(header) + torch.Size(shape).numel()
+    if content[: len(header)] != header or len(content) != expected:
+        raise DataError(
+            f"{file} is not an idx file of {'x'.join(map(str, shape))} bytes: remove it, then fetch it anew"
+        )
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).reshape(shape)
+
+
+def _registered(name: str) -> Dataset:
+    if name not in DATASETS:
+        raise DataError(f"unknown data set '{name}'{nearest(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def _images(file: Path, n: int, features: int) -> Tensor:
+    side = round(features**0.5)
+    pixels = parse_idx(read_bytes(file), (n, side, side), file)
+    return pixels.reshape(n, features).to(torch.float32).div_(255)
+
+
+def _labels(file: Path, n: int, classes: int) -> Tensor:
+    labels = parse_idx(read_bytes(file), (n,), file).to(torch.int64)
+    if int(labels.max()) >= classes:
+        raise DataError(f"{file} holds the label {int(labels.max())}, and there are only {classes} classes")
+    return labels
+
+
+def _load_digits(dataset: Dataset) -> Data:
+    # Imported here: scikit-learn takes a second, and only this data set needs it.
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels, labels = bunch.data.astype("uint8"), bunch.target.astype("uint8")
+    if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
+        raise DataError("the digits of this scikit-learn are not the registered ones: reinstall scikit-learn")
+    x = torch.from_numpy(pixels).to(torch.float32).div_(DIGITS_MAX)
+    y = torch.from_numpy(labels).to(torch.int64)
+    n = dataset.train
+    return Data(x[:n], y[:n], x[n:], y[n:], dataset.checksum, BUNDLED)
+
+
+def _download(dataset: Dataset, data_dir: Path) -> Path:
+    """Download by torchvision to a temporary folder, so that a broken download never looks like the data set."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
+            with _hushed(), _timeout(DOWNLOAD_TIMEOUT):
+                getattr(torchvision_datasets(), str(dataset.torchvision))(root=temporary, download=True)
+            return import_files(dataset, own_folder(dataset, Path(temporary)), data_dir)
+    except MlpqError:
+        raise
+    except Exception as error:  # urllib, ssl, gzip and torchvision itself each raise their own
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{dataset.name} is not on this machine and can't be downloaded ({reason}); get it with: "
+            f"{how_to_get(dataset)}"
+        ) from error
+
+
+@cache
+def torchvision_datasets() -> ModuleType:
+    """torchvision.datasets, which is slow to import and needs help beside a CPU torch."""
+    try:
+        return importlib.import_module("torchvision.datasets")
+    except RuntimeError:
+        # Its wheel is built for CUDA. Beside a CPU torch its operators can't be loaded, yet it registers fakes for these
+        # two; they have to exist. Tried only after a failure: with a matching torchvision they do exist.
+        for operator in ("nms", "qnms"):
+            _library().define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return importlib.import_module("torchvision.datasets")
+
+
+@cache
+def _library() -> torch.library.Library:
+    """Cached because the operators vanish with the object."""
+    return torch.library.Library("torchvision", "DEF")
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Swallow what torchvision prints: progress bars, and a list of mirrors that failed."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def _timeout(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@click.group()
+def main() -> None:
+    """Data sets of the training side."""
+
+
+@main.command()
+@click.argument("name")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Where downloads are put.")
+def fetch(name: str, data_dir: Path) -> None:
+    """Find or download the files of data set NAME, verify them, and print where they are."""
+    try:
+        dataset = _registered(name)
+        if dataset.bundled:
+            source = _load_digits(dataset).source
+        else:
+            folder = locate(dataset, data_dir)
+            verify(dataset, folder)
+            source = str(folder)
+    except MlpqError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    click.echo(f"{name}: {source}")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,9 @@ def checkup(config: Settings) -> list[Line]:
         Line(True, "MLPQ_DATA_DIR", str(config.data_dir), source["MLPQ_DATA_DIR"], _data(config)),
         _artifacts(config.artifacts_dir, source["MLPQ_ARTIFACTS_DIR"]),
         Line(True, "MLPQ_THREADS", str(config.threads), source["MLPQ_THREADS"], f"of {os.cpu_count()} cores"),
-        Line(True, "torch", _version("torch"), "", "" if _version("torch") else "not installed: no worker can run here"),
+        Line(
+            True, "torch", _version("torch"), "", "" if _version("torch") else "not installed: no worker can run here"
+        ),
     ]
 
 

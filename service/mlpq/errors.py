@@ -39,7 +39,7 @@ class LeaseLostError(Exception):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """" (did you mean 'sgd'?)" for a slip of the keyboard, else the whole list."""
+    """ " (did you mean 'sgd'?)" for a slip of the keyboard, else the whole list."""
     known = sorted(known)
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else f" (there are: {', '.join(known)})"

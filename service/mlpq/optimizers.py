@@ -13,8 +13,8 @@ from mlpq.errors import SpecError, nearest
 
 Value = float | bool | tuple[float, ...]
 
-DECAY = {"weight_decay": 0.0}
-BETAS = {"betas": (0.9, 0.999), "eps": 1e-8}
+DECAY: dict[str, Value] = {"weight_decay": 0.0}
+BETAS: dict[str, Value] = {"betas": (0.9, 0.999), "eps": 1e-8}
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,14 @@ class Optimizer:
 
 OPTIMIZERS = {
     "adadelta": Optimizer("Adadelta", 1.0, {"rho": 0.9, "eps": 1e-6, **DECAY}),
-    "adagrad": Optimizer(
-        "Adagrad", 1e-2, {"lr_decay": 0.0, **DECAY, "initial_accumulator_value": 0.0, "eps": 1e-10}
-    ),
+    "adagrad": Optimizer("Adagrad", 1e-2, {"lr_decay": 0.0, **DECAY, "initial_accumulator_value": 0.0, "eps": 1e-10}),
     "adam": Optimizer("Adam", 1e-3, {**BETAS, **DECAY, "amsgrad": False}),
     "adamax": Optimizer("Adamax", 2e-3, {**BETAS, **DECAY}),
     "adamw": Optimizer("AdamW", 1e-3, {**BETAS, "weight_decay": 1e-2, "amsgrad": False}),
     "asgd": Optimizer("ASGD", 1e-2, {"lambd": 1e-4, "alpha": 0.75, "t0": 1e6, **DECAY}),
-    "nadam": Optimizer(
-        "NAdam", 2e-3, {**BETAS, **DECAY, "momentum_decay": 4e-3, "decoupled_weight_decay": False}
-    ),
+    "nadam": Optimizer("NAdam", 2e-3, {**BETAS, **DECAY, "momentum_decay": 4e-3, "decoupled_weight_decay": False}),
     "radam": Optimizer("RAdam", 1e-3, {**BETAS, **DECAY, "decoupled_weight_decay": False}),
-    "rmsprop": Optimizer(
-        "RMSprop", 1e-2, {"alpha": 0.99, "eps": 1e-8, **DECAY, "momentum": 0.0, "centered": False}
-    ),
+    "rmsprop": Optimizer("RMSprop", 1e-2, {"alpha": 0.99, "eps": 1e-8, **DECAY, "momentum": 0.0, "centered": False}),
     "rprop": Optimizer("Rprop", 1e-2, {"etas": (0.5, 1.2), "step_sizes": (1e-6, 50.0)}),
     "sgd": Optimizer("SGD", 1e-3, {"momentum": 0.0, "dampening": 0.0, **DECAY, "nesterov": False}),
 }
@@ -100,11 +94,15 @@ def _number(name: str, option: str, value: object) -> float:
 
 def _check_together(name: str, settings: Mapping[str, Value]) -> None:
     if settings.get("nesterov") and (not settings["momentum"] or settings["dampening"]):
-        raise SpecError("sgd:nesterov=true needs a momentum above 0 and no dampening, as sgd:momentum=0.9,nesterov=true")
+        raise SpecError(
+            "sgd:nesterov=true needs a momentum above 0 and no dampening, as sgd:momentum=0.9,nesterov=true"
+        )
     if name == "rprop":
         lower, upper = settings["etas"]  # type: ignore[misc]
         if not 0 < lower < 1 < upper:
             raise SpecError(f"rprop:etas must be below 1 and above 1, as etas=0.5/1.2, not {lower}/{upper}")
         least, most = settings["step_sizes"]  # type: ignore[misc]
         if least > most:
-            raise SpecError(f"rprop:step_sizes must be the least and the most, as step_sizes=1e-06/50, not {least}/{most}")
+            raise SpecError(
+                f"rprop:step_sizes must be the least and the most, as step_sizes=1e-06/50, not {least}/{most}"
+            )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlpq import queue
 from mlpq.datasets import DATASETS, find, verify
-from mlpq.errors import QueueError, SpecError
+from mlpq.errors import QueueError
 from mlpq.presets import preset_jobs
 from mlpq.settings import Settings
 from mlpq.spec import JobSpec, Sweep, inherited
@@ -67,9 +67,7 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
 
 
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
-    """File failed or cancelled jobs anew and wake workers; as `submit`. Raises SpecError where there is none."""
-    if not ids:
-        raise SpecError("there is nothing to retry: no job failed (those that diverged would again; mlpq retry JOB)")
+    """File failed or cancelled jobs anew and wake workers; as `submit`."""
     queue.check_broker(config)
     filed = repository.file_again(store, ids)
     return filed, _wake("auto", filed)

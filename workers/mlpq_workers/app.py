@@ -22,7 +22,7 @@ log = logging.getLogger("mlpq.worker")
 class ExecutorStep(bootsteps.StartStopStep):
     """Starts the executor with the Celery worker and stops it before the worker goes."""
 
-    requires = {"celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Pool",)
     executor: Executor
 
     def start(self, parent: object) -> None:

@@ -141,7 +141,7 @@ def _labels(file: Path, n: int, classes: int) -> Tensor:
 
 def _load_digits(dataset: Dataset) -> Data:
     # Imported here: scikit-learn takes a second, and only this data set needs it.
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     bunch = load_digits()
     pixels, labels = bunch.data.astype("uint8"), bunch.target.astype("uint8")

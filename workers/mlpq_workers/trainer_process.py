@@ -100,7 +100,8 @@ class Trainer:
             self._child = None
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        assert self._child is not None and self._child.stdin is not None
+        assert self._child is not None
+        assert self._child.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # a dead child is told by the event "died"
             self._child.stdin.write(json.dumps(message) + "\n")
             self._child.stdin.flush()

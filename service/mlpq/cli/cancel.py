@@ -8,7 +8,10 @@ import click
 @click.command("cancel")
 @click.argument("name", metavar="JOB|EXPERIMENT")
 def command(name: str) -> None:
-    """Cancel a job, or all unfinished jobs of an experiment. What waits for a cancelled job is cancelled too."""
+    """Cancel a job, or an experiment's unfinished ones.
+
+    What waits for a cancelled job is cancelled too.
+    """
     from mlpq.errors import NotFoundError
     from mlpq.settings import settings
     from mlpq.store import queries, repository

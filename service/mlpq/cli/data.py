@@ -44,7 +44,9 @@ def fetch(name: str) -> None:
         click.echo(f"{dataset.name}: found in {folder}, checksums right")
         return
     if importlib.util.find_spec("torchvision") is None:
-        raise MlpqError(f"{name} is not on this machine, and torchvision to download it isn't: pip install 'mlpq[worker]'")
+        raise MlpqError(
+            f"{name} is not on this machine, and torchvision to download it isn't: pip install 'mlpq[worker]'"
+        )
     download = [sys.executable, "-m", "mlpq_workers.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
     raise SystemExit(subprocess.run(download).returncode)
 

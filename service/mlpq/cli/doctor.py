@@ -7,7 +7,10 @@ import click
 
 @click.command("doctor")
 def command() -> None:
-    """Show each setting, where it came from, and whether what it names answers; exit 0 only if all do."""
+    """Show each setting and whether it works.
+
+    Where it came from, and whether what it names answers; exit 0 only if all do.
+    """
     from mlpq.checkup import checkup
     from mlpq.report import tables
     from mlpq.settings import settings

@@ -7,7 +7,13 @@ import click
 
 @click.command("jobs")
 @click.argument("experiment", required=False)
-@click.option("--status", "statuses", multiple=True, metavar="STATUS", help="Only jobs in these states, as failed,cancelled; repeatable.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    metavar="STATUS",
+    help="Only jobs in these states, as failed,cancelled; repeatable.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the latest ones [default: 50 in a table].")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None, format_: str) -> None:

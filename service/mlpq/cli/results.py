@@ -11,7 +11,10 @@ import click
     "--format", "format_", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True
 )
 def command(experiment: str | None, format_: str) -> None:
-    """Show the figures of an experiment, or of all: each job, and mean ± standard deviation over the seeds of each arm."""
+    """Show the figures of an experiment, or of all.
+
+    Each job, and for each arm n and mean ± standard deviation over its seeds.
+    """
     from mlpq.report import tables
     from mlpq.settings import settings
     from mlpq.store import queries

@@ -9,7 +9,9 @@ import click
 @click.argument("name", required=False, metavar="[JOB|EXPERIMENT]")
 @click.option("--failed", is_flag=True, help="Retry every failed job, of EXPERIMENT or of all.")
 def command(name: str | None, failed: bool) -> None:
-    """Run a failed or cancelled JOB again, with the jobs that were to go on from it; or with --failed all that failed.
+    """Run failed or cancelled jobs again.
+
+    JOB with the jobs that were to go on from it, or with --failed all that failed.
 
     A finished job never changes: a retried one is filed anew, under a new id.
     """
@@ -25,6 +27,9 @@ def command(name: str | None, failed: bool) -> None:
     if failed:
         queries.check_experiment(store, name)
         ids = queries.retryable(store, name)
+        if not ids:
+            click.echo("nothing to retry; a job that diverged would again: mlpq retry JOB runs it all the same")
+            return
     else:
         ids = queries.with_descendants(store, queries.find_job(store, str(name)))
     filed, warning = retry(config, store, ids)

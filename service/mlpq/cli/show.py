@@ -9,7 +9,10 @@ import click
 @click.argument("job")
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(job: str, format_: str) -> None:
-    """Show all about one JOB: spec, result, learning curve, attempts, environment."""
+    """Show all about one JOB.
+
+    Its spec, result, learning curve, attempts and environment.
+    """
     from mlpq.report import details, tables
     from mlpq.settings import settings
     from mlpq.store import queries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,9 +52,9 @@ if TYPE_CHECKING:
 def command(
     file: str | None, preset: str | None, again: bool, wait: bool, dry_run: bool, format_: str, **options: Any
 ) -> None:
-    """Submit training jobs: from FILE (YAML or JSON), from options, or both; options win.
+    """Submit training jobs.
 
-    Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment has
+    From FILE (YAML or JSON), from options, or both; options win. Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment has
     already is not run twice.
 
     \b
@@ -144,6 +143,8 @@ def _print_results(store: Store, rows: Sequence[Mapping[str, Any]], preset: str 
         click.echo()
         table = tables.textbook_table(rows, {row["id"]: queries.curve(store, row["id"]) for row in rows})
         if table is None:
-            click.echo("The source's figures are not shown: they are for Fashion-MNIST, seed 42, 10 epochs, batch size 32.")
+            click.echo(
+                "The source's figures are not shown: they are for Fashion-MNIST, seed 42, 10 epochs, batch size 32."
+            )
         else:
             tables.console().print(table)

@@ -8,7 +8,10 @@ import click
 @click.command("watch")
 @click.argument("experiment", required=False)
 def command(experiment: str | None) -> None:
-    """Show the progress of an experiment's unfinished jobs, or of all, until they are done. Ctrl-C only stops the view."""
+    """Show the progress of unfinished jobs.
+
+    Those of EXPERIMENT, or all, until they are done. Ctrl-C only stops the view.
+    """
     from mlpq.jobs import FINISHED, Status
     from mlpq.report import tables
     from mlpq.report.progress import follow

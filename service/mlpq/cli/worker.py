@@ -11,7 +11,10 @@ import click
     help="What to train on; auto takes CUDA, else MPS, else the CPU.",
 )  # fmt: skip
 def command(device: str) -> None:
-    """Run a worker until Ctrl-C or SIGTERM; it takes one job after another."""
+    """Run a worker that takes one job after another.
+
+    Until Ctrl-C or SIGTERM; it then gives its job back.
+    """
     import importlib.util
     import os
     import sys

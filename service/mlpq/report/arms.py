@@ -33,7 +33,7 @@ class Arm:
 
 
 def arms(rows: Sequence[Row]) -> list[Arm]:
-    """The arms of `rows`, in order of appearance. A spec that ran several times counts once: its runs are one sample."""
+    """The arms of `rows`, in order of appearance. A spec that ran several times counts once: it is one sample."""
     by_id = {row["id"]: row for row in rows}
     groups: dict[str, dict[str, Row]] = {}
     for row in rows:

@@ -15,7 +15,7 @@ def short_id(job: str) -> str:
 
 
 def model(row: Mapping[str, Any]) -> str:
-    """"MLP 1000,500 relu", or "logistic" without a hidden layer; what is not the default is added."""
+    """ "MLP 1000,500 relu", or "logistic" without a hidden layer; what is not the default is added."""
     name = f"MLP {','.join(map(str, row['hidden']))} {row['activation']}" if row["hidden"] else "logistic"
     extras = [] if row["bias"] else ["no bias"]
     extras += [f"{key} {row[key]:g}" for key in ("dropout", "l1") if row[key]]
@@ -23,7 +23,7 @@ def model(row: Mapping[str, Any]) -> str:
 
 
 def optimizer(row: Mapping[str, Any]) -> str:
-    """"sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
+    """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
     defaults = OPTIMIZERS[row["optimizer"]].defaults
     words = [row["optimizer"], f"lr={row['lr']:g}"]
     for key, value in row["optimizer_settings"].items():
@@ -34,23 +34,23 @@ def optimizer(row: Mapping[str, Any]) -> str:
 
 
 def count(correct: int | None, total: int | None) -> str:
-    """"8705 of 10000", or nothing."""
+    """ "8705 of 10000", or nothing."""
     return "" if correct is None else f"{correct} of {total}"
 
 
 def percent(fraction: float | None) -> str:
-    """"87.05 %", or nothing."""
+    """ "87.05 %", or nothing."""
     return "" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def spread(summary: Summary) -> str:
-    """"85.91 ± 0.23" over several seeds, "85.91" for one; in percent."""
+    """ "85.91 ± 0.23" over several seeds, "85.91" for one; in percent."""
     sd = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
     return f"{100 * summary.mean:.2f}{sd}"
 
 
 def seconds(value: float | None) -> str:
-    """"0.4 s", "12 s", "3:05" or "1:02:03"; nothing for None."""
+    """ "0.4 s", "12 s", "3:05" or "1:02:03"; nothing for None."""
     if value is None:
         return ""
     if value < 60:
@@ -61,7 +61,7 @@ def seconds(value: float | None) -> str:
 
 
 def seeds(values: Sequence[int]) -> str:
-    """"0..9" for a run of seeds, else "1,2,5"; a long list is cut."""
+    """ "0..9" for a run of seeds, else "1,2,5"; a long list is cut."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]}..{values[-1]}"
     return ",".join(map(str, values[:8])) + (",…" if len(values) > 8 else "")

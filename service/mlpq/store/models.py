@@ -104,10 +104,19 @@ jobs = Table(
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
     CheckConstraint("(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
 )
-Index("ix_jobs_claim", jobs.c.priority.desc(), jobs.c.seq, postgresql_where=text("status = 'queued'"),
-      sqlite_where=text("status = 'queued'"))
-Index("ix_jobs_lease", jobs.c.lease_until, postgresql_where=text("status = 'running'"),
-      sqlite_where=text("status = 'running'"))
+Index(
+    "ix_jobs_claim",
+    jobs.c.priority.desc(),
+    jobs.c.seq,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
+Index(
+    "ix_jobs_lease",
+    jobs.c.lease_until,
+    postgresql_where=text("status = 'running'"),
+    sqlite_where=text("status = 'running'"),
+)
 Index("ix_jobs_parent_id", jobs.c.parent_id)
 Index("ix_jobs_experiment_status", jobs.c.experiment_id, jobs.c.status)
 

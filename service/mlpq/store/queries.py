@@ -63,7 +63,7 @@ def count_by_status(store: Store, experiment: str | None = None) -> dict[str, in
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
     with store.read() as connection:
-        counts = {status: count for status, count in connection.execute(query)}
+        counts = {Status(status): count for status, count in connection.execute(query)}
     return {status: counts[status] for status in Status if status in counts}
 
 
@@ -80,7 +80,9 @@ def find_job(store: Store, prefix: str) -> str:
     if not found:
         raise NotFoundError(f"no job begins with '{prefix}': mlpq jobs shows them")
     if len(found) > 1:
-        raise NotFoundError(f"several jobs begin with '{prefix}', {found[0]} and {found[1]} among them: type more of it")
+        raise NotFoundError(
+            f"several jobs begin with '{prefix}', {found[0]} and {found[1]} among them: type more of it"
+        )
     return str(found[0])
 
 
@@ -110,9 +112,7 @@ def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
     left: list[str] = []
     with store.read() as connection:
         for start in range(0, len(ids), CHUNK):
-            query = select(jobs.c.id).where(
-                jobs.c.id.in_(ids[start : start + CHUNK]), jobs.c.finished_at.is_(None)
-            )
+            query = select(jobs.c.id).where(jobs.c.id.in_(ids[start : start + CHUNK]), jobs.c.finished_at.is_(None))
             left += connection.execute(query).scalars().all()
     return left
 
@@ -122,9 +122,7 @@ def with_descendants(store: Store, job: str) -> list[str]:
     found, generation = [job], [job]
     with store.read() as connection:
         while generation:
-            query = select(jobs.c.id).where(
-                jobs.c.parent_id.in_(generation), jobs.c.status.in_(_ENDED_BADLY)
-            )
+            query = select(jobs.c.id).where(jobs.c.parent_id.in_(generation), jobs.c.status.in_(_ENDED_BADLY))
             generation = list(connection.execute(query).scalars())
             found += generation
     return found

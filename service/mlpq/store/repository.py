@@ -13,10 +13,11 @@ from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mlpq.errors import LeaseLostError, SpecError
-from mlpq.jobs import FINISHED, LEASE_SECONDS, MAX_ATTEMPTS, TRANSITIONS, Outcome, Status, job_id
+from mlpq.jobs import FINISHED, LEASE_SECONDS, MAX_ATTEMPTS, Outcome, Status, job_id
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, experiments, job_results, jobs, workers
 from mlpq.store.session import Store, now
+from mlpq.store.transitions import end_children, move, unblock_children, was
 
 CHUNK = 1000  # rows or ids a statement: below every driver's cap on parameters
 RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number
@@ -133,13 +134,9 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
     parents = {row["parent_id"] for row in rows if row["parent_id"]}
     for parent, status in _locked_statuses(connection, parents):
         if status in (Status.FAILED, Status.CANCELLED):
-            raise SpecError(f"job {parent} {_was(status)}, nothing can go on from it: mlpq retry {parent[:8]} first")
+            raise SpecError(f"job {parent} {was(status)}, nothing can go on from it: mlpq retry {parent[:8]} first")
         if status == Status.SUCCEEDED:
-            _unblock_children(connection, parent)
-
-
-def _was(status: str) -> str:
-    return "was cancelled" if status == Status.CANCELLED else status
+            unblock_children(connection, parent)
 
 
 def _lock_experiment(connection: Connection, name: str) -> int:
@@ -162,7 +159,7 @@ def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable
             .where(jobs.c.experiment_id == experiment_id, jobs.c.spec_hash.in_(chunk))
             .group_by(jobs.c.spec_hash)
         )
-        found.update({spec_hash: repeat for spec_hash, repeat in connection.execute(query)})
+        found.update((spec_hash, repeat) for spec_hash, repeat in connection.execute(query))
     return found
 
 
@@ -170,8 +167,7 @@ def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tup
     """Ids with their statuses. The lock keeps a parent from finishing before its new child is seen."""
     for chunk in _chunks(sorted(ids)):
         query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq).with_for_update()
-        for found, status in connection.execute(query).all():
-            yield found, status
+        yield from ((found, status) for found, status in connection.execute(query).all())
 
 
 def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
@@ -192,7 +188,7 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
         .cte("picked")
     )
     statement = (
-        _move(Status.QUEUED, Status.RUNNING)
+        move(Status.QUEUED, Status.RUNNING)
         .where(jobs.c.seq.in_(select(picked.c.seq)))
         .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
         .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
@@ -237,10 +233,7 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
 def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool:
     """Renew the lease and record epochs; True where a person asked to cancel. Raises LeaseLostError."""
     statement = (
-        update(jobs)
-        .where(*_fence(held))
-        .values(lease_until=now(LEASE_SECONDS))
-        .returning(jobs.c.cancel_requested)
+        update(jobs).where(*_fence(held)).values(lease_until=now(LEASE_SECONDS)).returning(jobs.c.cancel_requested)
     )
     with store.write() as connection:
         cancel_requested = connection.execute(statement).scalar()
@@ -265,7 +258,7 @@ def finish(
         _end(connection, held, Status.SUCCEEDED, Outcome.SUCCEEDED, None, log_tail)
         _insert_epochs(connection, held, curve)
         connection.execute(insert(job_results).values(job_id=held.id, attempt=held.attempt, **result))
-        _unblock_children(connection, held.id)
+        unblock_children(connection, held.id)
 
 
 def fail(
@@ -286,7 +279,7 @@ def fail(
         _end(connection, held, status, outcome, error, log_tail, **values)
         _insert_epochs(connection, held, curve)
         if status.is_finished:
-            _end_children(connection, [held.id], status)
+            end_children(connection, [held.id], status)
     return status
 
 
@@ -299,7 +292,7 @@ def _after_attempt(outcome: Outcome, attempt: int, most: int) -> tuple[Status, d
 
 
 def reap(store: Store) -> list[str]:
-    """Take jobs from workers that fell silent; the ids. They are queued again, or failed when their attempts are used up."""
+    """Take jobs from workers that fell silent; the ids. They are queued again, or failed when no attempt is left."""
     reason = "the worker fell silent: its lease ran out"
     expired = select(jobs.c.id, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested).where(
         jobs.c.status == Status.RUNNING, jobs.c.lease_until < now()
@@ -311,7 +304,7 @@ def reap(store: Store) -> list[str]:
         rows = connection.execute(expired.with_for_update(skip_locked=True)).all()
         for row in rows:
             status = _after_loss(row.attempt, row.max_attempts, row.cancel_requested)
-            statement = _move(Status.RUNNING, status).where(jobs.c.id == row.id, jobs.c.status == Status.RUNNING)
+            statement = move(Status.RUNNING, status).where(jobs.c.id == row.id, jobs.c.status == Status.RUNNING)
             error = None if status is Status.QUEUED else f"{reason} ({row.attempt} attempts)"
             connection.execute(statement.values(error=error))
             connection.execute(
@@ -320,7 +313,7 @@ def reap(store: Store) -> list[str]:
                 .values(ended_at=now(), outcome=Outcome.LOST, error=reason)
             )
             if status.is_finished:
-                _end_children(connection, [row.id], status)
+                end_children(connection, [row.id], status)
     return [row.id for row in rows]
 
 
@@ -336,9 +329,9 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
     with store.write() as connection:
         for chunk in _chunks(ids):
             for status in (Status.BLOCKED, Status.QUEUED):
-                statement = _move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
+                statement = move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
                 ended = connection.execute(statement.values(error="cancelled").returning(jobs.c.id)).scalars().all()
-                counts["cancelled"] += len(ended) + _end_children(connection, ended, Status.CANCELLED)
+                counts["cancelled"] += len(ended) + end_children(connection, ended, Status.CANCELLED)
             asked = update(jobs).where(jobs.c.id.in_(chunk), jobs.c.status == Status.RUNNING)
             counts["asked to stop"] += connection.execute(asked.values(cancel_requested=True)).rowcount
     return counts
@@ -356,17 +349,6 @@ def worker_gone(store: Store, name: str) -> None:
     """Say that this worker has left."""
     with store.write() as connection:
         connection.execute(workers.delete().where(workers.c.name == name))
-
-
-def _move(before: Status, after: Status) -> Any:
-    """The UPDATE of one transition: what each state implies for the columns is said here and nowhere else."""
-    assert (before, after) in TRANSITIONS, f"no way from {before} to {after}"
-    statement = update(jobs).values(status=after)
-    if before is Status.RUNNING:
-        statement = statement.values(lease_until=None)
-    if after in FINISHED:
-        statement = statement.values(finished_at=now())
-    return statement
 
 
 def _fence(held: Held) -> tuple[Any, ...]:
@@ -387,7 +369,7 @@ def _end(
     **values: Any,
 ) -> None:
     job_error = error if status in FINISHED else None
-    ended = connection.execute(_move(Status.RUNNING, status).where(*_fence(held)).values(error=job_error, **values))
+    ended = connection.execute(move(Status.RUNNING, status).where(*_fence(held)).values(error=job_error, **values))
     if ended.rowcount != 1:
         raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
     connection.execute(
@@ -405,27 +387,6 @@ def _insert_epochs(connection: Connection, held: Held, curve: Sequence[Mapping[s
     if curve:
         rows = [{"job_id": held.id, "attempt": held.attempt, **epoch} for epoch in curve]
         connection.execute(_insert_or_ignore(connection, epochs), rows)
-
-
-def _unblock_children(connection: Connection, parent_id: str) -> None:
-    connection.execute(
-        _move(Status.BLOCKED, Status.QUEUED).where(jobs.c.parent_id == parent_id, jobs.c.status == Status.BLOCKED)
-    )
-
-
-def _end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
-    """End the blocked jobs below `parents`, all generations: they can never run. Their number."""
-    ended = 0
-    while parents:
-        generation: list[str] = []
-        for parent in parents:
-            reason = f"its parent {parent} {_was(status)}"
-            statement = _move(Status.BLOCKED, status).where(
-                jobs.c.parent_id == parent, jobs.c.status == Status.BLOCKED
-            )
-            generation += connection.execute(statement.values(error=reason).returning(jobs.c.id)).scalars().all()
-        parents, ended = generation, ended + len(generation)
-    return ended
 
 
 def _chunks(values: Iterable[str]) -> Iterator[list[str]]:

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, literal
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from mlpq.errors import StoreError
 from mlpq.settings import masked
@@ -56,7 +56,9 @@ class Store:
         try:
             yield
         except OperationalError as error:
-            raise StoreError(f"can't reach the database {masked(self.url)}: {_reason(error)}; see mlpq doctor") from error
+            raise StoreError(
+                f"can't reach the database {masked(self.url)}: {_reason(error)}; see mlpq doctor"
+            ) from error
         except DBAPIError as error:
             if "no such table" in str(error.orig) or "does not exist" in str(error.orig):
                 raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade") from error

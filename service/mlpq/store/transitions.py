@@ -1,0 +1,46 @@
+"""The statements that move a job from one state to another: each transition is made here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from mlpq.jobs import FINISHED, TRANSITIONS, Status
+from mlpq.store.models import jobs
+from mlpq.store.session import now
+
+
+def move(before: Status, after: Status) -> Any:
+    """The UPDATE of one transition: what each state implies for the columns is said here and nowhere else."""
+    assert (before, after) in TRANSITIONS, f"no way from {before} to {after}"
+    statement = update(jobs).values(status=after)
+    if before is Status.RUNNING:
+        statement = statement.values(lease_until=None)
+    if after in FINISHED:
+        statement = statement.values(finished_at=now())
+    return statement
+
+
+def unblock_children(connection: Connection, parent_id: str) -> None:
+    connection.execute(
+        move(Status.BLOCKED, Status.QUEUED).where(jobs.c.parent_id == parent_id, jobs.c.status == Status.BLOCKED)
+    )
+
+
+def end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
+    """End the blocked jobs below `parents`, all generations: they can never run. Their number."""
+    ended = 0
+    while parents:
+        generation: list[str] = []
+        for parent in parents:
+            reason = f"its parent {parent} {was(status)}"
+            statement = move(Status.BLOCKED, status).where(jobs.c.parent_id == parent, jobs.c.status == Status.BLOCKED)
+            generation += connection.execute(statement.values(error=reason).returning(jobs.c.id)).scalars().all()
+        parents, ended = generation, ended + len(generation)
+    return ended
+
+
+def was(status: str) -> str:
+    return "was cancelled" if status == Status.CANCELLED else status

@@ -10,8 +10,9 @@ setup: .venv/ready ## make .venv with pinned dependencies; afterwards .venv/bin/
 
 .venv/ready: pyproject.toml constraints.txt scripts/system-packages
 	@scripts/system-packages $(PYTHON) venv
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev]'
+	@echo "setting up .venv with the pinned dependencies; this takes a minute or two"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev]'
 	@touch $@
 
 demo: setup ## the textbook's figures and the fair comparison, through a real queue and database

@@ -20,6 +20,8 @@ from types import ModuleType
 
 import click
 import torch
+from torch import Tensor
+
 from mlpq.datasets import (
     DATASETS,
     FILES,
@@ -32,7 +34,6 @@ from mlpq.datasets import (
     verify,
 )
 from mlpq.errors import DataError, MlpqError, nearest
-from torch import Tensor
 
 BUNDLED = "bundled with scikit-learn"
 UNSIGNED_BYTE = 8  # the code of the element type in an idx header
@@ -141,7 +142,7 @@ def _labels(file: Path, n: int, classes: int) -> Tensor:
 
 def _load_digits(dataset: Dataset) -> Data:
     # Imported here: scikit-learn takes a second, and only this data set needs it.
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels, labels = bunch.data.astype("uint8"), bunch.target.astype("uint8")
@@ -177,8 +178,8 @@ def torchvision_datasets() -> ModuleType:
     try:
         return importlib.import_module("torchvision.datasets")
     except RuntimeError:
-        # Its wheel is built for CUDA. Beside a CPU torch its operators can't be loaded, yet it registers fakes for these
-        # two; they have to exist. Tried only after a failure: with a matching torchvision they do exist.
+        # Its wheel is built for CUDA. Beside a CPU torch its operators can't be loaded, yet it registers fakes for
+        # these two, so they have to exist. Tried only after a failure: with a matching torchvision they do exist.
         for operator in ("nms", "qnms"):
             _library().define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         return importlib.import_module("torchvision.datasets")

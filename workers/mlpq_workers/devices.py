@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import platform
 import re
 import subprocess
 from functools import cache
 from pathlib import Path
 
-import mlpq
 import torch
+
+import mlpq
 from mlpq.errors import MlpqError
 
 GIT_TIMEOUT = 30  # seconds; a checkout on a dead network drive must not hold the worker
@@ -19,7 +21,7 @@ GIT_TIMEOUT = 30  # seconds; a checkout on a dead network drive must not hold th
 
 def available() -> dict[str, dict[str, object]]:
     """The kinds of device that torch can use here, each with its facts; "cpu" is always among them."""
-    found: dict[str, dict[str, object]] = {"cpu": {"model": cpu_model(), "cores": torch.get_num_threads()}}
+    found: dict[str, dict[str, object]] = {"cpu": {"model": cpu_model(), "cores": os.cpu_count()}}
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
         found["cuda"] = {"count": count, "names": [torch.cuda.get_device_name(i) for i in range(count)]}

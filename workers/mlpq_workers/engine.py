@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from mlpq.errors import DataError
-from mlpq.spec import JobSpec
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mlpq.errors import DataError
+from mlpq.spec import JobSpec
 from mlpq_workers.data import Data, epoch_order, split
 from mlpq_workers.model import build, weights_sha256
 from mlpq_workers.optim import build_optimizer, l1_penalty
@@ -81,11 +81,11 @@ class Outcome:
     train_seconds: float
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 (an answer to should_stop, not an error)
     """Training was told to stop; there is no result."""
 
 
-class Diverged(Exception):
+class Diverged(Exception):  # noqa: N818 (a finding, not an error)
     """A loss is no longer a finite number: a finding about the settings, not a fault of the program."""
 
     def __init__(self, epoch: int, loss: float) -> None:
@@ -176,7 +176,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
 def save(outcome: Outcome, spec_hash: str, path: Path) -> None:
     """Write weights and generator states to a safetensors file that either is complete or is not there.
 
-    Whoever finds the file after a crash or a power cut finds all of it: temporary name, fsync, rename, fsync the folder.
+    Also after a crash or a power cut, hence: temporary name, fsync, rename, fsync the folder.
     """
     states = {
         "shuffle_state": base64.b64encode(outcome.shuffle_state.numpy().tobytes()).decode(),

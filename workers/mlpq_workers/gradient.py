@@ -24,8 +24,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 class Gradient:
     """The loss, its gradient and what forward computed; everything in the dtype of the weights.
 
-    `loss` is the mean over the batch, a scalar. `weights[i]` and `biases[i]` have the shapes of W_i and b_i; `biases` is
-    empty for a network without. `outputs` are z_0 … z_{L+1}, one row for each row of the batch.
+    `loss` is the mean over the batch, a scalar. `weights[i]` and `biases[i]` have the shapes of W_i and b_i; `biases`
+    is empty for a network without. `outputs` are z_0 … z_{L+1}, one row for each row of the batch.
     """
 
     loss: Tensor

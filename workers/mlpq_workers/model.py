@@ -9,8 +9,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
-from mlpq.spec import JobSpec
 from torch import Tensor, nn
+
+from mlpq.spec import JobSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 

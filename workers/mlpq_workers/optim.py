@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor, nn
+
 from mlpq.optimizers import OPTIMIZERS
 from mlpq.spec import JobSpec
-from torch import Tensor, nn
 
 
 def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -19,11 +20,14 @@ def read(file: str | None) -> dict[str, object]:
 
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        document = yaml.safe_load(text.replace("\t", "    ") if text.lstrip().startswith("{") else text)
+        document = json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
     except OSError as error:
         raise SpecError(f"can't read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise SpecError(f"{file} is not text: a spec file is YAML or JSON in UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise SpecError(f"{file} {place} is broken JSON: {error.msg}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Submit training jobs.
 
-    From FILE (YAML or JSON), from options, or both; options win. Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment has
+    From FILE (YAML or JSON), from options, or both; options win.
+    Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment has
     already is not run twice.
 
     \b
@@ -143,8 +144,7 @@ def _print_results(store: Store, rows: Sequence[Mapping[str, Any]], preset: str 
         click.echo()
         table = tables.textbook_table(rows, {row["id"]: queries.curve(store, row["id"]) for row in rows})
         if table is None:
-            click.echo(
-                "The source's figures are not shown: they are for Fashion-MNIST, seed 42, 10 epochs, batch size 32."
-            )
+            note = "The source's figures are for Fashion-MNIST, seed 42, 10 epochs, batch size 32: not shown."
+            tables.console().print(note)
         else:
             tables.console().print(table)

@@ -15,6 +15,7 @@ from mlpq.store import queries
 from mlpq.store.session import Store
 
 STOP_SECONDS = 30
+STARTING = "starting a worker"
 
 
 class LocalWorker:
@@ -30,7 +31,7 @@ class LocalWorker:
         if self._process is not None:
             if self._process.poll() is not None:
                 raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
-            return ""
+            return "" if queries.live_workers(self._store) else STARTING
         if queries.live_workers(self._store):
             return ""
         if not self._config.embedded:
@@ -40,7 +41,7 @@ class LocalWorker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlpq.cli", "worker"], stdout=log, stderr=log, start_new_session=True
             )
-        return ""
+        return STARTING
 
     def stop(self) -> None:
         """Let the worker give back what it holds and leave."""

@@ -31,7 +31,7 @@ def follow(store: Store, ids: Sequence[str], console: Console, tend: Callable[[]
 def _follow_live(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
+        BarColumn(bar_width=10),
         TextColumn("{task.fields[figures]}"),
     )
     with Progress(*columns, console=console, transient=True) as progress:
@@ -44,7 +44,7 @@ def _follow_live(store: Store, ids: Sequence[str], console: Console, tend: Calla
             done = len(ids) - len(left)
             partly = sum((row["epoch"] or 0) / row["spec"]["epochs"] for row in running)
             eta = _eta(time.monotonic() - began, done + partly, len(ids))
-            progress.update(every, completed=done + partly, figures=f"{done} of {len(ids)} jobs{eta} {tend()}")
+            progress.update(every, completed=done + partly, figures=f"{done} of {len(ids)} done{eta} {tend()}")
             _show_running(progress, bars, running)
             time.sleep(LOOK_SECONDS)
 
@@ -63,15 +63,15 @@ def _show_running(progress: Progress, bars: dict[str, TaskID], running: Sequence
 def _figures(row: Row) -> str:
     epochs = row["spec"]["epochs"]
     if row["epoch"] is None:
-        return f"epoch 0 of {epochs}"
+        return f"epoch 0/{epochs}"
     elapsed = (row["now"] - row["started_at"]).total_seconds()
     accuracy = words.percent(row["test_correct"] / row["test_total"])
     eta = _eta(elapsed, row["epoch"], epochs)
-    return f"epoch {row['epoch']} of {epochs}, loss {row['train_loss']:.4f}, {accuracy}{eta}"
+    return f"epoch {row['epoch']}/{epochs} loss {row['train_loss']:.3f} {accuracy}{eta}"
 
 
 def _eta(elapsed: float, done: float, total: float) -> str:
-    return f", {words.seconds(elapsed / done * (total - done))} left" if done else ""
+    return f" {words.seconds(elapsed / done * (total - done))} left" if done else ""
 
 
 def _follow_lines(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:

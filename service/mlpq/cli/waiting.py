@@ -61,7 +61,7 @@ def wait_for(config: Settings, store: Store, ids: Sequence[str]) -> None:
         follow(store, ids, console, worker.tend)
     except KeyboardInterrupt:
         console.print("stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel ends them")
-        raise
+        raise SystemExit(130) from None
     finally:
         worker.stop()
 

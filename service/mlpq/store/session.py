@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, literal
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -19,6 +19,7 @@ from mlpq.settings import masked
 from mlpq.store.models import UtcDateTime
 
 CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
+UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
 BUSY_MILLISECONDS = 30_000  # how long a SQLite writer waits for the others
 
 
@@ -55,13 +56,13 @@ class Store:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            raise StoreError(
-                f"can't reach the database {masked(self.url)}: {_reason(error)}; see mlpq doctor"
-            ) from error
         except DBAPIError as error:
-            if "no such table" in str(error.orig) or "does not exist" in str(error.orig):
-                raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade") from error
+            if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
+                raise StoreError("the database lacks tables that mlpq needs: run mlpq db upgrade") from error
+            if isinstance(error, (OperationalError, InterfaceError)):
+                reason = str(error.orig).strip().splitlines()[0]
+                message = f"can't reach the database {masked(self.url)}: {reason}; see mlpq doctor"
+                raise StoreError(message) from error
             raise
 
 
@@ -100,10 +101,6 @@ def make_folder(url: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"can't make the folder {folder}: {error.strerror}; set MLPQ_HOME to one you own") from error
-
-
-def _reason(error: OperationalError) -> str:
-    return str(error.orig).strip().splitlines()[0]
 
 
 class now(FunctionElement[Any]):  # noqa: N801 - a SQL function

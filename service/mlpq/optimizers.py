@@ -29,7 +29,7 @@ class Optimizer:
 OPTIMIZERS = {
     "adadelta": Optimizer("Adadelta", 1.0, {"rho": 0.9, "eps": 1e-6, **DECAY}),
     "adagrad": Optimizer("Adagrad", 1e-2, {"lr_decay": 0.0, **DECAY, "initial_accumulator_value": 0.0, "eps": 1e-10}),
-    "adam": Optimizer("Adam", 1e-3, {**BETAS, **DECAY, "amsgrad": False}),
+    "adam": Optimizer("Adam", 1e-3, {**BETAS, **DECAY, "amsgrad": False, "decoupled_weight_decay": False}),
     "adamax": Optimizer("Adamax", 2e-3, {**BETAS, **DECAY}),
     "adamw": Optimizer("AdamW", 1e-3, {**BETAS, "weight_decay": 1e-2, "amsgrad": False}),
     "asgd": Optimizer("ASGD", 1e-2, {"lambd": 1e-4, "alpha": 0.75, "t0": 1e6, **DECAY}),

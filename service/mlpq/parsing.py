@@ -18,7 +18,7 @@ MAX_WIDTH = 16_384
 MAX_PARAMETERS = 50_000_000  # 200 MB of float32; Adam needs four times that
 MAX_EPOCHS = 10_000
 MAX_BATCH = 100_000
-MAX_SEED = 2**63 - 1  # what both torch and a BIGINT hold
+MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: beyond them two seeds may be one
 MAX_JOBS = 100_000
 
 

@@ -45,14 +45,13 @@ DOWNLOAD_TIMEOUT = 30.0  # seconds of silence; torchvision sets none, and a stal
 class Data:
     """A data set on one device: pixels in [0, 1] as float32 [n, features], class indices as int64 [n].
 
-    `checksum` identifies the content, `source` says in words where it came from.
+    `source` says in words where it came from.
     """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
-    checksum: str
     source: str
 
     def to(self, device: str) -> Data:
@@ -82,7 +81,6 @@ def load(name: str, data_dir: Path) -> Data:
         train_y=_labels(train_labels, dataset.train, dataset.classes),
         test_x=_images(test_images, dataset.test, dataset.features),
         test_y=_labels(test_labels, dataset.test, dataset.classes),
-        checksum=dataset.checksum,
         source=str(folder),
     )
 
@@ -151,7 +149,7 @@ def _load_digits(dataset: Dataset) -> Data:
     x = torch.from_numpy(pixels).to(torch.float32).div_(DIGITS_MAX)
     y = torch.from_numpy(labels).to(torch.int64)
     n = dataset.train
-    return Data(x[:n], y[:n], x[n:], y[n:], dataset.checksum, BUNDLED)
+    return Data(x[:n], y[:n], x[n:], y[n:], BUNDLED)
 
 
 def _download(dataset: Dataset, data_dir: Path) -> Path:

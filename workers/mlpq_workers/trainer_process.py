@@ -144,7 +144,7 @@ class Child:
             self._tell("unusable", error=str(error))
             return
         devices.prepare(self._device, threads)
-        self._tell("ready", device=self._device, facts=devices.environment(self._device, threads, ""))
+        self._tell("ready", device=self._device, facts=devices.environment(self._device, threads))
         while True:
             self._run(self._jobs.get())
 

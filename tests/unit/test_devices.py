@@ -1,0 +1,136 @@
+"""The machine is described as it is, and a device that is not there is never replaced in silence."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import mlpq
+from mlpq.errors import MlpqError
+from mlpq_workers.devices import available, checkout_version, choose, code_version, environment, prepare
+
+
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@localhost", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A committed checkout with a package at service/mlpq."""
+    folder = tmp_path / "checkout" / "service" / "mlpq"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    checkout = tmp_path / "checkout"
+    (checkout / ".gitignore").write_text("*.log\n")
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "all")
+    return folder
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert available()["cpu"]["model"]
+    assert choose("cpu") == "cpu"
+
+
+def test_auto_takes_the_best_there_is() -> None:
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert choose("auto") == expected
+
+
+def test_a_device_that_is_not_there_is_one_line() -> None:
+    absent = next(device for device in ("mps", "cuda") if device not in available())
+    with pytest.raises(MlpqError) as error:
+        choose(absent)
+    assert f"there is no {absent} device here" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("threads_restored")
+def test_preparing_sets_the_threads_and_may_be_done_twice() -> None:
+    for threads in (2, 1):
+        prepare("cpu", threads)
+        assert torch.get_num_threads() == threads
+
+
+def test_the_environment_names_all_that_bits_may_depend_on() -> None:
+    facts = environment("cpu", 1)
+    assert facts["torch"] == torch.__version__
+    assert (facts["device"], facts["gpu"], facts["threads"], facts["world_size"]) == ("cpu", None, 1, 1)
+    assert all(facts[name] for name in ("python", "blas", "cpu", "cpu_capability", "os", "code_version"))
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_the_environment_is_the_same_when_asked_again() -> None:
+    assert environment("cpu", 1) == environment("cpu", 1)
+
+
+def test_the_code_version_begins_with_the_packages() -> None:
+    assert code_version().startswith(mlpq.__version__)
+
+
+def test_a_clean_checkout_is_its_commit(package: Path) -> None:
+    assert checkout_version(package) == git(package, "rev-parse", "HEAD")[:12]
+
+
+def test_uncommitted_changes_are_told_apart_by_their_content(package: Path) -> None:
+    versions = [checkout_version(package)]
+    for text in ("a = 1\n", "a = 2\n"):
+        (package / "__init__.py").write_text(text)
+        versions.append(checkout_version(package))
+    (package / "__init__.py").write_text("a = 1\n")
+    assert len(set(versions)) == 3
+    assert checkout_version(package) == versions[1]
+    assert str(versions[1]).startswith(f"{versions[0]}.changed.")
+
+
+def test_staged_changes_count(package: Path) -> None:
+    (package / "__init__.py").write_text("a = 1\n")
+    before = checkout_version(package)
+    git(package, "add", ".")
+    assert checkout_version(package) == before != git(package, "rev-parse", "HEAD")[:12]
+
+
+def test_untracked_files_count_by_their_content(package: Path) -> None:
+    versions = {checkout_version(package)}
+    for text in ("a = 1\n", "a = 2\n"):
+        (package / "größe 1.py").write_text(text)
+        versions.add(checkout_version(package))
+    assert len(versions) == 3
+
+
+def test_ignored_files_do_not_count(package: Path) -> None:
+    clean = checkout_version(package)
+    (package / "x.log").write_text("x")
+    assert checkout_version(package) == clean
+
+
+def test_a_repository_above_a_virtual_environment_says_nothing(package: Path) -> None:
+    installed = package.parents[1] / ".venv" / "lib" / "site-packages" / "mlpq"
+    shutil.copytree(package, installed)
+    assert checkout_version(installed) is None
+
+
+def test_outside_of_any_repository_there_is_no_commit(tmp_path: Path) -> None:
+    assert checkout_version(tmp_path) is None
+
+
+def test_a_repository_without_commits_has_no_version(tmp_path: Path) -> None:
+    folder = tmp_path / "service" / "mlpq"
+    folder.mkdir(parents=True)
+    git(tmp_path, "init", "-q")
+    assert checkout_version(folder) is None

@@ -168,8 +168,13 @@ def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
 
 def how_to_get(dataset: Dataset) -> str:
     """What to type when the files are nowhere."""
+    return f"mlpq data fetch {dataset.name}, or {how_to_bring(dataset)}"
+
+
+def how_to_bring(dataset: Dataset) -> str:
+    """What to type when they can't be downloaded either."""
     package = f", or apt install {dataset.system_package}" if dataset.system_package else ""
-    return f"mlpq data fetch {dataset.name}, or mlpq data import {dataset.name} DIR{package}"
+    return f"mlpq data import {dataset.name} DIR{package}"
 
 
 def read_bytes(file: Path) -> bytes:

@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 
 from mlpq.datasets import (
-    DATASETS,
     FILES,
     Dataset,
+    dataset_named,
     find,
-    how_to_get,
+    how_to_bring,
     import_files,
     own_folder,
     read_bytes,
     verify,
 )
-from mlpq.errors import DataError, MlpqError, nearest
+from mlpq.errors import DataError, MlpqError
 
 BUNDLED = "bundled with scikit-learn"
 UNSIGNED_BYTE = 8  # the code of the element type in an idx header
@@ -70,7 +70,7 @@ def load(name: str, data_dir: Path) -> Data:
 
     The pixels have the values that torchvision's ToTensor and a Flatten give. Nothing is cached here.
     """
-    dataset = _registered(name)
+    dataset = dataset_named(name)
     if dataset.bundled:
         return _load_digits(dataset)
     folder = locate(dataset, data_dir)
@@ -119,12 +119,6 @@ def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).reshape(shape)
 
 
-def _registered(name: str) -> Dataset:
-    if name not in DATASETS:
-        raise DataError(f"unknown data set '{name}'{nearest(name, DATASETS)}")
-    return DATASETS[name]
-
-
 def _images(file: Path, n: int, features: int) -> Tensor:
     side = round(features**0.5)
     pixels = parse_idx(read_bytes(file), (n, side, side), file)
@@ -165,8 +159,8 @@ def _download(dataset: Dataset, data_dir: Path) -> Path:
     except Exception as error:  # urllib, ssl, gzip and torchvision itself each raise their own
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{dataset.name} is not on this machine and can't be downloaded ({reason}); get it with: "
-            f"{how_to_get(dataset)}"
+            f"{dataset.name} is not on this machine and can't be downloaded ({reason}); bring its files with: "
+            f"{how_to_bring(dataset)}"
         ) from error
 
 
@@ -217,7 +211,7 @@ def main() -> None:
 def fetch(name: str, data_dir: Path) -> None:
     """Find or download the files of data set NAME, verify them, and print where they are."""
     try:
-        dataset = _registered(name)
+        dataset = dataset_named(name)
         if dataset.bundled:
             source = _load_digits(dataset).source
         else:
@@ -225,7 +219,7 @@ def fetch(name: str, data_dir: Path) -> None:
             verify(dataset, folder)
             source = str(folder)
     except MlpqError as error:
-        click.echo(str(error), err=True)
+        click.echo(f"mlpq: {error}", err=True)
         sys.exit(2)
     click.echo(f"{name}: {source}")
 

@@ -27,7 +27,7 @@ def whole(name: str, low: int, high: int) -> Callable[[object], int]:
 
     def parse(value: object) -> int:
         text = str(value).strip().replace("_", "")
-        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d+", text) or not low <= int(text) <= high:
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d{1,20}", text) or not low <= int(text) <= high:
             raise ValueError(f"{name} must be a whole number from {low} to {high}, not {_quoted(value)}")
         return int(text)
 

@@ -38,7 +38,7 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     elif document.get("continue_from") is not None:
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
-        parent = queries.specs_by_id(store, [parent_id])[parent_id]
+        parent = queries.spec_of(store, parent_id)
         sweep = Sweep.parse({**inherited(parent), **document})
         specs = sweep.jobs(parent)
     else:

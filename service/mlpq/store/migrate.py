@@ -15,12 +15,13 @@ _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 
 def upgrade(store: Store) -> None:
-    """Bring the schema up to date, in one transaction."""
+    """Bring the schema up to date, in one transaction; raises StoreError where it is newer than this program."""
     from alembic import command
     from alembic.config import Config
 
     if store.is_sqlite:
         make_folder(store.url)
+    _refuse_newer(current(store))
     config = Config()
     config.set_main_option("script_location", str(files("mlpq_migrations")))
     with store.write() as connection:
@@ -49,9 +50,13 @@ def ready_store(settings: Settings) -> Store:
         raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade")
     if revision < SCHEMA:
         raise StoreError(f"the database has schema {revision}, mlpq needs {SCHEMA}: run mlpq db upgrade")
-    if revision > SCHEMA:
-        raise StoreError(f"the database has schema {revision}, newer than this mlpq's {SCHEMA}: install a newer mlpq")
+    _refuse_newer(revision)
     return store
+
+
+def _refuse_newer(revision: str | None) -> None:
+    if revision is not None and revision > SCHEMA:
+        raise StoreError(f"the database has schema {revision}, newer than this mlpq's {SCHEMA}: install a newer mlpq")
 
 
 def _revision(connection: Connection) -> str | None:

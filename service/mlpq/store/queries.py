@@ -13,7 +13,7 @@ from mlpq.errors import NotFoundError
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, experiments, jobs, workers
-from mlpq.store.session import Store, now
+from mlpq.store.session import Store, chunks, now
 
 Row = dict[str, Any]
 
@@ -27,8 +27,6 @@ COLUMNS = (
 )  # fmt: skip
 
 results = table("results", column("seq"), *(column(name) for name in COLUMNS))
-
-CHUNK = 5000
 
 _ENDED_BADLY = (Status.FAILED, Status.CANCELLED)
 
@@ -51,8 +49,8 @@ def jobs_by_id(store: Store, ids: Sequence[str]) -> list[Row]:
     """The rows of these jobs, in the order of submission."""
     found: list[Row] = []
     with store.read() as connection:
-        for start in range(0, len(ids), CHUNK):
-            query = select(*(results.c[name] for name in COLUMNS)).where(results.c.id.in_(ids[start : start + CHUNK]))
+        for chunk in chunks(ids):
+            query = select(*(results.c[name] for name in COLUMNS)).where(results.c.id.in_(chunk))
             found += [_row(row) for row in connection.execute(query.order_by(results.c.seq)).mappings()]
     return found
 
@@ -101,18 +99,17 @@ def check_experiment(store: Store, name: str | None) -> None:
         raise NotFoundError(f"no experiment is called '{name}'; {known}")
 
 
-def specs_by_id(store: Store, ids: Sequence[str]) -> dict[str, JobSpec]:
+def spec_of(store: Store, job: str) -> JobSpec:
     with store.read() as connection:
-        found = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.id.in_(ids))).all()
-    return {job: JobSpec.model_validate(spec) for job, spec in found}
+        return JobSpec.model_validate(connection.execute(select(jobs.c.spec).where(jobs.c.id == job)).scalar_one())
 
 
 def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are not finished."""
     left: list[str] = []
     with store.read() as connection:
-        for start in range(0, len(ids), CHUNK):
-            query = select(jobs.c.id).where(jobs.c.id.in_(ids[start : start + CHUNK]), jobs.c.finished_at.is_(None))
+        for chunk in chunks(ids):
+            query = select(jobs.c.id).where(jobs.c.id.in_(chunk), jobs.c.finished_at.is_(None))
             left += connection.execute(query).scalars().all()
     return left
 
@@ -122,9 +119,12 @@ def with_descendants(store: Store, job: str) -> list[str]:
     found, generation = [job], [job]
     with store.read() as connection:
         while generation:
-            query = select(jobs.c.id).where(jobs.c.parent_id.in_(generation), jobs.c.status.in_(_ENDED_BADLY))
-            generation = list(connection.execute(query).scalars())
-            found += generation
+            children: list[str] = []
+            for chunk in chunks(generation):
+                query = select(jobs.c.id).where(jobs.c.parent_id.in_(chunk), jobs.c.status.in_(_ENDED_BADLY))
+                children += connection.execute(query).scalars().all()
+            generation = children
+            found += children
     return found
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mlpq.errors import LeaseLostError, SpecError
-from mlpq.jobs import FINISHED, LEASE_SECONDS, MAX_ATTEMPTS, Outcome, Status, job_id
+from mlpq.jobs import LEASE_SECONDS, MAX_ATTEMPTS, Outcome, Status, job_id
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, experiments, job_results, jobs, workers
-from mlpq.store.session import Store, now
+from mlpq.store.session import Store, chunks, insert_or_ignore, now
 from mlpq.store.transitions import end_children, move, unblock_children, was
 
-CHUNK = 1000  # rows or ids a statement: below every driver's cap on parameters
 RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number
 LOG_CHARACTERS = 20_000
 
@@ -94,37 +91,46 @@ def file_again(store: Store, ids: Sequence[str]) -> list[Filed]:
     A job whose parent is filed anew too goes on from that one. Raises SpecError where a job is not failed or cancelled,
     or its parent can no longer succeed.
     """
-    filed, rows, renewed = [], [], {}
     with store.write() as connection:
-        query = (
-            select(jobs, experiments.c.name.label("experiment"))
-            .join(experiments)
-            .where(jobs.c.id.in_(ids))
-            .order_by(jobs.c.seq)
-        )
-        for old in connection.execute(query).all():
-            if old.status not in (Status.FAILED, Status.CANCELLED):
-                raise SpecError(
-                    f"job {old.id} is {old.status}: only failed and cancelled ones are retried; "
-                    "to run a spec once more use mlpq submit --again"
-                )
-            _lock_experiment(connection, old.experiment)
-            repeat = _latest_repeats(connection, old.experiment_id, [old.spec_hash])[old.spec_hash] + 1
-            renewed[old.id] = job_id(old.experiment, old.spec_hash, repeat)
-            filed.append(Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new=True))
-            kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
-            rows.append(
-                {
-                    **{name: getattr(old, name) for name in kept},
-                    "id": renewed[old.id],
-                    "repeat": repeat,
-                    "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
-                    "max_attempts": MAX_ATTEMPTS,
-                    "parent_id": renewed.get(old.parent_id, old.parent_id),
-                }
+        olds = _jobs_to_renew(connection, ids)
+        repeats: dict[tuple[str, str], int] = {}
+        for name, experiment_id in sorted({(old.experiment, old.experiment_id) for old in olds}):
+            _lock_experiment(connection, name)
+            hashes = [old.spec_hash for old in olds if old.experiment == name]
+            latest = _latest_repeats(connection, experiment_id, hashes)
+            repeats.update({(name, spec_hash): repeat + 1 for spec_hash, repeat in latest.items()})
+        renewed = {
+            old.id: job_id(old.experiment, old.spec_hash, repeats[old.experiment, old.spec_hash]) for old in olds
+        }
+        kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
+        rows = [
+            {
+                **{name: getattr(old, name) for name in kept},
+                "id": renewed[old.id],
+                "repeat": repeats[old.experiment, old.spec_hash],
+                "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
+                "max_attempts": MAX_ATTEMPTS,
+                "parent_id": renewed.get(old.parent_id, old.parent_id),
+            }
+            for old in olds
+        ]
+        _insert_jobs(connection, list({row["id"]: row for row in rows}.values()))
+    return [Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new=True) for old in olds]
+
+
+def _jobs_to_renew(connection: Connection, ids: Sequence[str]) -> list[Any]:
+    """The rows of these jobs, in the order of submission; raises SpecError for one that did not end badly."""
+    found: list[Any] = []
+    for chunk in chunks(ids):
+        query = select(jobs, experiments.c.name.label("experiment")).join(experiments).where(jobs.c.id.in_(chunk))
+        found += connection.execute(query).all()
+    for old in found:
+        if old.status not in (Status.FAILED, Status.CANCELLED):
+            raise SpecError(
+                f"job {old.id} is {old.status}: only failed and cancelled ones are retried; "
+                "to run a spec once more use mlpq submit --again"
             )
-        _insert_jobs(connection, rows)
-    return filed
+    return sorted(found, key=lambda old: old.seq)
 
 
 def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -141,19 +147,14 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 def _lock_experiment(connection: Connection, name: str) -> int:
     """The experiment's id; its row is locked, so that two submissions to one experiment follow each other."""
-    connection.execute(_insert_or_ignore(connection, experiments).values(name=name, created_at=now()))
+    connection.execute(insert_or_ignore(connection, experiments).values(name=name, created_at=now()))
     query = select(experiments.c.id).where(experiments.c.name == name).with_for_update()
     return int(connection.execute(query).scalar_one())
 
 
-def _insert_or_ignore(connection: Connection, table: Any) -> Any:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
-
-
 def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for chunk in _chunks(hashes):
+    for chunk in chunks(hashes):
         query = (
             select(jobs.c.spec_hash, func.max(jobs.c.repeat))
             .where(jobs.c.experiment_id == experiment_id, jobs.c.spec_hash.in_(chunk))
@@ -165,7 +166,7 @@ def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable
 
 def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Ids with their statuses. The lock keeps a parent from finishing before its new child is seen."""
-    for chunk in _chunks(sorted(ids)):
+    for chunk in chunks(sorted(ids)):
         query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq).with_for_update()
         yield from ((found, status) for found, status in connection.execute(query).all())
 
@@ -225,7 +226,7 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
     known = connection.execute(query).scalar()
     if known is None:
         new = {"fingerprint": fingerprint, "facts": dict(facts)}
-        connection.execute(_insert_or_ignore(connection, environments).values(new))
+        connection.execute(insert_or_ignore(connection, environments).values(new))
         known = connection.execute(query).scalar_one()
     return int(known)
 
@@ -233,7 +234,10 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
 def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool:
     """Renew the lease and record epochs; True where a person asked to cancel. Raises LeaseLostError."""
     statement = (
-        update(jobs).where(*_fence(held)).values(lease_until=now(LEASE_SECONDS)).returning(jobs.c.cancel_requested)
+        update(jobs)
+        .where(*_fence(held.id, held.attempt))
+        .values(lease_until=now(LEASE_SECONDS))
+        .returning(jobs.c.cancel_requested)
     )
     with store.write() as connection:
         cancel_requested = connection.execute(statement).scalar()
@@ -241,7 +245,7 @@ def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_
             raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
         _insert_epochs(connection, held, curve)
         if log_tail is not None:
-            connection.execute(_attempt(held).values(log_tail=log_tail[-LOG_CHARACTERS:]))
+            connection.execute(_attempt(held.id, held.attempt).values(log_tail=log_tail[-LOG_CHARACTERS:]))
     return bool(cancel_requested)
 
 
@@ -255,7 +259,7 @@ def finish(
     with store.write() as connection:
         if _recorded(connection, held):
             return
-        _end(connection, held, Status.SUCCEEDED, Outcome.SUCCEEDED, None, log_tail)
+        _end(connection, held.id, held.attempt, Status.SUCCEEDED, Outcome.SUCCEEDED, None, log_tail)
         _insert_epochs(connection, held, curve)
         connection.execute(insert(job_results).values(job_id=held.id, attempt=held.attempt, **result))
         unblock_children(connection, held.id)
@@ -274,20 +278,24 @@ def fail(
     A failed attempt is tried again while attempts are left; one that diverged never is; a released one isn't counted.
     """
     with store.write() as connection:
-        most = connection.execute(select(jobs.c.max_attempts).where(jobs.c.id == held.id)).scalar_one()
-        status, values = _after_attempt(outcome, held.attempt, most)
-        _end(connection, held, status, outcome, error, log_tail, **values)
+        query = select(jobs.c.max_attempts, jobs.c.cancel_requested).where(jobs.c.id == held.id).with_for_update()
+        most, cancel_requested = connection.execute(query).one()
+        status, values = _after_attempt(outcome, held.attempt, most, cancel_requested)
+        _end(connection, held.id, held.attempt, status, outcome, error, log_tail, **values)
         _insert_epochs(connection, held, curve)
-        if status.is_finished:
-            end_children(connection, [held.id], status)
     return status
 
 
-def _after_attempt(outcome: Outcome, attempt: int, most: int) -> tuple[Status, dict[str, Any]]:
+def _after_attempt(outcome: Outcome, attempt: int, most: int, cancel_requested: bool) -> tuple[Status, dict[str, Any]]:
+    """What becomes of a job whose attempt brought no result, and the columns that say so."""
+    if cancel_requested and outcome is not Outcome.DIVERGED:
+        return Status.CANCELLED, {}
     if outcome is Outcome.RELEASED:
         return Status.QUEUED, {"max_attempts": most + 1}
     if outcome is Outcome.FAILED and attempt < most:
         return Status.QUEUED, {"not_before": now(RETRY_SECONDS * attempt)}
+    if outcome is Outcome.LOST and attempt < most:
+        return Status.QUEUED, {}
     return (Status.CANCELLED if outcome is Outcome.CANCELLED else Status.FAILED), {}
 
 
@@ -303,31 +311,16 @@ def reap(store: Store) -> list[str]:
     with store.write() as connection:
         rows = connection.execute(expired.with_for_update(skip_locked=True)).all()
         for row in rows:
-            status = _after_loss(row.attempt, row.max_attempts, row.cancel_requested)
-            statement = move(Status.RUNNING, status).where(jobs.c.id == row.id, jobs.c.status == Status.RUNNING)
-            error = None if status is Status.QUEUED else f"{reason} ({row.attempt} attempts)"
-            connection.execute(statement.values(error=error))
-            connection.execute(
-                update(attempts)
-                .where(attempts.c.job_id == row.id, attempts.c.attempt == row.attempt)
-                .values(ended_at=now(), outcome=Outcome.LOST, error=reason)
-            )
-            if status.is_finished:
-                end_children(connection, [row.id], status)
+            status, values = _after_attempt(Outcome.LOST, row.attempt, row.max_attempts, row.cancel_requested)
+            _end(connection, row.id, row.attempt, status, Outcome.LOST, reason, None, **values)
     return [row.id for row in rows]
-
-
-def _after_loss(attempt: int, most: int, cancel_requested: bool) -> Status:
-    if cancel_requested:
-        return Status.CANCELLED
-    return Status.QUEUED if attempt < most else Status.FAILED
 
 
 def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
     """Cancel jobs: waiting ones at once, running ones by asking their worker. The number of each."""
     counts = {"cancelled": 0, "asked to stop": 0}
     with store.write() as connection:
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             for status in (Status.BLOCKED, Status.QUEUED):
                 statement = move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
                 ended = connection.execute(statement.values(error="cancelled").returning(jobs.c.id)).scalars().all()
@@ -340,7 +333,7 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
 def worker_beat(store: Store, name: str, device: str) -> None:
     """Say that this worker is alive."""
     with store.write() as connection:
-        row = _insert_or_ignore(connection, workers)
+        row = insert_or_ignore(connection, workers)
         connection.execute(row.values(name=name, device=device, started_at=now(), beat_at=now()))
         connection.execute(update(workers).where(workers.c.name == name).values(beat_at=now()))
 
@@ -351,30 +344,35 @@ def worker_gone(store: Store, name: str) -> None:
         connection.execute(workers.delete().where(workers.c.name == name))
 
 
-def _fence(held: Held) -> tuple[Any, ...]:
-    return (jobs.c.id == held.id, jobs.c.attempt == held.attempt, jobs.c.status == Status.RUNNING)
+def _fence(job: str, attempt: int) -> tuple[Any, ...]:
+    return (jobs.c.id == job, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
 
 
-def _attempt(held: Held) -> Any:
-    return update(attempts).where(attempts.c.job_id == held.id, attempts.c.attempt == held.attempt)
+def _attempt(job: str, attempt: int) -> Any:
+    return update(attempts).where(attempts.c.job_id == job, attempts.c.attempt == attempt)
 
 
 def _end(
     connection: Connection,
-    held: Held,
+    job: str,
+    attempt: int,
     status: Status,
     outcome: Outcome,
     error: str | None,
-    log_tail: str,
+    log_tail: str | None,
     **values: Any,
 ) -> None:
-    job_error = error if status in FINISHED else None
-    ended = connection.execute(move(Status.RUNNING, status).where(*_fence(held)).values(error=job_error, **values))
-    if ended.rowcount != 1:
-        raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
-    connection.execute(
-        _attempt(held).values(ended_at=now(), outcome=outcome, error=error, log_tail=log_tail[-LOG_CHARACTERS:])
+    """End an attempt, behind the fence, and with it the job or not; without a `log_tail` the one beaten last stays."""
+    job_error = {Status.QUEUED: None, Status.CANCELLED: "cancelled"}.get(status, error)
+    ended = connection.execute(
+        move(Status.RUNNING, status).where(*_fence(job, attempt)).values(error=job_error, **values)
     )
+    if ended.rowcount != 1:
+        raise LeaseLostError(f"job {job} attempt {attempt}")
+    tail = {} if log_tail is None else {"log_tail": log_tail[-LOG_CHARACTERS:]}
+    connection.execute(_attempt(job, attempt).values(ended_at=now(), outcome=outcome, error=error, **tail))
+    if status in (Status.FAILED, Status.CANCELLED):
+        end_children(connection, [job], status)
 
 
 def _recorded(connection: Connection, held: Held) -> bool:
@@ -386,10 +384,4 @@ def _insert_epochs(connection: Connection, held: Held, curve: Sequence[Mapping[s
     # An epoch may come twice where the answer to the first commit was lost.
     if curve:
         rows = [{"job_id": held.id, "attempt": held.attempt, **epoch} for epoch in curve]
-        connection.execute(_insert_or_ignore(connection, epochs), rows)
-
-
-def _chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(values)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        yield chunk
+        connection.execute(insert_or_ignore(connection, epochs), rows)

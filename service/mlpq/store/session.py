@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, literal
+from sqlalchemy import Connection, Engine, Table, create_engine, event, literal
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -19,6 +21,7 @@ from mlpq.settings import masked
 from mlpq.store.models import UtcDateTime
 
 CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
+CHUNK = 5000  # values a statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
 UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
 BUSY_MILLISECONDS = 30_000  # how long a SQLite writer waits for the others
 
@@ -101,6 +104,19 @@ def make_folder(url: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"can't make the folder {folder}: {error.strerror}; set MLPQ_HOME to one you own") from error
+
+
+def insert_or_ignore(connection: Connection, table: Table) -> Any:
+    """An INSERT that leaves a row alone which is there already."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def chunks(values: Iterable[str]) -> Iterator[list[str]]:
+    """The values in lists short enough for the parameters of one statement."""
+    iterator = iter(values)
+    while chunk := list(itertools.islice(iterator, CHUNK)):
+        yield chunk
 
 
 class now(FunctionElement[Any]):  # noqa: N801 - a SQL function

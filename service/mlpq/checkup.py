@@ -33,7 +33,7 @@ def checkup(config: Settings) -> list[Line]:
         Line(True, "MLPQ_HOME", str(config.home), source["MLPQ_HOME"], ""),
         *_database(config, source["MLPQ_DATABASE_URL"]),
         _broker(config, source["MLPQ_BROKER_URL"]),
-        Line(True, "MLPQ_DATA_DIR", str(config.data_dir), source["MLPQ_DATA_DIR"], _data(config)),
+        _data(config, source["MLPQ_DATA_DIR"]),
         _artifacts(config.artifacts_dir, source["MLPQ_ARTIFACTS_DIR"]),
         Line(True, "MLPQ_THREADS", str(config.threads), source["MLPQ_THREADS"], f"of {os.cpu_count()} cores"),
         Line(
@@ -66,17 +66,19 @@ def _broker(config: Settings, source: str) -> Line:
     return Line(True, "MLPQ_BROKER_URL", url, source, "answers")
 
 
-def _data(config: Settings) -> str:
-    here = []
+def _data(config: Settings, source: str) -> Line:
+    well, found = True, []
     for dataset in DATASETS.values():
         folder = None if dataset.bundled else find(dataset, config.data_dir)
         if folder is not None:
             try:
                 verify(dataset, folder)
-                here.append(f"{dataset.name} in {folder}")
+                found.append(f"{dataset.name} in {folder}")
             except DataError as error:
-                here.append(str(error))
-    return "; ".join(here) or "no data set yet: mlpq data fetch fashion-mnist"
+                well = False
+                found.append(str(error))
+    where = "; ".join(found) or "no data set yet: mlpq data fetch fashion-mnist"
+    return Line(well, "MLPQ_DATA_DIR", str(config.data_dir), source, where)
 
 
 def _artifacts(folder: Path, source: str) -> Line:

@@ -129,14 +129,38 @@ def dataset_named(name: str) -> Dataset:
 
 
 def find(dataset: Dataset, data_dir: Path) -> Path | None:
-    """The folder that holds the data set's files: below `data_dir`, else the system's; None where there is none.
+    """The folder that holds the data set's files: in `data_dir`, else the system's; None where there is none.
 
-    A folder with only some of the files counts as found: it is a damaged copy, and verify says so.
+    In `data_dir` they may lie as torchvision lays them, in a folder of the data set's name, or directly. A folder with
+    only some of the files counts as found: it is a damaged copy, and `verify` says so.
     """
-    for folder in (own_folder(dataset, data_dir), *dataset.system_dirs):
-        if any(_file(folder, name) for name in FILES):
+    for folder in (own_folder(dataset, data_dir), data_dir / dataset.name):
+        if _holds_any(folder):
             return folder
-    return None
+    if _lies_directly(dataset, data_dir):
+        return data_dir
+    return next((folder for folder in dataset.system_dirs if _holds_any(folder)), None)
+
+
+def _lies_directly(dataset: Dataset, data_dir: Path) -> bool:
+    """True for files right in `data_dir`, unless their checksums say that they are another data set's: all have the
+    same names."""
+    others = (other for other in DATASETS.values() if other is not dataset and not other.bundled)
+    return _holds_any(data_dir) and not any(_is_part_of(other, data_dir) for other in others)
+
+
+def _is_part_of(dataset: Dataset, folder: Path) -> bool:
+    for name in FILES:
+        try:
+            _verified(dataset, folder, name)
+        except DataError:
+            continue
+        return True
+    return False
+
+
+def _holds_any(folder: Path) -> bool:
+    return any(_file(folder, name) for name in FILES)
 
 
 def own_folder(dataset: Dataset, data_dir: Path) -> Path:

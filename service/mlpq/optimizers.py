@@ -89,7 +89,7 @@ def _number(name: str, option: str, value: object) -> float:
     if not 0 <= number < limit:
         upper = " and below 1" if limit == 1.0 else ""
         raise SpecError(f"{name}:{option} must be 0 or more{upper}, not {value}")
-    return number
+    return number + 0.0  # -0.0 becomes 0.0: one canonical form
 
 
 def _check_together(name: str, settings: Mapping[str, Value]) -> None:

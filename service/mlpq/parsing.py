@@ -104,7 +104,7 @@ def parse_seeds(value: object) -> tuple[int, ...]:
 
 def parse_experiment(value: object) -> str:
     """The name of an experiment: printable, 1 to 100 characters."""
-    name = str(value).strip()
+    name = "" if value is None else str(value).strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
     return name
@@ -149,6 +149,8 @@ def _optimizer_entry(entry: object) -> dict[str, Any]:
                 raise ValueError(f"'{key.strip()}' is given twice in '{entry}'")
             options[key.strip()] = text.strip()
     name = str(options["name"]).lower()
+    if "," in name:
+        raise ValueError(f"one optimizer at a time: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
     complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
     if "lr" in options:
         several("lr", parse_lr)(options["lr"])

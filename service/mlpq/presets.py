@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
-from mlpq.spec import JobSpec, Sweep
+from mlpq.spec import JobSpec, Sweep, option
 
 TEXTBOOK = "textbook"
 PRESETS = (TEXTBOOK,)
@@ -40,14 +40,15 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
     if name not in PRESETS:
         raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
     for key in given:
+        if key not in Sweep.model_fields:
+            raise SpecError(f"unknown key '{key}'{nearest(key, Sweep.model_fields)}")
         if key not in OPEN_KEYS:
-            raise SpecError(f"the preset {name} fixes {key}: leave --{key.replace('_', '-')} out, or the preset")
+            raise SpecError(f"the preset {name} fixes {key}: leave {option(key)} out, or the preset")
     fixed = {"experiment": name, **given, "lr": "0.001", "activation": "sigmoid"}
     baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
     mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
-    on_with_adam = [
-        child
-        for parent in mlp
-        for child in Sweep.parse({**fixed, "hidden": "32", "optimizer": "adam", "seeds": parent.seed}).jobs(parent)
-    ]
+    on_with_adam = []
+    for parent in mlp:
+        own = {"hidden": "32", "optimizer": "adam", "seeds": parent.seed, "batch_size": parent.batch_size}
+        on_with_adam += Sweep.parse({**fixed, **own}).jobs(parent)
     return baseline, [*baseline.jobs(), *mlp, *on_with_adam]

@@ -7,12 +7,14 @@ from functools import cache
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, KombuError
 
 from mlpq.errors import QueueError
-from mlpq.settings import Settings, masked, settings
+from mlpq.settings import Settings, masked
 
 WAKE = "mlpq.wake"
+# ValueError: a port or a database in the URL that is no number.
+BROKER_ERRORS = (KombuError, ChannelError, OSError, ValueError)
 AT_MOST = 16  # wake-ups a submission: a worker that is awake goes on by itself until the queue is empty
 
 # Sockets have time-outs and are checked: by default a half-open connection hangs for good.
@@ -55,25 +57,25 @@ def celery_app(broker_url: str) -> Celery:
 
 
 def check_broker(config: Settings) -> None:
-    """Raises QueueError, in at most a few seconds, where the broker does not answer."""
+    """Raises QueueError, within some ten seconds, where the broker does not answer."""
     if config.queue_dir is not None:
         _make_queue_dir(config)
         return
     try:
         with celery_app(config.broker_url).connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=10)
-    except (OperationalError, OSError) as error:
+    except BROKER_ERRORS as error:
         raise QueueError(f"can't reach the broker {masked(config.broker_url)}: {error}; see mlpq doctor") from error
 
 
-def wake(device: str, jobs: int) -> None:
+def wake(config: Settings, device: str, jobs: int) -> None:
     """Wake workers for `jobs` new jobs. Raises QueueError; the jobs are in the database all the same."""
-    app = celery_app(settings().broker_url)
+    app = celery_app(config.broker_url)
     name = queue_name(device)
     try:
         for _ in range(min(jobs, AT_MOST)):
             app.send_task(WAKE, args=[name], queue=name)
-    except (OperationalError, OSError) as error:
+    except BROKER_ERRORS as error:
         raise QueueError(f"no worker could be woken: {error}") from error
 
 
@@ -93,4 +95,4 @@ def _broker(broker_url: str) -> dict[str, Any]:
         return {"broker_url": broker_url, "broker_transport_options": REDIS_OPTIONS}
     messages = f"{folder}/messages"
     options = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": f"{folder}/control"}
-    return {"broker_url": "filesystem://", "broker_transport_options": options}
+    return {"broker_url": "filesystem://localhost//", "broker_transport_options": options}

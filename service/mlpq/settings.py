@@ -49,7 +49,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         sources[name] = name if environ.get(name) else DEFAULT
         return environ.get(name) or default
 
-    home = Path(value("MLPQ_HOME", platformdirs.user_data_dir("mlpq", appauthor=False))).expanduser().absolute()
+    home = _folder("MLPQ_HOME", value("MLPQ_HOME", platformdirs.user_data_dir("mlpq", appauthor=False)))
     database_url = value("MLPQ_DATABASE_URL", f"sqlite:///{home / 'mlpq.db'}")
     if database_url.startswith("postgresql://"):
         database_url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -60,8 +60,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         home=home,
         database_url=database_url,
         broker_url=broker_url,
-        data_dir=Path(value("MLPQ_DATA_DIR", str(home / "data"))).expanduser().absolute(),
-        artifacts_dir=Path(value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))).expanduser().absolute(),
+        data_dir=_folder("MLPQ_DATA_DIR", value("MLPQ_DATA_DIR", str(home / "data"))),
+        artifacts_dir=_folder("MLPQ_ARTIFACTS_DIR", value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))),
         threads=_threads(value("MLPQ_THREADS", "1")),
         sources=sources,
     )
@@ -70,6 +70,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 @cache
 def settings() -> Settings:
     """The settings of this process."""
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ.pop(name, None)  # Celery would take them before what mlpq tells it
     return read_settings(os.environ)
 
 
@@ -82,10 +84,17 @@ def masked(url: str) -> str:
     return url.replace(f":{password}@", ":***@") if password else url
 
 
+def _folder(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"{name} is '{text}', which names no folder: {error}") from None
+
+
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme, separator, rest = url.partition("://")
-    path_needed = scheme in ("sqlite", "filesystem")
-    if scheme not in schemes or not separator or (path_needed and not rest.startswith("/")):
+    absolute = {"sqlite": "//", "filesystem": "/"}.get(scheme, "")
+    if scheme not in schemes or not separator or not rest.startswith(absolute):
         examples = {
             "MLPQ_DATABASE_URL": "sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/database",
             "MLPQ_BROKER_URL": "redis://host:6379/0 or filesystem:///absolute/folder",
@@ -94,6 +103,6 @@ def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
 
 
 def _threads(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1024:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1024:
         raise SettingsError(f"MLPQ_THREADS is '{text}'; it must be a whole number from 1 to 1024")
     return int(text)

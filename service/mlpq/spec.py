@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mlpq.datasets import DATASETS, Dataset
 from mlpq.errors import SpecError, nearest
@@ -113,12 +113,6 @@ class JobSpec(BaseModel):
         """What two jobs must share for one to go on from the other's weights."""
         return (self.dataset, self.hidden, self.activation, self.bias)
 
-    @property
-    def arm(self) -> str:
-        """Canonical JSON without what differs between seeds: equal for the jobs of one arm."""
-        fields = self.model_dump(mode="json", exclude={"seed", "parent"})
-        return _canonical({**fields, "goes_on": self.parent is not None})
-
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed."""
         return _canonical(self.model_dump(mode="json"))
@@ -153,7 +147,7 @@ class Sweep(BaseModel):
     validation: Validation = 0.0
     patience: Patience = None
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
-    continue_from: Annotated[str, AfterValidator(str.strip)] | None = None
+    continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
     device: Device = "auto"
     priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
 
@@ -203,6 +197,9 @@ class Sweep(BaseModel):
 
     def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
         found = []
+        for key in ("lr", "weight_decay"):
+            if getattr(self, key) is not None and all(key in given for given in self.optimizer):
+                raise SpecError(f"every optimizer names its own {key}: leave {option(key)} out")
         for given in self.optimizer:
             options = dict(given)
             name = str(options.pop("name")).lower()
@@ -226,6 +223,11 @@ def spec_from(**fields: object) -> JobSpec:
         raise SpecError(_first_line(error)) from None
 
 
+def option(key: str) -> str:
+    """How the key of a sweep is typed on the command line."""
+    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
+
+
 def inherited(parent: JobSpec) -> dict[str, object]:
     """The keys of a sweep that a job takes from the one it goes on from, unless told otherwise.
 
@@ -244,7 +246,7 @@ def _check_goes_on(specs: list[JobSpec], parent: JobSpec) -> None:
             if mine != theirs:
                 raise SpecError(
                     f"a job that goes on from another has its shape: {name} is {_text(mine)} here and "
-                    f"{_text(theirs)} there; leave --{name} out"
+                    f"{_text(theirs)} there; leave {option(name)} out"
                 )
         if spec.seed != parent.seed:
             raise SpecError(

@@ -39,7 +39,8 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
         parent = queries.spec_of(store, parent_id)
-        sweep = Sweep.parse({**inherited(parent), **document})
+        experiment = queries.jobs_by_id(store, [parent_id])[0]["experiment"]
+        sweep = Sweep.parse({"experiment": experiment, **inherited(parent), **document})
         specs = sweep.jobs(parent)
     else:
         sweep = Sweep.parse(document)
@@ -50,9 +51,8 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
 def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
     """File the jobs, commit, then wake workers. Answers the jobs and a warning, empty where all went well.
 
-    Raises an MlpqError, with nothing written, where local data is damaged or the broker does not answer.
+    Raises an MlpqError, with nothing written, where the broker does not answer.
     """
-    check_data(config, submission)
     queue.check_broker(config)
     filed = repository.file_jobs(
         store,
@@ -63,14 +63,14 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
         parent_id=submission.parent_id,
         again=again,
     )
-    return filed, _wake(submission.device, filed)
+    return filed, _wake(config, submission.device, filed)
 
 
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
     """File failed or cancelled jobs anew and wake workers; as `submit`."""
     queue.check_broker(config)
     filed = repository.file_again(store, ids)
-    return filed, _wake("auto", filed)
+    return filed, _wake(config, "auto", filed)
 
 
 def check_data(config: Settings, submission: Submission) -> None:
@@ -82,10 +82,12 @@ def check_data(config: Settings, submission: Submission) -> None:
             verify(dataset, folder)
 
 
-def _wake(device: str, filed: Sequence[Filed]) -> str:
+def _wake(config: Settings, device: str, filed: Sequence[Filed]) -> str:
     new = sum(job.is_new for job in filed)
+    if not new:
+        return ""
     try:
-        queue.wake(device, new)
+        queue.wake(config, device, new)
     except QueueError as error:
-        return f"{error}; the {new} jobs are filed, and workers find them by polling"
+        return f"{error}; what was submitted is filed, and workers find it by polling"
     return ""

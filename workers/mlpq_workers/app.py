@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 import time
+import warnings
 
 import click
 from celery import bootsteps, signals
@@ -63,6 +67,12 @@ def run(device: str) -> None:
     )
 
 
+def _leave_at_eof() -> None:
+    """End this worker, as SIGTERM does, when whoever started it is gone."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @signals.setup_logging.connect
 def _log_our_way(**_: object) -> None:
     """Being connected keeps Celery from setting up logging of its own."""
@@ -70,11 +80,16 @@ def _log_our_way(**_: object) -> None:
 
 @click.command()
 @click.option("--device", default="auto")
-def main(device: str) -> None:
+@click.option("--until-eof", is_flag=True)
+def main(device: str, until_eof: bool) -> None:
     """Run a worker."""
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("celery").setLevel(logging.WARNING)
+    # Celery warns root of pickled messages; only JSON is accepted here.
+    warnings.filterwarnings("ignore", message=".*superuser privileges", category=RuntimeWarning)
+    if until_eof:
+        threading.Thread(target=_leave_at_eof, daemon=True).start()
     try:
         run(device)
     except MlpqError as error:

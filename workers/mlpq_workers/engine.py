@@ -60,7 +60,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Trained:
     """A finished training. Weights, generator states, losses and counts are all those at the end of `best_epoch`.
 
     That is the last epoch, unless the spec asks for early stopping. `train_seconds` covers all `epochs_run`.
@@ -104,7 +104,7 @@ def train(
     start: Start | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> Trained:
     """Train the job of `spec` on `device` ("cpu", "cuda", "mps") and evaluate it after each epoch.
 
     With `start`, weights and generators go on from there; the optimizer is always new. `on_epoch` hears of every epoch
@@ -141,7 +141,7 @@ def train(
             break
 
     assert best is not None  # a spec has at least one epoch
-    return Outcome(
+    return Trained(
         weights=kept.weights,
         shuffle_state=kept.shuffle_state,
         dropout_state=kept.dropout_state,
@@ -173,18 +173,18 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
     return loss / len(y), correct
 
 
-def save(outcome: Outcome, spec_hash: str, path: Path) -> None:
+def save(trained: Trained, spec_hash: str, path: Path) -> None:
     """Write weights and generator states to a safetensors file that either is complete or is not there.
 
     Also after a crash or a power cut, hence: temporary name, fsync, rename, fsync the folder.
     """
     states = {
-        "shuffle_state": base64.b64encode(outcome.shuffle_state.numpy().tobytes()).decode(),
-        "dropout_state": base64.b64encode(outcome.dropout_state.numpy().tobytes()).decode(),
+        "shuffle_state": base64.b64encode(trained.shuffle_state.numpy().tobytes()).decode(),
+        "dropout_state": base64.b64encode(trained.dropout_state.numpy().tobytes()).decode(),
     }
     metadata = {
         "spec_hash": spec_hash,
-        "weights_sha256": outcome.weights_sha256,
+        "weights_sha256": trained.weights_sha256,
         "states_sha256": _states_sha256(states),
         **states,
     }
@@ -192,7 +192,7 @@ def save(outcome: Outcome, spec_hash: str, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
-            file.write(to_safetensors(dict(outcome.weights), metadata))
+            file.write(to_safetensors(dict(trained.weights), metadata))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

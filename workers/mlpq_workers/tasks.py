@@ -12,6 +12,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class Executor:
                 if not self._work_once():
                     self._awake.wait(POLL_SECONDS)
                     self._awake.clear()
-            except StoreError as error:
-                log.warning("%s; waiting for it", error)
+            except MlpqError as error:  # the database is away, or the training process does not start
+                log.warning("%s; waiting", error)
                 self._stopping.wait(POLL_SECONDS)
             except Exception:
                 log.exception("an error of the worker itself; going on")
@@ -81,15 +82,24 @@ class Executor:
     def _work_once(self) -> bool:
         """Claim and run a job; False where there is none."""
         self._keep_house()
+        self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the lease
         for held in repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts):
             log.info("job %s attempt %d: started", held.id, held.attempt)
-            try:
-                Attempt(self._store, self._trainer, held, self._weights_file(held), self._stopping, self._beat).run()
-            except LeaseLostError:
-                log.warning("job %s attempt %d: the lease was lost, nothing is recorded", held.id, held.attempt)
-                self._trainer.kill()
+            self._execute(held)
             return True
         return False
+
+    def _execute(self, held: Held) -> None:
+        try:
+            Attempt(self._store, self._trainer, held, self._weights_file(held), self._stopping, self._beat).run()
+        except LeaseLostError:
+            log.warning("job %s attempt %d: the lease was lost, nothing is recorded", held.id, held.attempt)
+            self._trainer.kill()
+        except Exception as error:  # a fault of the worker: the job must not train on unattended
+            self._trainer.kill()
+            log.exception("job %s attempt %d: an error of the worker itself", held.id, held.attempt)
+            reason = f"an error of the worker itself: {type(error).__name__}: {error}"
+            repository.fail(self._store, held, Outcome.FAILED, reason, self._trainer.log_tail())
 
     def _keep_house(self) -> None:
         self._beat()
@@ -115,10 +125,17 @@ class Attempt:
     """One execution of one job, from the hand-over to the record."""
 
     def __init__(
-        self, store: Store, trainer: Trainer, held: Held, weights_file: Path, stopping: threading.Event, beat: Any
+        self,
+        store: Store,
+        trainer: Trainer,
+        held: Held,
+        weights_file: Path,
+        stopping: threading.Event,
+        beat_worker: Callable[[], None],
     ) -> None:
         self._store, self._trainer, self._held = store, trainer, held
-        self._weights_file, self._stopping, self._beat_worker = weights_file, stopping, beat
+        self._weights_file, self._stopping, self._beat_worker = weights_file, stopping, beat_worker
+        self._token = f"{held.id}/{held.attempt}"
         self._curve: list[dict[str, Any]] = []
         self._last_beat = self._last_look = time.monotonic()
         self._last_flush = 0.0
@@ -127,13 +144,11 @@ class Attempt:
 
     def run(self) -> None:
         """Train and record; raises LeaseLostError where the job was taken away."""
-        try:
-            self._trainer.train(self._message())
-        except MlpqError as error:
-            self._record({"event": "failed", "error": str(error)})
-            return
+        self._trainer.train(self._message())
         while True:
             event = self._trainer.event(timeout=0.2)
+            if event is not None and event.get("token", self._token) != self._token:
+                continue  # a late word about another job
             if event is not None and event["event"] == "epoch":
                 self._curve.append(event["epoch"])
             elif event is not None:
@@ -144,6 +159,7 @@ class Attempt:
     def _message(self) -> dict[str, Any]:
         held = self._held
         return {
+            "token": self._token,
             "spec": held.spec.model_dump(mode="json"),
             "parent_weights": held.parent_weights,
             "parent_sha256": held.parent_sha256,

@@ -60,6 +60,7 @@ class Trainer:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",  # whatever a library prints, the log must be read on, or its pipe fills up
             process_group=0,  # so that it can be killed with its own children, and Ctrl-C reaches only the parent
         )
         for read in (self._read_events, self._read_log):
@@ -70,10 +71,13 @@ class Trainer:
             raise MlpqError(event["error"] if event else f"the training process did not start in {START_SECONDS} s")
         self.device, self.facts = event["device"], event["facts"]
 
-    def train(self, job: Mapping[str, Any]) -> None:
-        """Hand over one job; what becomes of it comes as events."""
+    def ensure_ready(self) -> None:
+        """Start the child again if it died; raises MlpqError where it does not start."""
         if self._child is None or self._child.poll() is not None:
             self.start()
+
+    def train(self, job: Mapping[str, Any]) -> None:
+        """Hand over one job; what becomes of it comes as events that carry its `token`."""
         self._log.clear()
         self._send({"do": "train", **job})
 
@@ -109,14 +113,18 @@ class Trainer:
     def _read_events(self, child: subprocess.Popen[str], events: queue.Queue[Event]) -> None:
         assert child.stdout is not None
         for line in child.stdout:
-            events.put(json.loads(line))
+            try:
+                events.put(json.loads(line))
+            except ValueError:  # cut short by its death
+                break
         events.put({"event": "died", "error": f"the training process ended unasked: {_ending(child.wait())}"})
 
     def _read_log(self, child: subprocess.Popen[str], _events: queue.Queue[Event]) -> None:
         assert child.stderr is not None
         for line in child.stderr:
-            self._log.append(time.strftime("%H:%M:%S ", time.gmtime()) + line.rstrip("\n"))
-            log.info("%s", line.rstrip("\n"))
+            clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text holds no NUL
+            self._log.append(time.strftime("%H:%M:%S ", time.gmtime()) + clean)
+            log.info("%s", clean)
 
 
 def _ending(code: int) -> str:
@@ -132,6 +140,7 @@ class Child:
         self._jobs: queue.Queue[Event] = queue.Queue()
         self._stop = threading.Event()
         self._data: dict[str, Any] = {}
+        self._token = ""
 
     def serve(self, requested_device: str, threads: int) -> None:
         """Say ready, then train one job after another until standard input ends."""
@@ -161,6 +170,7 @@ class Child:
     def _run(self, job: Event) -> None:
         from mlpq_workers import engine
 
+        self._token = job["token"]
         try:
             self._tell("succeeded", result=self._train(job))
         except engine.Stopped:
@@ -199,7 +209,7 @@ class Child:
         self._tell("epoch", epoch=dataclasses.asdict(epoch))
 
     def _tell(self, event: str, **more: Any) -> None:
-        self._out.write(json.dumps({"event": event, **more}) + "\n")
+        self._out.write(json.dumps({"event": event, "token": self._token, **more}) + "\n")
         self._out.flush()
 
 

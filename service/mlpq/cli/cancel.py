@@ -18,13 +18,16 @@ def command(name: str) -> None:
     from mlpq.store.migrate import ready_store
 
     store = ready_store(settings())
-    if queries.has_experiment(store, name):
+    is_experiment = queries.has_experiment(store, name)
+    try:
+        ids = [queries.find_job(store, name)]
+    except NotFoundError as error:
+        if not is_experiment:
+            raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
         ids = queries.ids_of(store, name)
     else:
-        try:
-            ids = [queries.find_job(store, name)]
-        except NotFoundError as error:
-            raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
+        if is_experiment:
+            raise NotFoundError(f"'{name}' is an experiment and begins the id of job {ids[0]}: type that id")
     counts = repository.cancel(store, ids)
     if not any(counts.values()):
         click.echo("nothing to cancel: finished already")

@@ -11,6 +11,8 @@ def command() -> None:
 
     Where it came from, and whether what it names answers; exit 0 only if all do.
     """
+    from rich.text import Text
+
     from mlpq.checkup import checkup
     from mlpq.report import tables
     from mlpq.settings import settings
@@ -18,7 +20,8 @@ def command() -> None:
     lines = checkup(settings())
     table = tables.plain_table("", "what", "value", "from", "found")
     for line in lines:
-        table.add_row("[green]ok[/]" if line.well else "[red]no[/]", line.what, line.value, line.source, line.found)
+        mark = Text("ok", style="green") if line.well else Text("no", style="red")
+        table.add_row(mark, line.what, line.value, line.source, line.found)
     tables.console().print(table)
     if not all(line.well for line in lines):
         raise SystemExit(1)

@@ -19,16 +19,17 @@ import click
 def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None, format_: str) -> None:
     """List jobs, of one experiment or of all."""
     from mlpq.errors import SpecError, nearest
-    from mlpq.jobs import Status
-    from mlpq.report import tables
+    from mlpq.jobs import Outcome, Status
+    from mlpq.report import tables, words
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
-    statuses = tuple(word for given in statuses for word in given.split(","))
+    statuses = tuple(word.strip().lower() for given in statuses for word in given.split(","))
+    known = {*Status, Outcome.DIVERGED}
     for status in statuses:
-        if status not in set(Status):
-            raise SpecError(f"unknown status '{status}'{nearest(status, Status)}")
+        if status not in known:
+            raise SpecError(f"unknown status '{status}'{nearest(status, known)}")
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
     shown = limit or (50 if format_ == "table" else None)
@@ -39,8 +40,7 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
     if rows:
         tables.console().print(tables.jobs_table(rows))
     counts = queries.count_by_status(store, experiment)
-    total = sum(count for status, count in counts.items() if not statuses or status in statuses)
-    if total > len(rows):
-        click.echo(f"the latest {len(rows)} of {total} jobs; --limit {total} shows all")
+    if shown is not None and len(rows) == shown:
+        click.echo(f"the latest {words.count_of(shown, 'job')}; --limit shows more")
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     click.echo(summary or "no job yet: mlpq submit --preset textbook --wait runs the first ones")

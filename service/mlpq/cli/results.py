@@ -27,9 +27,15 @@ def command(experiment: str | None, format_: str) -> None:
         click.echo(tables.to_json(rows))
     elif format_ == "csv":
         click.echo(tables.to_csv(rows, queries.COLUMNS))
-    elif format_ == "md":
-        click.echo(tables.results_markdown(rows))
-    elif not rows:
+    elif not rows and format_ == "table":
         click.echo("no job yet: mlpq submit --preset textbook --wait runs the first ones")
-    else:
-        tables.print_results(rows)
+    for name in dict.fromkeys(row["experiment"] for row in rows):
+        own = [row for row in rows if row["experiment"] == name]
+        ancestors = queries.ancestors(store, own)
+        if format_ == "md":
+            click.echo(tables.results_markdown(own, ancestors, heading=None if experiment else name))
+        elif format_ == "table":
+            if experiment is None:
+                click.echo(f"experiment {name}")
+            tables.print_results(own, ancestors)
+            click.echo()

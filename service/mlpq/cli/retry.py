@@ -36,4 +36,4 @@ def command(name: str | None, failed: bool) -> None:
     if warning:
         click.echo(f"mlpq: warning: {warning}", err=True)
     for job in filed:
-        click.echo(f"job {job.id}")
+        click.echo(f"job {job.id}" + ("" if job.is_new else " (filed already)"))

@@ -23,6 +23,6 @@ def command(job: str, format_: str) -> None:
     row = queries.jobs_by_id(store, [found])[0]
     curve, attempts = queries.curve(store, found), queries.attempts_of(store, found)
     if format_ == "json":
-        click.echo(tables.to_json([{**row, "curve": curve, "attempts": attempts}])[1:-1].strip())
+        click.echo(tables.to_json({**row, "curve": curve, "attempts": attempts}))
         return
     details.print_job(tables.console(), row, curve, attempts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from mlpq.errors import SpecError
 
@@ -20,7 +21,7 @@ def read(file: str | None) -> dict[str, object]:
 
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        document = json.loads(text) if file.endswith(".json") else yaml.safe_load(text)
+        document = json.loads(text) if file.endswith(".json") else yaml.load(text, _loader())
     except OSError as error:
         raise SpecError(f"can't read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -32,7 +33,25 @@ def read(file: str | None) -> dict[str, object]:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise SpecError(f"{file}{place} is broken YAML: {getattr(error, 'problem', None) or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise SpecError(f"{file} holds a value that can't be read: {error}") from None
     if not isinstance(document, dict):
         raise SpecError(f"{file} must hold keys and values, as 'optimizer: [sgd, adam]'")
     name = {"experiment": Path(file).stem} if file != "-" else {}
     return {**name, **{str(key): value for key, value in document.items()}}
+
+
+def _loader() -> Any:
+    """YAML's safe loader, which by itself lets the last of two equal keys win without a word."""
+    import yaml
+
+    class UniqueKeys(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is given twice", key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return UniqueKeys

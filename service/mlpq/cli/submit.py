@@ -65,17 +65,19 @@ def command(
     from mlpq.cli import spec_file
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
-    from mlpq.submit import plan, submit
+    from mlpq.submit import check_data, plan, submit
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     document = {**spec_file.read(file), **given}
     config = settings()
-    store = ready_store(config) if document.get("continue_from") or not dry_run else None
+    # What is wrong with the input is said before a database is looked for, or made.
+    store = ready_store(config) if document.get("continue_from") is not None else None
     submission = plan(document, preset, store)
     if dry_run:
         _show_plan(submission, format_)
         return
-    assert store is not None
+    check_data(config, submission)
+    store = store or ready_store(config)
     filed, warning = submit(config, store, submission, again)
     if warning:
         click.echo(f"mlpq: warning: {warning}", err=True)
@@ -85,7 +87,7 @@ def command(
 
 
 def _show_plan(submission: Submission, format_: str) -> None:
-    from mlpq.report import tables
+    from mlpq.report import tables, words
 
     rows = [
         {**spec.model_dump(mode="json"), "spec_hash": spec.hash, "experiment": submission.experiment}
@@ -95,14 +97,15 @@ def _show_plan(submission: Submission, format_: str) -> None:
         click.echo(tables.to_json(rows))
         return
     tables.console().print(tables.plan_table(submission.specs))
-    click.echo(f"experiment {submission.experiment}: {len(rows)} jobs would be submitted; nothing was written")
+    click.echo(f"experiment {submission.experiment}: {words.count_of(len(rows), 'job')} to submit; nothing was written")
 
 
 def _show_filed(submission: Submission, filed: Sequence[Filed]) -> None:
+    from mlpq.report import words
+
     new = sum(job.is_new for job in filed)
     there = f", {len(filed) - new} there already (--again runs them once more)" if new < len(filed) else ""
-    jobs = "job" if new == 1 else "jobs"
-    click.echo(f"experiment {submission.experiment}: {new} {jobs} submitted{there}")
+    click.echo(f"experiment {submission.experiment}: {words.count_of(new, 'job')} submitted{there}")
     if len(filed) == 1:
         click.echo(f"job {filed[0].id}")
 
@@ -139,7 +142,7 @@ def _print_results(store: Store, rows: Sequence[Mapping[str, Any]], preset: str 
     from mlpq.report import tables
     from mlpq.store import queries
 
-    tables.print_results(rows)
+    tables.print_results(rows, queries.ancestors(store, rows))
     if preset == "textbook":
         click.echo()
         table = tables.textbook_table(rows, {row["id"]: queries.curve(store, row["id"]) for row in rows})

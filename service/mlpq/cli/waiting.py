@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mlpq.errors import MlpqError
@@ -15,33 +15,39 @@ from mlpq.store import queries
 from mlpq.store.session import Store
 
 STOP_SECONDS = 30
-STARTING = "starting a worker"
 
 
 class LocalWorker:
-    """A worker for the length of a wait, on the embedded default only; elsewhere workers are somebody's own."""
+    """A worker for the length of a wait, on the embedded default only; elsewhere workers are somebody's own.
 
-    def __init__(self, config: Settings, store: Store) -> None:
-        self._config, self._store = config, store
+    `devices` are those that the jobs ask for, "auto" among them where any will do.
+    """
+
+    def __init__(self, config: Settings, store: Store, devices: Collection[str]) -> None:
+        self._config, self._store, self._devices = config, store, devices
         self._process: subprocess.Popen[bytes] | None = None
         self._log = config.home / "worker.log"
 
     def tend(self) -> str:
         """Start the worker if none is alive; says what stands in the way. Raises MlpqError where it can't start."""
-        if self._process is not None:
-            if self._process.poll() is not None:
-                raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
-            return "" if queries.live_workers(self._store) else STARTING
-        if queries.live_workers(self._store):
-            return ""
-        if not self._config.embedded:
-            return "waiting: no worker is alive; start one with mlpq worker"
+        if self._process is not None and self._process.poll() is not None:
+            raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
+        obstacle = what_is_missing(self._store, self._devices)
+        if obstacle and self._config.embedded:
+            if self._process is None:
+                self._start()
+            return "starting a worker" if not queries.live_workers(self._store) else obstacle
+        return obstacle
+
+    def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("wb") as log:
+        device = next(iter(self._devices)) if len(self._devices) == 1 else "auto"
+        command = [sys.executable, "-m", "mlpq.cli", "worker", "--until-eof", "--device", device]
+        with self._log.open("ab") as log:
+            # However this process ends, the pipe closes with it, and the worker leaves.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlpq.cli", "worker"], stdout=log, stderr=log, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
-        return STARTING
 
     def stop(self) -> None:
         """Let the worker give back what it holds and leave."""
@@ -55,7 +61,8 @@ class LocalWorker:
 
 def wait_for(config: Settings, store: Store, ids: Sequence[str]) -> None:
     """Show progress on standard error until the jobs are finished. Ctrl-C leaves them queued and says so."""
-    worker = LocalWorker(config, store)
+    devices = {row["requested_device"] for row in queries.jobs_by_id(store, ids)}
+    worker = LocalWorker(config, store, devices)
     console = tables.console(stderr=True)
     try:
         follow(store, ids, console, worker.tend)
@@ -64,6 +71,15 @@ def wait_for(config: Settings, store: Store, ids: Sequence[str]) -> None:
         raise SystemExit(130) from None
     finally:
         worker.stop()
+
+
+def what_is_missing(store: Store, devices: Collection[str]) -> str:
+    """Which worker would have to be started for jobs that ask for these devices; empty where none is missing."""
+    alive = {worker["device"] for worker in queries.live_workers(store)}
+    missing = sorted(device for device in devices if device != "auto" and device not in alive)
+    if missing:
+        return f"waiting for a {missing[0]} worker, and none is alive: mlpq worker --device {missing[0]}"
+    return "" if alive else "waiting for a worker, and none is alive: mlpq worker"
 
 
 def _last_line(file: Path) -> str:

@@ -12,6 +12,7 @@ def command(experiment: str | None) -> None:
 
     Those of EXPERIMENT, or all, until they are done. Ctrl-C only stops the view.
     """
+    from mlpq.cli.waiting import what_is_missing
     from mlpq.jobs import FINISHED, Status
     from mlpq.report import tables
     from mlpq.report.progress import follow
@@ -22,13 +23,12 @@ def command(experiment: str | None) -> None:
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
     unfinished = [status for status in Status if status not in FINISHED]
-    ids = [row["id"] for row in queries.job_rows(store, experiment, unfinished)]
-    if not ids:
+    rows = queries.job_rows(store, experiment, unfinished)
+    if not rows:
         click.echo("nothing to watch: every job is finished")
         return
-
-    def tend() -> str:
-        return "" if queries.live_workers(store) else "waiting: no worker is alive; start one with mlpq worker"
-
-    follow(store, ids, tables.console(stderr=True), tend)
-    tables.print_results(queries.jobs_by_id(store, ids))
+    ids = [row["id"] for row in rows]
+    devices = {row["requested_device"] for row in rows}
+    follow(store, ids, tables.console(stderr=True), lambda: what_is_missing(store, devices))
+    finished = queries.jobs_by_id(store, ids)
+    tables.print_results(finished, queries.ancestors(store, finished))

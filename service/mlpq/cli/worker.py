@@ -10,7 +10,8 @@ import click
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
     help="What to train on; auto takes CUDA, else MPS, else the CPU.",
 )  # fmt: skip
-def command(device: str) -> None:
+@click.option("--until-eof", is_flag=True, hidden=True, help="Leave when standard input ends.")
+def command(device: str, until_eof: bool) -> None:
     """Run a worker that takes one job after another.
 
     Until Ctrl-C or SIGTERM; it then gives its job back.
@@ -23,4 +24,5 @@ def command(device: str) -> None:
 
     if importlib.util.find_spec("torch") is None:
         raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
-    os.execv(sys.executable, [sys.executable, "-m", "mlpq_workers.app", "--device", device])
+    more = ["--until-eof"] if until_eof else []
+    os.execv(sys.executable, [sys.executable, "-m", "mlpq_workers.app", "--device", device, *more])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from mlpq.datasets import Dataset, find, how_to_get, verify
 from mlpq.errors import DataError
@@ -21,14 +22,14 @@ def data_table(datasets: Iterable[Dataset], data_dir: Path) -> Table:
     return table
 
 
-def _files(dataset: Dataset, data_dir: Path) -> str:
+def _files(dataset: Dataset, data_dir: Path) -> Text:
     if dataset.bundled:
-        return "[green]bundled with scikit-learn[/]"
+        return Text("bundled with scikit-learn", style="green")
     folder = find(dataset, data_dir)
     if folder is None:
-        return f"[dim]not here: {how_to_get(dataset)}[/]"
+        return Text(f"not here: {how_to_get(dataset)}", style="dim")
     try:
         verify(dataset, folder)
     except DataError as error:
-        return f"[red]{error}[/]"
-    return f"[green]{folder}[/]"
+        return Text(str(error), style="red")
+    return Text(str(folder), style="green")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from mlpq.report import words
 from mlpq.report.tables import plain_table
@@ -18,7 +19,7 @@ def print_job(out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[R
     facts = plain_table("", "")
     facts.show_header = False
     for name, value in _facts(row):
-        facts.add_row(f"[bold]{name}[/]", value)
+        facts.add_row(Text(name, style="bold"), value)
     out.print(facts)
     if curve:
         out.print()
@@ -49,7 +50,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("time", words.seconds(row["train_seconds"])),
         ("spec hash", row["spec_hash"]),
         ("weights", f"{row['weights_sha256']} in {row['weights_file']}" if row["weights_sha256"] else ""),
-        ("submitted", f"{row['created_at'][:19]} UTC"),
+        ("submitted", f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -78,7 +79,7 @@ def _attempts_table(attempts: Sequence[Row]) -> Any:
     for attempt in attempts:
         table.add_row(
             str(attempt["attempt"]), attempt["worker"], attempt["device"],
-            attempt["started_at"].strftime("%Y-%m-%d %H:%M:%S"), attempt["outcome"] or "running",
+            f"{attempt['started_at']:%Y-%m-%d %H:%M:%S}", attempt["outcome"] or "running",
             attempt["error"] or "",
         )  # fmt: skip
     return table

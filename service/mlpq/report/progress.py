@@ -30,20 +30,20 @@ def follow(store: Store, ids: Sequence[str], console: Console, tend: Callable[[]
 
 def _follow_live(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
         every = progress.add_task("all jobs", total=len(ids), figures="")
         bars: dict[str, TaskID] = {}
-        left = list(ids)
-        began = time.monotonic()
+        left = queries.unfinished(store, ids)
+        before, began = len(ids) - len(left), time.monotonic()
         while left := queries.unfinished(store, left):
             running = queries.running(store, left)
             done = len(ids) - len(left)
             partly = sum((row["epoch"] or 0) / row["spec"]["epochs"] for row in running)
-            eta = _eta(time.monotonic() - began, done + partly, len(ids))
+            eta = _eta(time.monotonic() - began, done + partly - before, len(ids) - before)
             progress.update(every, completed=done + partly, figures=f"{done} of {len(ids)} done{eta} {tend()}")
             _show_running(progress, bars, running)
             time.sleep(LOOK_SECONDS)

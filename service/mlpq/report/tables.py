@@ -6,11 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mlpq.presets import FIGURES, Figure
 from mlpq.report import words
@@ -60,10 +62,8 @@ def results_table(rows: Sequence[Row]) -> Table:
     """One line a job with its figures, in 80 columns; one without a result shows its status instead."""
     table = plain_table("job", "model", "optimizer", ">seed", ">epochs", ">correct", ">test %", ">time")
     for row in rows:
-        cells = results_cells(row)
-        if row["status"] != "succeeded":
-            cells[-1] = _status(row)
-        table.add_row(*cells)
+        *figures, time = results_cells(row)
+        table.add_row(*figures, time if row["status"] == "succeeded" else _status(row))
     return table
 
 
@@ -81,10 +81,10 @@ def results_cells(row: Row) -> list[str]:
     ]
 
 
-def arms_table(rows: Sequence[Row]) -> Table:
+def arms_table(found: Sequence[Arm]) -> Table:
     """One line an arm: n, mean ± standard deviation over its seeds, worst and best."""
     table = plain_table(*(("" if index == 0 else ">") + heading for index, heading in enumerate(ARM_HEADINGS)))
-    for arm in arms(rows):
+    for arm in found:
         table.add_row(*arm_cells(arm))
     return table
 
@@ -93,22 +93,21 @@ def arm_cells(arm: Arm) -> list[str]:
     label = f"{words.model(arm.first)}, {words.optimizer(arm.first)}"
     if arm.parent is not None:
         label += f", on from {words.optimizer(arm.parent)}"
-    elif arm.first["parent_id"] is not None:
-        label += f", on from {words.short_id(arm.first['parent_id'])}"
     if arm.accuracy is None:
-        return [label, f"0 of {arm.jobs}", "", "", "", ""]
-    n = str(arm.accuracy.n) if arm.accuracy.n == arm.jobs else f"{arm.accuracy.n} of {arm.jobs}"
+        return [label, f"0 of {len(arm.rows)}", "", "", "", ""]
+    n = str(arm.accuracy.n) if arm.accuracy.n == len(arm.rows) else f"{arm.accuracy.n} of {len(arm.rows)}"
     ends = [f"{100 * end:.2f}" for end in (arm.accuracy.least, arm.accuracy.most)] if arm.accuracy.n > 1 else ["", ""]
     return [label, n, words.spread(arm.accuracy), *ends, words.seconds(arm.seconds)]
 
 
-def print_results(rows: Sequence[Row]) -> None:
+def print_results(rows: Sequence[Row], ancestors: Sequence[Row]) -> None:
     """The jobs, and below them the arms where one has several seeds: no mean without its n and spread."""
     out = console()
     out.print(results_table(rows))
-    if len(arms(rows)) < len(rows):
+    found = arms(rows, ancestors)
+    if len(found) < len(rows):
         out.print()
-        out.print(arms_table(rows))
+        out.print(arms_table(found))
     for row in rows:
         if row["error"]:
             out.print(f"{words.short_id(row['id'])}: {row['error']}", markup=False)
@@ -117,15 +116,24 @@ def print_results(rows: Sequence[Row]) -> None:
 def plan_table(specs: Sequence[JobSpec]) -> Table:
     """One line an arm of a submission that was only planned."""
     table = plain_table("model", "optimizer", ">epochs", ">batch", ">parameters", "seeds", ">jobs")
-    groups: dict[str, list[JobSpec]] = {}
-    for spec in specs:
-        groups.setdefault(spec.arm, []).append(spec)
-    for group in groups.values():
-        first, row = group[0], group[0].model_dump(mode="json")
-        seeds = [spec.seed for spec in group]
+    by_hash = {spec.hash: spec for spec in specs}
+    rows = [
+        {
+            **spec.model_dump(mode="json"),
+            "id": spec.hash,
+            "spec_hash": spec.hash,
+            "parent_id": spec.parent if spec.parent in by_hash else None,
+            "status": "planned",
+            "test_accuracy": None,
+        }
+        for spec in specs
+    ]
+    for arm in arms(rows):
+        first = by_hash[arm.first["id"]]
+        seeds = [row["seed"] for row in arm.rows]
         table.add_row(
-            words.model(row), words.optimizer(row), str(first.epochs), str(first.batch_size),
-            f"{first.parameters:,}", words.seeds(seeds), str(len(group)),
+            words.model(arm.first), words.optimizer(arm.first), str(first.epochs), str(first.batch_size),
+            f"{first.parameters:,}", words.seeds(seeds), str(len(arm.rows)),
         )  # fmt: skip
     return table
 
@@ -157,9 +165,9 @@ def _reached(figure: Figure, rows: Sequence[Row], curves: Mapping[str, Sequence[
     return None, 0
 
 
-def to_json(rows: Sequence[Row]) -> str:
-    """A list with one object a row."""
-    return json.dumps([dict(row) for row in rows], indent=2, default=str)
+def to_json(document: Any) -> str:
+    """JSON, indented; times in ISO 8601 with their zone."""
+    return json.dumps(document, indent=2, default=datetime.isoformat)
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
@@ -171,12 +179,13 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def results_markdown(rows: Sequence[Row]) -> str:
-    """The tables of jobs and of arms as Markdown."""
-    heading = ["job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time"]
-    jobs = _markdown(heading, [results_cells(row) for row in rows])
-    summary = _markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows)])
-    return f"{jobs}\n\n{summary}"
+def results_markdown(rows: Sequence[Row], ancestors: Sequence[Row], heading: str | None) -> str:
+    """The tables of jobs and of arms as Markdown, under a heading or none."""
+    columns = ["job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time"]
+    jobs = _markdown(columns, [results_cells(row) for row in rows])
+    summary = _markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows, ancestors)])
+    title = f"## {heading}\n\n" if heading else ""
+    return f"{title}{jobs}\n\n{summary}\n"
 
 
 def _csv_cell(name: str, value: object) -> object:
@@ -192,14 +201,21 @@ def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _status(row: Row) -> str:
+def _status(row: Row) -> Text:
     word = words.status(row)
-    return f"[{STATUS_STYLES[word]}]{word}[/]"
+    return Text(word, style=STATUS_STYLES[word])
 
 
-def plain_table(*headings: str) -> Table:
+class PlainTable(Table):
+    """A table whose cells are text as it stands: what people typed is never read as markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def plain_table(*headings: str) -> PlainTable:
     """Headings that begin with ">" stand at the right, as figures do."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = PlainTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         right = heading.startswith(">")
         table.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold")

@@ -33,6 +33,11 @@ def optimizer(row: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
+def count_of(number: int, noun: str) -> str:
+    """ "1 job", "3 jobs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def count(correct: int | None, total: int | None) -> str:
     """ "8705 of 10000", or nothing."""
     return "" if correct is None else f"{correct} of {total}"

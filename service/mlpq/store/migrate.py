@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from mlpq.errors import StoreError
 from mlpq.settings import Settings
-from mlpq.store.session import Store, make_folder, open_store
+from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
 SCHEMA = "0001"  # the revision that this program reads and writes; a test holds it against the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
@@ -23,7 +24,7 @@ def upgrade(store: Store) -> None:
         make_folder(store.url)
     _refuse_newer(current(store))
     config = Config()
-    config.set_main_option("script_location", str(files("mlpq_migrations")))
+    config.set_main_option("script_location", str(files("mlpq_migrations")).replace("%", "%%"))
     with store.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -32,7 +33,9 @@ def upgrade(store: Store) -> None:
 
 
 def current(store: Store) -> str | None:
-    """The revision of the database's schema; None where there is none."""
+    """The revision of the database's schema; None where there is none, or no file of a SQLite database yet."""
+    if store.is_sqlite and not Path(sqlite_file(store.url)).exists():
+        return None
     with store.read() as connection:
         return _revision(connection)
 

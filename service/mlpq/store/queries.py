@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import column, func, select, table
+from sqlalchemy import column, false, func, select, table
 from sqlalchemy.sql import Select
 
 from mlpq.errors import NotFoundError
@@ -52,6 +53,19 @@ def jobs_by_id(store: Store, ids: Sequence[str]) -> list[Row]:
         for chunk in chunks(ids):
             query = select(*(results.c[name] for name in COLUMNS)).where(results.c.id.in_(chunk))
             found += [_row(row) for row in connection.execute(query.order_by(results.c.seq)).mappings()]
+    return found
+
+
+def ancestors(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """The jobs that `rows` go on from, all generations, but for those that are among `rows`."""
+    known = {row["id"] for row in rows}
+    found: list[Row] = []
+    missing = sorted({row["parent_id"] for row in rows} - known - {None})
+    while missing:
+        generation = jobs_by_id(store, missing)
+        found += generation
+        known.update(missing)
+        missing = sorted({row["parent_id"] for row in generation} - known - {None})
     return found
 
 
@@ -233,7 +247,10 @@ def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str
     if experiment is not None:
         query = query.where(results.c.experiment == experiment)
     wanted = [str(status) for status in statuses]
-    return query.where(results.c.status.in_(wanted)) if wanted else query
+    if not wanted:
+        return query
+    is_diverged = results.c.outcome == Outcome.DIVERGED
+    return query.where(results.c.status.in_(wanted) | (is_diverged if Outcome.DIVERGED in wanted else false()))
 
 
 def _row(found: Mapping[Any, Any]) -> Row:
@@ -243,6 +260,6 @@ def _row(found: Mapping[Any, Any]) -> Row:
     row["bias"] = bool(row["bias"])
     row["optimizer_settings"] = json.loads(row["optimizer_settings"])
     for name in ("created_at", "started_at", "finished_at"):
-        if row[name] is not None and not isinstance(row[name], str):
-            row[name] = row[name].strftime("%Y-%m-%d %H:%M:%S.%f")
+        if isinstance(row[name], str):
+            row[name] = datetime.fromisoformat(row[name]).replace(tzinfo=UTC)
     return row

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, func, insert, select, update
 
+from mlpq.datasets import DATASETS
 from mlpq.errors import LeaseLostError, SpecError
 from mlpq.jobs import LEASE_SECONDS, MAX_ATTEMPTS, Outcome, Status, job_id
 from mlpq.spec import JobSpec
@@ -19,6 +21,7 @@ from mlpq.store.transitions import end_children, move, unblock_children, was
 
 RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number
 LOG_CHARACTERS = 20_000
+FORGET_SECONDS = 24 * 3600  # a worker that was silent this long was killed, and is no longer listed
 
 
 @dataclass(frozen=True)
@@ -88,34 +91,39 @@ def file_jobs(
 def file_again(store: Store, ids: Sequence[str]) -> list[Filed]:
     """File failed or cancelled jobs anew, as further repeats of their specs: a finished job itself never changes.
 
-    A job whose parent is filed anew too goes on from that one. Raises SpecError where a job is not failed or cancelled,
-    or its parent can no longer succeed.
+    One that was filed anew before is left alone, and its successor is answered. A job whose parent is filed anew too
+    goes on from that one. Raises SpecError where a job is not failed or cancelled, or its parent can no longer succeed.
     """
     with store.write() as connection:
         olds = _jobs_to_renew(connection, ids)
-        repeats: dict[tuple[str, str], int] = {}
+        latest: dict[tuple[str, str], int] = {}
         for name, experiment_id in sorted({(old.experiment, old.experiment_id) for old in olds}):
             _lock_experiment(connection, name)
-            hashes = [old.spec_hash for old in olds if old.experiment == name]
-            latest = _latest_repeats(connection, experiment_id, hashes)
-            repeats.update({(name, spec_hash): repeat + 1 for spec_hash, repeat in latest.items()})
-        renewed = {
-            old.id: job_id(old.experiment, old.spec_hash, repeats[old.experiment, old.spec_hash]) for old in olds
-        }
-        kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
-        rows = [
-            {
-                **{name: getattr(old, name) for name in kept},
-                "id": renewed[old.id],
-                "repeat": repeats[old.experiment, old.spec_hash],
-                "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
-                "max_attempts": MAX_ATTEMPTS,
-                "parent_id": renewed.get(old.parent_id, old.parent_id),
-            }
-            for old in olds
-        ]
-        _insert_jobs(connection, list({row["id"]: row for row in rows}.values()))
-    return [Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new=True) for old in olds]
+            repeats = _latest_repeats(connection, experiment_id, {old.spec_hash for old in olds})
+            latest.update({(name, spec_hash): repeat for spec_hash, repeat in repeats.items()})
+        filed, rows, renewed = [], [], {}
+        for old in olds:
+            newest = latest[old.experiment, old.spec_hash]
+            is_new = old.repeat == newest
+            repeat = newest + 1 if is_new else newest
+            renewed[old.id] = job_id(old.experiment, old.spec_hash, repeat)
+            filed.append(Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new))
+            if is_new:
+                rows.append(_renewed_row(old, renewed[old.id], repeat, renewed.get(old.parent_id, old.parent_id)))
+        _insert_jobs(connection, rows)
+    return filed
+
+
+def _renewed_row(old: Any, new_id: str, repeat: int, parent_id: str | None) -> dict[str, Any]:
+    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
+    return {
+        **{name: getattr(old, name) for name in kept},
+        "id": new_id,
+        "repeat": repeat,
+        "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
+        "max_attempts": MAX_ATTEMPTS,
+        "parent_id": parent_id,
+    }
 
 
 def _jobs_to_renew(connection: Connection, ids: Sequence[str]) -> list[Any]:
@@ -165,10 +173,14 @@ def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable
 
 
 def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Ids with their statuses. The lock keeps a parent from finishing before its new child is seen."""
+    """Ids with their statuses, which stay so until the transaction ends: a parent can't finish before its new child.
+
+    Parents are locked before their children, as `finish` does. The lock must let a foreign key be checked (NO KEY), or
+    two submissions that go on from one job would wait for each other.
+    """
     for chunk in chunks(sorted(ids)):
-        query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq).with_for_update()
-        yield from ((found, status) for found, status in connection.execute(query).all())
+        query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq)
+        yield from ((job, status) for job, status in connection.execute(query.with_for_update(key_share=True)).all())
 
 
 def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
@@ -197,7 +209,7 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
     with store.write() as connection:
         held = []
         for row in sorted(connection.execute(statement).all()):
-            spec = JobSpec.model_validate(row.spec)
+            environment = {**facts, "data_checksum": _data_checksum(row.spec)}
             connection.execute(
                 insert(attempts).values(
                     job_id=row.id,
@@ -205,11 +217,23 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
                     worker=worker,
                     device=device,
                     started_at=now(),
-                    environment_id=_environment_id(connection, {**facts, "data_checksum": spec.data.checksum}),
+                    environment_id=_environment_id(connection, environment),
                 )
             )
+            try:
+                spec = JobSpec.model_validate(row.spec)
+            except (ValidationError, SpecError) as error:
+                # Filed by another version of mlpq. It must not stand in the way of the jobs behind it.
+                reason = f"this worker's mlpq can't read the spec: {' '.join(str(error).split())}"
+                _end(connection, row.id, row.attempt, Status.FAILED, Outcome.FAILED, reason, "")
+                continue
             held.append(Held(row.id, row.attempt, spec, *_parent_weights(connection, row.parent_id)))
     return held
+
+
+def _data_checksum(spec: Mapping[str, Any]) -> str | None:
+    dataset = DATASETS.get(str(spec.get("dataset")))
+    return dataset.checksum if dataset else None
 
 
 def _parent_weights(connection: Connection, parent_id: str | None) -> tuple[str | None, str | None]:
@@ -320,22 +344,28 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
     """Cancel jobs: waiting ones at once, running ones by asking their worker. The number of each."""
     counts = {"cancelled": 0, "asked to stop": 0}
     with store.write() as connection:
-        for chunk in chunks(ids):
-            for status in (Status.BLOCKED, Status.QUEUED):
+        found: dict[str, list[str]] = {}
+        for job, status in _locked_statuses(connection, ids):
+            found.setdefault(status, []).append(job)
+        for status in (Status.BLOCKED, Status.QUEUED):
+            for chunk in chunks(found.get(status, [])):
+                # A blocked one may have ended already, with its parent.
                 statement = move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
                 ended = connection.execute(statement.values(error="cancelled").returning(jobs.c.id)).scalars().all()
                 counts["cancelled"] += len(ended) + end_children(connection, ended, Status.CANCELLED)
-            asked = update(jobs).where(jobs.c.id.in_(chunk), jobs.c.status == Status.RUNNING)
-            counts["asked to stop"] += connection.execute(asked.values(cancel_requested=True)).rowcount
+        for chunk in chunks(found.get(Status.RUNNING, [])):
+            asked = update(jobs).where(jobs.c.id.in_(chunk)).values(cancel_requested=True)
+            counts["asked to stop"] += connection.execute(asked).rowcount
     return counts
 
 
 def worker_beat(store: Store, name: str, device: str) -> None:
-    """Say that this worker is alive."""
+    """Say that this worker is alive, and forget those that have long been silent."""
     with store.write() as connection:
         row = insert_or_ignore(connection, workers)
         connection.execute(row.values(name=name, device=device, started_at=now(), beat_at=now()))
         connection.execute(update(workers).where(workers.c.name == name).values(beat_at=now()))
+        connection.execute(workers.delete().where(workers.c.beat_at < now(-FORGET_SECONDS)))
 
 
 def worker_gone(store: Store, name: str) -> None:

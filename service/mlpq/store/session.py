@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, literal
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -21,6 +21,15 @@ from mlpq.settings import masked
 from mlpq.store.models import UtcDateTime
 
 CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
+# A connection that went half-open is noticed within about half a minute, well before a lease runs out.
+POSTGRESQL_OPTIONS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "options": "-c timezone=utc",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
 CHUNK = 5000  # values a statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
 UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
 BUSY_MILLISECONDS = 30_000  # how long a SQLite writer waits for the others
@@ -60,13 +69,14 @@ class Store:
         try:
             yield
         except DBAPIError as error:
+            if isinstance(error, IntegrityError):
+                raise
             if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
                 raise StoreError("the database lacks tables that mlpq needs: run mlpq db upgrade") from error
-            if isinstance(error, (OperationalError, InterfaceError)):
-                reason = str(error.orig).strip().splitlines()[0]
-                message = f"can't reach the database {masked(self.url)}: {reason}; see mlpq doctor"
-                raise StoreError(message) from error
-            raise
+            reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
+            away = error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+            verb = "can't reach" if away and not self.is_sqlite else "can't use"
+            raise StoreError(f"{verb} the database {masked(self.url)}: {reason}; see mlpq doctor") from error
 
 
 @cache
@@ -77,12 +87,12 @@ def open_store(url: str) -> Store:
 
 def _engine(url: str, begin: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(
-            url,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": CONNECT_SECONDS, "options": "-c timezone=utc"},
-        )
-    engine = create_engine(url)
+        try:
+            return create_engine(make_url(url), pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
+        except (ArgumentError, ValueError) as error:
+            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is no database URL: {error}") from error
+    # The path is taken as it is: a question mark or a percent sign in it means nothing.
+    engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
@@ -97,9 +107,14 @@ def _engine(url: str, begin: str) -> Engine:
     return engine
 
 
+def sqlite_file(url: str) -> str:
+    """The path in a SQLite URL."""
+    return url.partition(":///")[2]
+
+
 def make_folder(url: str) -> None:
     """Make the folder of a SQLite file; raises StoreError where that is not allowed."""
-    folder = Path(url.partition(":///")[2]).parent
+    folder = Path(sqlite_file(url)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

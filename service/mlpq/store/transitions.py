@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, literal, update
 
 from mlpq.jobs import FINISHED, TRANSITIONS, Status
 from mlpq.store.models import jobs
-from mlpq.store.session import now
+from mlpq.store.session import chunks, now
 
 
 def move(before: Status, after: Status) -> Any:
@@ -32,11 +32,11 @@ def unblock_children(connection: Connection, parent_id: str) -> None:
 def end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
     """End the blocked jobs below `parents`, all generations: they can never run. Their number."""
     ended = 0
+    reason = literal("its parent ") + jobs.c.parent_id + literal(f" {was(status)}")
     while parents:
         generation: list[str] = []
-        for parent in parents:
-            reason = f"its parent {parent} {was(status)}"
-            statement = move(Status.BLOCKED, status).where(jobs.c.parent_id == parent, jobs.c.status == Status.BLOCKED)
+        for chunk in chunks(parents):
+            statement = move(Status.BLOCKED, status).where(jobs.c.parent_id.in_(chunk), jobs.c.status == Status.BLOCKED)
             generation += connection.execute(statement.values(error=reason).returning(jobs.c.id)).scalars().all()
         parents, ended = generation, ended + len(generation)
     return ended

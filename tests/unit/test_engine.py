@@ -21,9 +21,9 @@ from mlpq_workers.data import Data, load, split
 from mlpq_workers.engine import (
     Diverged,
     Epoch,
-    Outcome,
     Start,
     Stopped,
+    Trained,
     evaluate,
     load_start,
     save,
@@ -52,7 +52,7 @@ def job(parent: JobSpec | None = None, /, **keys: Any) -> JobSpec:
     return Sweep.parse({"dataset": "digits", "hidden": "16", "epochs": 2, **keys}).jobs(parent)[0]
 
 
-def goes_on(outcome: Outcome) -> Start:
+def goes_on(outcome: Trained) -> Start:
     return Start(outcome.weights, outcome.shuffle_state, outcome.dropout_state)
 
 
@@ -95,7 +95,7 @@ class Script:
         return [p.detach() for p in self.model.parameters()]
 
 
-def same_bits(outcome: Outcome, script: Script) -> bool:
+def same_bits(outcome: Trained, script: Script) -> bool:
     return all(torch.equal(a, b) for a, b in zip(outcome.weights.values(), script.weights(), strict=True))
 
 
@@ -289,7 +289,7 @@ def test_it_stops_before_the_next_batch_when_told(digits: Data) -> None:
 
 
 @pytest.fixture
-def saved(digits: Data, tmp_path: Path) -> tuple[Outcome, Path]:
+def saved(digits: Data, tmp_path: Path) -> tuple[Trained, Path]:
     spec = job(dropout=0.5)
     outcome = train(spec, digits, "cpu")
     path = tmp_path / "artifacts" / "weights.safetensors"
@@ -297,7 +297,7 @@ def saved(digits: Data, tmp_path: Path) -> tuple[Outcome, Path]:
     return outcome, path
 
 
-def test_what_was_saved_is_loaded_to_the_bit(saved: tuple[Outcome, Path]) -> None:
+def test_what_was_saved_is_loaded_to_the_bit(saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
     start = load_start(path, outcome.weights_sha256)
     assert weights_sha256(start.weights) == outcome.weights_sha256
@@ -306,7 +306,7 @@ def test_what_was_saved_is_loaded_to_the_bit(saved: tuple[Outcome, Path]) -> Non
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_going_on_from_the_file_is_going_on_from_memory(saved: tuple[Outcome, Path], digits: Data) -> None:
+def test_going_on_from_the_file_is_going_on_from_memory(saved: tuple[Trained, Path], digits: Data) -> None:
     outcome, path = saved
     spec = job(job(dropout=0.5), optimizer="adam", dropout=0.5)
     from_file = train(spec, digits, "cpu", start=load_start(path, outcome.weights_sha256))
@@ -325,11 +325,11 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "is missing" in refusal(tmp_path / "none.safetensors", "0" * 64)
 
 
-def test_other_weights_than_recorded_are_refused(saved: tuple[Outcome, Path]) -> None:
+def test_other_weights_than_recorded_are_refused(saved: tuple[Trained, Path]) -> None:
     assert "does not hold the weights" in refusal(saved[1], "0" * 64)
 
 
-def test_a_changed_weight_is_refused(saved: tuple[Outcome, Path]) -> None:
+def test_a_changed_weight_is_refused(saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -337,7 +337,7 @@ def test_a_changed_weight_is_refused(saved: tuple[Outcome, Path]) -> None:
     assert "does not hold the weights" in refusal(path, outcome.weights_sha256)
 
 
-def test_changed_generator_states_are_refused(saved: tuple[Outcome, Path]) -> None:
+def test_changed_generator_states_are_refused(saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
     content = path.read_bytes()
     at = content.index(b'"shuffle_state":"') + 1000
@@ -346,7 +346,7 @@ def test_changed_generator_states_are_refused(saved: tuple[Outcome, Path]) -> No
 
 
 @pytest.mark.parametrize("keep", [0, 4, 5000, -1])
-def test_a_file_cut_short_is_refused(keep: int, saved: tuple[Outcome, Path]) -> None:
+def test_a_file_cut_short_is_refused(keep: int, saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
     path.write_bytes(path.read_bytes()[:keep])
     assert "damaged" in refusal(path, outcome.weights_sha256)
@@ -358,7 +358,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "damaged" in refusal(path, "0" * 64)
 
 
-def test_a_failed_save_leaves_nothing_behind(saved: tuple[Outcome, Path], tmp_path: Path) -> None:
+def test_a_failed_save_leaves_nothing_behind(saved: tuple[Trained, Path], tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     (taken / "inside").mkdir(parents=True)
     with pytest.raises(OSError, match="taken"):

@@ -1,0 +1,89 @@
+"""Every command of the README is run, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from sites import ROOT, Site
+
+README = (ROOT / "README.md").read_text()
+TEXTBOOK = (7867, 6404, 8502, 8705)
+
+
+def commands(section: str) -> list[str]:
+    """The shell lines of a section, without comments."""
+    body = re.split(r"^## ", README, flags=re.MULTILINE)
+    chosen = next(part for part in body if part.startswith(section))
+    blocks = re.findall(r"```sh\n(.*?)```", chosen, flags=re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def run(site: Site, section: str) -> None:
+    """Run the section's commands in order, with the site's own settings, and a real id for JOB."""
+    for line in commands(section):
+        job = site.mlpq("jobs", "--format", "json").json[-1:]
+        words = [job[0]["id"][:8] if word == "JOB" else word for word in shlex.split(line)]
+        assert words[0] == "mlpq", line
+        site.mlpq(*words[1:], timeout=240)
+
+
+@pytest.fixture
+def at_home(site: Site) -> Site:
+    """A site whose commands find docs/ as a reader does, from the repository's root."""
+    (site.folder / "docs").symlink_to(ROOT / "docs")
+    return site
+
+
+def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
+    sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
+    with_commands = {section for section in sections if commands(section)}
+    assert with_commands == {"Two commands", "Submit", "Look, compare", "Deploy", "Query", "Data"}
+    assert commands("Two commands") == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("site", ["embedded"], indirect=True)
+def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(at_home: Site) -> None:
+    for section in ("Submit", "Look, compare", "Query", "Data"):
+        run(at_home, section)
+    query = re.findall(r"```sql\n(.*?);\n```", README, flags=re.DOTALL)[0]
+    with at_home.store.read() as connection:
+        rows = connection.execute(text(query)).all()
+    assert [row.n for row in rows] == [5, 5, 5, 5]
+    assert [row.mean for row in rows] == sorted((row.mean for row in rows), reverse=True)
+
+
+@pytest.mark.parametrize("site", ["services"], indirect=True)
+def test_the_readmes_deployment_runs_over_postgresql_and_redis(at_home: Site) -> None:
+    lines = commands("Deploy")
+    exports = [line for line in lines if line.startswith("export ")]
+    assert [line.partition("=")[0] for line in exports] == ["export MLPQ_DATABASE_URL", "export MLPQ_BROKER_URL"]
+    worker = lines.index("mlpq worker &")
+    for line in lines[len(exports) : worker]:
+        at_home.mlpq(*shlex.split(line)[1:])
+    with at_home.worker():
+        for line in lines[worker + 1 :]:
+            at_home.mlpq(*shlex.split(line)[1:])
+    assert {row["status"] for row in at_home.mlpq("results", "deployed", "--format", "json").json} == {"succeeded"}
+
+
+@pytest.mark.timeout(900)
+def test_make_demo_prints_the_textbooks_figures_and_the_fair_comparison() -> None:
+    done = subprocess.run(["make", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=840)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = done.stdout.partition("textbook ")[2].partition("\n\n")[0]
+    ours = [int(count) for count in re.findall(r"/10000 +(\d+)/10000", table)]
+    assert len(ours) == len(TEXTBOOK)
+    assert all(abs(count - source) <= 5 for count, source in zip(ours, TEXTBOOK, strict=True))
+    arms = re.findall(r"^MLP 32 sigmoid, (sgd|adam) lr=\S+ +3 +\d+\.\d\d ± \d+\.\d\d", done.stdout, flags=re.MULTILINE)
+    assert sorted(arms) == ["adam", "sgd", "sgd", "sgd", "sgd"]
+
+
+def test_the_files_that_the_readme_links_to_exist() -> None:
+    for name in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert Path(ROOT / name).is_file(), name

@@ -1,0 +1,170 @@
+"""Workers in trouble: whatever dies or is told to stop, each job is done, once, and every end has its reason."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import redis
+
+from mlpq.store import queries
+from samples import let_delay_pass, let_lease_expire
+from services import wait_until
+from sites import SERVICES, Process, Site, stop
+
+LONG = ("--dataset", "digits", "--epochs", 10_000)
+A_WHILE = ("--dataset", "digits", "--epochs", 200)
+
+
+def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
+    rows = site.mlpq("submit", *arguments, "--format", "json").json
+    assert isinstance(rows, list)
+    return rows
+
+
+def outcomes(site: Site, job: str) -> list[tuple[int, str | None]]:
+    return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(site.store, job)]
+
+
+def wait_for_epochs(site: Site, job: str) -> None:
+    wait_until("the first epochs are recorded", lambda: queries.curve(site.store, job))
+
+
+def training_process(site: Site, worker: subprocess.Popen[bytes]) -> Process:
+    (found,) = [child for child in site.training_processes() if child.parent == worker.pid]
+    return found
+
+
+def test_two_workers_do_every_job_once(site: Site) -> None:
+    with site.worker() as one, site.worker() as other:
+        rows = submit(site, "--dataset", "digits", "--epochs", 40, "--seeds", "0..9")
+        watched = site.mlpq("watch")
+    assert watched.err.count(" of 10]") == 10
+    assert [site.row(row["id"])["status"] for row in rows] == ["succeeded"] * 10
+    assert [outcomes(site, row["id"]) for row in rows] == [[(1, "succeeded")]] * 10
+    names = {site.row(row["id"])["worker"].split(":")[1] for row in rows}
+    assert names == {str(one.pid), str(other.pid)}
+    assert site.row_counts()["environments"] == 1
+
+
+@pytest.mark.parametrize("site", [SERVICES], indirect=True)
+def test_losing_every_message_loses_no_job(site: Site) -> None:
+    (job,) = submit(site, "--dataset", "digits", "--epochs", 2)
+    with redis.Redis.from_url(site.env["MLPQ_BROKER_URL"]) as client:
+        assert client.dbsize() > 0
+        client.flushdb()
+    with site.worker():
+        assert site.wait_for(job["id"], "succeeded")["attempt"] == 1
+
+
+def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(served: Site) -> None:
+    (job,) = submit(served, *A_WHILE, "--experiment", "killed")
+    wait_for_epochs(served, job["id"])
+    (child,) = served.training_processes()
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until("the attempt has failed", lambda: outcomes(served, job["id"]) == [(1, "failed")])
+    let_delay_pass(served.store, job["id"])
+    assert served.wait_for(job["id"], "succeeded")["attempt"] == 2
+    first, second = queries.attempts_of(served.store, job["id"])
+    assert "SIGKILL" in first["error"]
+    assert "epoch 1: train loss" in first["log_tail"]
+    assert second["outcome"] == "succeeded"
+    assert len(queries.curve(served.store, job["id"])) == A_WHILE[-1]
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_another_finishes_it(site: Site) -> None:
+    with site.worker() as first:
+        (job,) = submit(site, "--dataset", "digits", "--epochs", 500)
+        wait_for_epochs(site, job["id"])
+        stop(first)
+        assert first.returncode == 0
+        assert (site.row(job["id"])["status"], outcomes(site, job["id"])) == ("queued", [(1, "released")])
+        assert queries.live_workers(site.store) == []
+    with site.worker():
+        assert site.wait_for(job["id"], "succeeded")["attempt"] == 2
+    assert outcomes(site, job["id"]) == [(1, "released"), (2, "succeeded")]
+
+
+def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(site: Site) -> None:
+    with site.worker() as first:
+        (job,) = submit(site, *A_WHILE)
+        wait_for_epochs(site, job["id"])
+        child = training_process(site, first)
+        first.kill()
+        first.wait()
+        wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in site.training_processes()})
+    assert site.row(job["id"])["status"] == "running"
+    let_lease_expire(site.store, job["id"])
+    with site.worker():
+        site.wait_for(job["id"], "succeeded")
+    assert outcomes(site, job["id"]) == [(1, "lost"), (2, "succeeded")]
+    assert "fell silent" in queries.attempts_of(site.store, job["id"])[0]["error"]
+
+
+def test_ctrl_c_of_a_wait_leaves_its_jobs_queued(site: Site) -> None:
+    """On the embedded default the wait has a worker of its own, which gives the job back; elsewhere there is none."""
+    command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--wait"]
+    log = site.folder / "wait.log"
+    with log.open("wb") as err:
+        waiting = subprocess.Popen(command, stdout=err, stderr=err, cwd=site.folder, env=site.environ())
+    try:
+        (job,) = wait_until("the job is filed", lambda: queries.job_rows(site.store))
+        if site.kind == SERVICES:
+            wait_until("the wait says what it lacks", lambda: "none is alive" in log.read_text())
+        else:
+            wait_for_epochs(site, job["id"])
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(60) == 130
+    finally:
+        stop(waiting)
+    assert "the jobs stay queued" in log.read_text()
+    assert site.row(job["id"])["status"] == "queued"
+    assert outcomes(site, job["id"]) == ([] if site.kind == SERVICES else [(1, "released")])
+
+
+def test_a_wait_that_is_killed_takes_its_worker_with_it(alone: Site) -> None:
+    command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--wait"]
+    waiting = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=alone.folder, env=alone.environ())
+    try:
+        (job,) = wait_until("the job is filed", lambda: queries.job_rows(alone.store))
+        wait_for_epochs(alone, job["id"])
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert alone.wait_for(job["id"], "queued")["attempt"] == 1
+    wait_until("its worker has left", lambda: not queries.live_workers(alone.store))
+
+
+def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) -> None:
+    """The first job's epochs can't be written, whatever the reason; its training must end, and be told."""
+    quick = ("--dataset", "digits", "--epochs", 2)
+    (refused,) = submit(alone, "--dataset", "digits", "--epochs", 800)
+    (good,) = submit(alone, *quick)
+    with alone.store.write() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET max_attempts = 1")  # no further tries: that is quicker
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER refusal BEFORE INSERT ON epochs WHEN NEW.job_id = '{refused['id']}' "
+            "BEGIN SELECT RAISE(ABORT, 'the disk is possessed'); END"
+        )
+    with alone.worker():
+        done = alone.wait_for(good["id"], "succeeded", "failed")
+        (again,) = submit(alone, *quick, "--experiment", "reference")
+        reference = alone.wait_for(again["id"], "succeeded")
+    assert done["weights_sha256"] == reference["weights_sha256"]
+    assert len(queries.curve(alone.store, good["id"])) == 2
+    first = queries.attempts_of(alone.store, refused["id"])[0]
+    assert first["outcome"] == "failed"
+    assert "the disk is possessed" in first["error"]
+
+
+def test_a_worker_takes_only_jobs_for_its_device(served: Site) -> None:
+    missing = "mps" if sys.platform == "linux" else "cuda"
+    (elsewhere,) = submit(served, *LONG, "--experiment", "elsewhere", "--device", missing, "--priority", 9)
+    (here,) = submit(served, "--dataset", "digits", "--epochs", 2, "--experiment", "here")
+    served.wait_for(here["id"], "succeeded")
+    assert served.row(elsewhere["id"])["status"] == "queued"
+    served.mlpq("cancel", elsewhere["id"])

@@ -1,0 +1,140 @@
+"""The fixtures that all tests share: both databases, and both sites that mlpq can run on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from mlpq.datasets import DATASETS
+from mlpq.store import migrate
+from mlpq.store.models import metadata
+from mlpq.store.session import Store
+from services import Postgres, Redis
+from sites import EMBEDDED, SERVICES, Site, Sites
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    server = Redis()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Postgres) -> str:
+    """The name of a migrated database, to be copied."""
+    name = postgres.create()
+    _migrate(postgres.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file, to be copied."""
+    file = tmp_path_factory.mktemp("template") / "mlpq.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+def _migrate(url: str) -> None:
+    store = Store(url)
+    migrate.upgrade(store)
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def sites(request: pytest.FixtureRequest) -> Sites:
+    return Sites(request)
+
+
+@pytest.fixture(params=[EMBEDDED, SERVICES])
+def site(request: pytest.FixtureRequest, sites: Sites, tmp_path: Path) -> Iterator[Site]:
+    """A site of the test's own, without a worker."""
+    with sites.open(request.param, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def alone(sites: Sites, tmp_path: Path) -> Iterator[Site]:
+    """An embedded site, for what is the same on both."""
+    with sites.open(EMBEDDED, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session", params=[EMBEDDED, SERVICES])
+def served(request: pytest.FixtureRequest, sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that many tests share, with one worker: each test files an experiment of its own."""
+    with sites.open(request.param, tmp_path_factory.mktemp("served")) as opened, opened.worker():
+        yield opened
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database without any table."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = postgres.create()
+    yield postgres.url(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres(postgres: Postgres, migrated_postgres: str) -> str:
+    """The URL of a migrated database that tests empty after them: that is quicker than a new one each."""
+    return postgres.url(postgres.create(migrated_postgres))
+
+
+@contextmanager
+def _opened(database: str, request: pytest.FixtureRequest, folder: Path) -> Iterator[Store]:
+    if database == "sqlite":
+        store = Store(f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_sqlite'), folder / 'mlpq.db')}")
+        yield store
+    else:
+        store = Store(request.getfixturevalue("shared_postgres"))
+        yield store
+        with store.write() as connection:
+            connection.execute(text(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY"))
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A migrated, empty database."""
+    with _opened(request.param, request, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def both_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+    """SQLite and PostgreSQL, to be compared."""
+    with _opened("sqlite", request, tmp_path) as one, _opened("postgresql", request, tmp_path) as other:
+        yield one, other
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder of Debian's copy of the real data."""
+    (folder,) = DATASETS["fashion-mnist"].system_dirs
+    if not folder.is_dir():
+        pytest.fail("Fashion-MNIST is missing: apt install dataset-fashion-mnist")
+    return folder

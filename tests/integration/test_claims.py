@@ -1,0 +1,111 @@
+"""Claiming: every job goes to one worker, the right one first. On both databases."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from mlpq.jobs import LEASE_SECONDS
+from mlpq.store import queries
+from mlpq.store.session import Store, now
+from samples import (
+    FACTS,
+    attempts,
+    claim,
+    claim_all,
+    claim_all_in_processes,
+    claim_one,
+    file,
+    finish,
+    row,
+    spec,
+    specs,
+    status,
+    whole_row,
+)
+
+
+def test_threads_that_race_claim_every_job_exactly_once(store: Store) -> None:
+    ids = file(store, *specs(seeds="0..39"))
+    with ThreadPoolExecutor(6) as pool:
+        found = pool.map(claim_all, [store.url] * 6, [f"thread {number}" for number in range(6)])
+    assert Counter(job for claimed in found for job in claimed) == Counter(ids)
+    assert all(attempts(store, job) == [(1, None)] for job in ids)
+
+
+def test_processes_that_race_claim_every_job_exactly_once(store: Store) -> None:
+    ids = file(store, *specs(seeds="0..39"))
+    assert Counter(claim_all_in_processes(store.url, 3)) == Counter(ids)
+    assert all(attempts(store, job) == [(1, None)] for job in ids)
+
+
+def test_there_is_nothing_to_claim_in_an_empty_queue(store: Store) -> None:
+    assert claim(store) == []
+
+
+def test_a_running_job_is_not_claimed_again(store: Store) -> None:
+    file(store, spec())
+    claim_one(store, "ann")
+    assert claim(store, "bob") == []
+
+
+def test_higher_priority_goes_first_then_the_order_of_submission(store: Store) -> None:
+    low = file(store, *specs(seeds="0..1"), priority=-5)
+    usual = file(store, *specs(seeds="2..3"))
+    high = file(store, *specs(seeds="4..5"), priority=5)
+    assert [claim_one(store).id for _ in range(6)] == [*high, *usual, *low]
+
+
+def test_several_claimed_at_once_are_the_first_in_that_order(store: Store) -> None:
+    usual = file(store, *specs(seeds="0..2"))
+    high = file(store, *specs(seeds="3..4"), priority=1)
+    assert {held.id for held in claim(store, limit=4)} == {*high, *usual[:2]}
+    assert [held.id for held in claim(store, limit=4)] == usual[2:]
+
+
+@pytest.mark.parametrize(("device", "taken"), [("cpu", ["auto", "cpu"]), ("cuda", ["auto", "cuda"])])
+def test_a_worker_takes_jobs_for_its_device_and_for_any(store: Store, device: str, taken: list[str]) -> None:
+    ids = {}
+    for number, wanted in enumerate(("auto", "cpu", "cuda", "mps")):
+        (ids[wanted],) = file(store, spec(seeds=number), device=wanted)
+    assert [held.id for held in claim(store, device=device, limit=10)] == [ids[wanted] for wanted in taken]
+
+
+def test_blocked_and_finished_jobs_are_not_claimed(store: Store) -> None:
+    parent = spec()
+    file(store, parent, spec(parent, optimizer="adam"))
+    held = claim_one(store)
+    assert claim(store) == []
+    finish(store, held)
+    assert claim_one(store).spec.optimizer == "adam"
+    assert claim(store) == []
+
+
+def test_a_claim_records_the_attempt_and_what_it_runs_on(store: Store) -> None:
+    (job,) = file(store, spec())
+    held = claim_one(store, "ann")
+    assert (held.id, held.attempt, held.spec) == (job, 1, spec())
+    (attempt,) = queries.attempts_of(store, job)
+    assert (attempt["worker"], attempt["device"], attempt["outcome"]) == ("ann", "cpu", None)
+    assert attempt["environment"] == {**FACTS, "data_checksum": spec().data.checksum}
+    assert (row(store, job)["worker"], row(store, job)["attempt"]) == ("ann", 1)
+
+
+def test_equal_environments_are_one_row(store: Store) -> None:
+    file(store, *specs(seeds="0..2"))
+    found = [queries.attempts_of(store, held.id)[0]["environment_id"] for held in claim(store, limit=3)]
+    assert len(set(found)) == 1
+
+
+def test_a_lease_is_counted_by_the_databases_clock(store: Store) -> None:
+    (job,) = file(store, spec())
+    claim_one(store)
+    with store.read() as connection:
+        clock = connection.execute(select(now())).scalar_one()
+    left = whole_row(store, job)["lease_until"] - clock
+    assert timedelta(seconds=LEASE_SECONDS - 20) < left <= timedelta(seconds=LEASE_SECONDS)
+    assert status(store, job) == "running"

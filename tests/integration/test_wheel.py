@@ -1,0 +1,36 @@
+"""What a plain install carries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sites import ROOT, Site
+
+
+@pytest.mark.parametrize("site", ["embedded"], indirect=True)
+def test_the_wheel_alone_makes_a_database(site: Site, tmp_path: Path) -> None:
+    source, unpacked = tmp_path / "source", tmp_path / "unpacked"
+    source.mkdir()
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.strip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(source)]
+    subprocess.run([*build, "--wheel-dir", str(tmp_path)], check=True)
+    wheel = next(tmp_path.glob("mlpq-*.whl"))
+    zipfile.ZipFile(wheel).extractall(unpacked)
+    url = f"sqlite:///{tmp_path / 'fresh.db'}"
+    only_the_wheel = {"PYTHONPATH": str(unpacked), "MLPQ_DATABASE_URL": url}
+    done = site.mlpq("db", "upgrade", env=only_the_wheel)
+    assert url in done.out
+    code = "import mlpq, mlpq_migrations, mlpq_workers; print(mlpq.__path__, mlpq_migrations.__path__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=site.environ(only_the_wheel), cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.stdout.count(str(unpacked)) == 2, found.stdout + found.stderr

@@ -1,0 +1,164 @@
+"""Real PostgreSQL and Redis for the tests: Debian's programs, started on free loopback ports and ended again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+START_SECONDS = 30
+SUPERUSER = "postgres"
+
+
+def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
+    """The first true answer of `test`; fails the test with `what` when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = test()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    pytest.fail(f"not within {seconds:.0f} s: {what}")
+
+
+class Postgres:
+    """A PostgreSQL of our own. It refuses to run as root, so there it runs as Debian's user postgres."""
+
+    def __init__(self) -> None:
+        self._programs = _postgres_programs()
+        self._as_user = {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
+        self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))
+        if self._as_user:
+            shutil.chown(self._folder, SUPERUSER, SUPERUSER)
+        self._data, self._log = self._folder / "data", self._folder / "log"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def start(self) -> None:
+        made = subprocess.run(
+            [self._programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-locale",
+             "--encoding=UTF8"],
+            cwd=self._folder, capture_output=True, text=True, **self._as_user,
+        )  # fmt: skip
+        if made.returncode:
+            pytest.fail(f"initdb failed: {made.stderr}")
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self._folder,
+            "fsync": "off",  # the tests' databases need not outlive a power cut
+            "max_connections": 100,
+        }
+        command = [self._programs / "postgres", "-D", self._data]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._as_user)
+        wait_until("PostgreSQL answers", self._answers)
+
+    def stop(self) -> None:
+        """A fast shutdown: connections are cut, nothing is lost."""
+        if self._process is not None:
+            self._process.send_signal(2)
+            self._process.wait(START_SECONDS)
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{self.port}/{database}"
+
+    def create(self, template: str = "template1") -> str:
+        """A new database, a copy of `template`; its name."""
+        self._databases += 1
+        name = f"mlpq_{self._databases}"
+        self._do(f'CREATE DATABASE {name} TEMPLATE "{template}"')
+        return name
+
+    def drop(self, database: str) -> None:
+        self._do(f"DROP DATABASE {database} WITH (FORCE)")
+
+    def _do(self, statement: str) -> None:
+        with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _address(self, database: str) -> str:
+        return f"host=127.0.0.1 port={self.port} user={SUPERUSER} dbname={database} connect_timeout=5"
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            pytest.fail(f"PostgreSQL ended: {self._log.read_text()}")
+        try:
+            self._do("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class Redis:
+    """A Redis of our own that keeps nothing on disk."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail("redis-server is missing: apt install redis-server (macOS: brew install redis)")
+        self._program = program
+        self._folder = Path(tempfile.mkdtemp(prefix="mlpq-redis-"))
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._handed_out = 0
+
+    def start(self) -> None:
+        options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen([self._program, *options], cwd=self._folder, stdout=log, stderr=log)
+        wait_until("Redis answers", self._answers)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+        shutil.rmtree(self._folder)
+
+    def empty_url(self) -> str:
+        """The URL of an emptied database; the sixteen go round, so few may be in use at once."""
+        number = self._handed_out % 16
+        self._handed_out += 1
+        with redis.Redis(port=self.port, db=number) as client:
+            client.flushdb()
+        return f"redis://127.0.0.1:{self.port}/{number}"
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            pytest.fail(f"Redis ended: {(self._folder / 'log').read_text()}")
+        try:
+            with redis.Redis(port=self.port) as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _postgres_programs() -> Path:
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
+    found = debian[-1] if debian else shutil.which("initdb")
+    if found is None:
+        pytest.fail("PostgreSQL is missing: apt install postgresql (macOS: brew install postgresql)")
+    return Path(found).resolve().parent

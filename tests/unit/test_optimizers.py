@@ -1,0 +1,65 @@
+"""The table of optimizers: options completed and checked. (That it is torch's own is test_optim.py's business.)"""
+
+from __future__ import annotations
+
+import pytest
+
+from mlpq.errors import SpecError
+from mlpq.optimizers import OPTIMIZERS, complete, optimizer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_nothing_given_is_all_defaults(name: str) -> None:
+    assert complete(name, {}) == OPTIMIZERS[name].defaults
+    assert complete(name, complete(name, {})) == complete(name, {})
+
+
+def test_given_options_are_laid_over_the_defaults() -> None:
+    assert complete("sgd", {"momentum": "0.9", "nesterov": "True"}) == {
+        "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": True,
+    }  # fmt: skip
+    assert complete("adam", {"betas": "0.8/0.99"})["betas"] == (0.8, 0.99)
+    assert complete("adam", {"betas": [0.8, 0.99]})["betas"] == (0.8, 0.99)
+
+
+def test_names_may_be_written_large() -> None:
+    assert optimizer("AdamW") is OPTIMIZERS["adamw"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("adm", {}, "unknown optimizer 'adm' (did you mean 'adam'?)"),
+        ("smd", {}, "unknown optimizer 'smd' (did you mean 'sgd'?)"),
+        ("lion", {}, "unknown optimizer 'lion' (there are: adadelta, adagrad,"),
+        ("lbfgs", {}, "unknown optimizer 'lbfgs'"),
+        ("sgd", {"momentun": 1}, "sgd has no option 'momentun' (did you mean 'momentum'?)"),
+        ("adam", {"momentum": 0.9}, "adam has no option 'momentum'"),
+        ("adam", {"fused": True}, "adam has no option 'fused'"),
+        ("sgd", {"momentum": "1"}, "sgd:momentum must be 0 or more and below 1, not 1"),
+        ("sgd", {"momentum": "-0.1"}, "sgd:momentum must be 0 or more and below 1"),
+        ("sgd", {"momentum": "fast"}, "sgd:momentum must be a number, not 'fast'"),
+        ("sgd", {"weight_decay": "nan"}, "sgd:weight_decay must be 0 or more"),
+        ("sgd", {"weight_decay": "inf"}, "sgd:weight_decay must be 0 or more"),
+        ("sgd", {"nesterov": "yes"}, "sgd:nesterov must be true or false"),
+        ("sgd", {"nesterov": True}, "sgd:nesterov=true needs a momentum above 0 and no dampening"),
+        ("sgd", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, "sgd:nesterov=true needs"),
+        ("adam", {"betas": "0.9"}, "adam:betas takes 2 numbers, as betas=0.9/0.999"),
+        ("adam", {"betas": "0.9/1.0"}, "adam:betas must be 0 or more and below 1"),
+        ("adam", {"betas": 0.9}, "adam:betas takes 2 numbers"),
+        ("adadelta", {"rho": "1.5"}, "adadelta:rho must be 0 or more and below 1"),
+        ("rprop", {"etas": "1.2/0.5"}, "rprop:etas must be below 1 and above 1"),
+        ("rprop", {"step_sizes": "50/1"}, "rprop:step_sizes must be the least and the most"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        complete(name, options)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [True, [0.9], {"a": 1}, None, ""])
+def test_what_is_no_number_is_no_momentum(value: object) -> None:
+    with pytest.raises(SpecError, match="sgd:momentum must be a number"):
+        complete("sgd", {"momentum": value})

@@ -1,0 +1,110 @@
+"""Settings: defaults below one folder, every variable with its source, and a clear line for one that can't be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlpq.errors import SettingsError
+from mlpq.settings import DEFAULT, masked, read_settings
+
+
+def test_without_configuration_all_is_embedded_below_the_users_data_folder() -> None:
+    settings = read_settings({})
+    assert settings.home.is_absolute()
+    assert settings.home.name == "mlpq"
+    assert settings.database_url == f"sqlite:///{settings.home}/mlpq.db"
+    assert settings.broker_url == f"filesystem://{settings.home}/queue"
+    assert settings.queue_dir == settings.home / "queue"
+    assert (settings.data_dir, settings.artifacts_dir) == (settings.home / "data", settings.home / "artifacts")
+    assert settings.threads == 1
+    assert settings.embedded
+    assert set(settings.sources.values()) == {DEFAULT}
+
+
+def test_everything_moves_with_the_home_folder() -> None:
+    settings = read_settings({"MLPQ_HOME": "/srv/mlpq"})
+    assert settings.database_url == "sqlite:////srv/mlpq/mlpq.db"
+    assert settings.broker_url == "filesystem:///srv/mlpq/queue"
+    assert {settings.data_dir.parent, settings.artifacts_dir.parent} == {Path("/srv/mlpq")}
+
+
+def test_each_variable_is_read_and_named_as_the_source() -> None:
+    environ = {
+        "MLPQ_HOME": "/srv/mlpq",
+        "MLPQ_DATABASE_URL": "postgresql+psycopg://u:p@host/db",
+        "MLPQ_BROKER_URL": "redis://host:6379/1",
+        "MLPQ_DATA_DIR": "/data",
+        "MLPQ_ARTIFACTS_DIR": "/artifacts",
+        "MLPQ_THREADS": "4",
+    }
+    settings = read_settings(environ)
+    assert (settings.database_url, settings.broker_url) == (environ["MLPQ_DATABASE_URL"], environ["MLPQ_BROKER_URL"])
+    assert (settings.data_dir, settings.artifacts_dir) == (Path("/data"), Path("/artifacts"))
+    assert settings.threads == 4
+    assert not settings.embedded
+    assert settings.queue_dir is None
+    assert settings.sources == {name: name for name in environ}
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert read_settings({"MLPQ_HOME": "", "MLPQ_THREADS": ""}) == read_settings({})
+
+
+@pytest.mark.parametrize("short", ["postgresql://u@host/db", "postgresql+psycopg://u@host/db"])
+def test_postgresql_means_psycopg(short: str) -> None:
+    assert read_settings({"MLPQ_DATABASE_URL": short}).database_url == "postgresql+psycopg://u@host/db"
+
+
+def test_a_folder_may_begin_with_the_users_home() -> None:
+    assert read_settings({"MLPQ_DATA_DIR": "~/data"}).data_dir == Path.home() / "data"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLPQ_DATABASE_URL", "mysql://host/db"),
+        ("MLPQ_DATABASE_URL", "sqlite://relative.db"),
+        ("MLPQ_DATABASE_URL", "/var/lib/mlpq.db"),
+        ("MLPQ_DATABASE_URL", "nonsense"),
+        ("MLPQ_BROKER_URL", "amqp://host"),
+        ("MLPQ_BROKER_URL", "memory://"),
+        ("MLPQ_BROKER_URL", "filesystem://relative"),
+        ("MLPQ_BROKER_URL", "localhost:6379"),
+        ("MLPQ_THREADS", "0"),
+        ("MLPQ_THREADS", "many"),
+        ("MLPQ_THREADS", "-1"),
+        ("MLPQ_THREADS", "1.5"),
+        ("MLPQ_THREADS", "100000"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_its_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name} is '.*must.*") as error:
+        read_settings({name: value})
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_does_not_show_a_password() -> None:
+    with pytest.raises(SettingsError) as error:
+        read_settings({"MLPQ_DATABASE_URL": "mysql://me:secret@host/db"})
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@host:6379/0", "redis://:***@host:6379/0"),
+        ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql+psycopg://me@host/db", "postgresql+psycopg://me@host/db"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("redis://[broken:secret@host", "redis://…"),
+    ],
+)
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(AttributeError):
+        read_settings({}).threads = 2  # type: ignore[misc]

@@ -1,0 +1,331 @@
+"""Specs: one canonical form and hash, sweeps that expand to all combinations, and one clear line for bad values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mlpq.datasets import DATASETS
+from mlpq.errors import SpecError
+from mlpq.optimizers import OPTIMIZERS
+from mlpq.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
+from mlpq.presets import FIGURES, preset_jobs
+from mlpq.spec import JobSpec, Sweep, inherited
+
+
+def jobs(**keys: object) -> list[JobSpec]:
+    return Sweep.parse(keys).jobs()
+
+
+def one(**keys: object) -> JobSpec:
+    (spec,) = jobs(**keys)
+    return spec
+
+
+def test_the_hash_of_a_spec_stays_the_same_from_version_to_version() -> None:
+    """Ids of jobs are made of it: a submission must find its jobs again after an upgrade."""
+    assert one().canonical() == (
+        '{"activation":"sigmoid","batch_size":32,"bias":true,"dataset":"fashion-mnist","dropout":0.0,"epochs":10,'
+        '"hidden":[32],"l1":0.0,"lr":0.001,"optimizer":"sgd","optimizer_settings":{"dampening":0.0,"momentum":0.0,'
+        '"nesterov":false,"weight_decay":0.0},"parent":null,"patience":null,"seed":42,"validation":0.0}'
+    )
+    assert one().hash == "14861701854f6c99845287bf46b22ce4796b3480078318f398b75c69f342b19e"
+
+
+def test_what_is_written_differently_and_means_the_same_is_one_spec() -> None:
+    same = [
+        one(lr="0.1", hidden="16,8", epochs="5", seeds="7", optimizer="SGD", dropout="-0"),
+        one(lr=0.1, hidden=[16, 8], epochs=5, seeds=7, optimizer=["sgd"], activation=" Sigmoid "),
+        one(lr="1e-1", hidden="16, 8", epochs="+5", seeds=[7], optimizer={"name": "sgd", "momentum": 0}),
+        one(optimizer="sgd:lr=.10,momentum=0.0", hidden=(16, 8), epochs=5, seeds="7..7", dataset="Fashion-MNIST"),
+    ]
+    assert len({spec.hash for spec in same}) == 1
+    assert len({spec.canonical() for spec in same}) == 1
+
+
+def test_every_field_counts_in_the_hash() -> None:
+    base: dict[str, Any] = {"dataset": "digits", "hidden": "16", "validation": "0.1"}
+    changes = (
+        {"dataset": "mnist"}, {"hidden": "17"}, {"hidden": "16,16"}, {"activation": "relu"}, {"bias": False},
+        {"dropout": 0.1}, {"optimizer": "adam"}, {"lr": 0.2}, {"weight_decay": 0.1}, {"l1": 0.1}, {"epochs": 3},
+        {"batch_size": 64}, {"validation": 0.2}, {"patience": 2}, {"seeds": 1}, {"optimizer": "sgd:momentum=0.5"},
+    )  # fmt: skip
+    specs = [one(**base), *(one(**{**base, **change}) for change in changes)]
+    assert len({spec.hash for spec in specs}) == len(specs)
+
+
+def test_how_a_job_is_run_is_no_part_of_its_spec() -> None:
+    assert one(device="cpu", priority=5, experiment="x") == one()
+
+
+def test_a_spec_is_frozen_and_takes_no_further_field() -> None:
+    with pytest.raises(ValidationError):
+        one().epochs = 3
+    with pytest.raises(ValidationError):
+        JobSpec.model_validate({**one().model_dump(), "extra": 1})
+
+
+def test_a_spec_without_hidden_layers_does_not_depend_on_the_activation() -> None:
+    assert one(hidden="none", activation="relu") == one(hidden="none")
+    assert one(hidden="none").parameters == 784 * 10 + 10
+
+
+def test_parameters_are_counted_with_and_without_bias() -> None:
+    assert one(hidden="32").parameters == 784 * 32 + 32 + 32 * 10 + 10
+    assert one(hidden="32", bias="false").parameters == 784 * 32 + 32 * 10
+
+
+def test_a_sweep_is_the_product_with_seeds_innermost() -> None:
+    specs = jobs(optimizer=["sgd", "adam:lr=0.01"], lr="0.1,0.2", seeds="1,2")
+    assert [(spec.optimizer, spec.lr, spec.seed) for spec in specs] == [
+        ("sgd", 0.1, 1), ("sgd", 0.1, 2), ("sgd", 0.2, 1), ("sgd", 0.2, 2), ("adam", 0.01, 1), ("adam", 0.01, 2),
+    ]  # fmt: skip
+
+
+def test_everything_that_can_be_given_several_times_is_swept() -> None:
+    keys = {
+        "optimizer": ["sgd", "adam"], "lr": "0.1,0.2,0.3", "weight_decay": "0,0.1", "l1": "0,1e-5", "dropout": "0,0.5",
+        "batch_size": "16,32", "seeds": "0..2",
+    }  # fmt: skip
+    specs = jobs(**keys)
+    assert len(specs) == len({spec.hash for spec in specs}) == 2 * 3 * 2 * 2 * 2 * 2 * 3
+
+
+def test_values_given_twice_make_one_job() -> None:
+    assert len(jobs(lr="0.1,0.10,1e-1", seeds="1,1,0..1", optimizer=["sgd", "SGD"])) == 2
+
+
+def test_an_optimizer_keeps_its_own_rate_and_decay() -> None:
+    specs = jobs(optimizer=["sgd:lr=0.5,weight_decay=0.25", "adam"], lr="0.1", weight_decay="0.001")
+    assert [(spec.lr, spec.optimizer_settings["weight_decay"]) for spec in specs] == [(0.5, 0.25), (0.1, 0.001)]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_without_a_rate_an_optimizer_has_torchs_own(name: str) -> None:
+    assert one(optimizer=name).lr == OPTIMIZERS[name].lr
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("42", (42,)), ("1,2,3", (1, 2, 3)), ("0..9", tuple(range(10))), ("5..5", (5,)), ("3,0..1,3", (3, 0, 1)),
+        (7, (7,)), ([1, "2..3"], (1, 2, 3)), (str(MAX_SEED), (MAX_SEED,)),
+    ],
+)  # fmt: skip
+def test_seeds_are_numbers_lists_and_ranges_with_both_ends(text: object, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "widths"),
+    [
+        ("32", (32,)),
+        ("1000,500,100", (1000, 500, 100)),
+        ("none", ()),
+        (None, ()),
+        ([], ()),
+        (8, (8,)),
+        ([8, 4], (8, 4)),
+    ],
+)
+def test_hidden_layers_are_widths_or_none(text: object, widths: tuple[int, ...]) -> None:
+    assert parse_hidden(text) == widths
+
+
+BAD = (
+    ({"optimizer": "adm"}, "unknown optimizer 'adm' (did you mean 'adam'?)"),
+    ({"optimizer": "sgd:momentun=0.9"}, "sgd has no option 'momentun' (did you mean 'momentum'?)"),
+    ({"optimizer": "sgd:momentum"}, "'momentum' in 'sgd:momentum' is not a setting"),
+    ({"optimizer": "sgd:lr=0.1,lr=0.2"}, "'lr' is given twice"),
+    ({"optimizer": "sgd:lr=0"}, "lr must be a number above 0, not '0'"),
+    ({"optimizer": []}, "optimizer is empty"),
+    ({"optimizer": ""}, "unknown optimizer ''"),
+    ({"optimizer": {"lr": 0.1}}, "an optimizer given as a mapping needs the key 'name'"),
+    ({"dataset": "fashion"}, "unknown data set 'fashion' (did you mean 'fashion-mnist'?)"),
+    ({"dataset": "cifar10"}, "unknown data set 'cifar10'"),
+    ({"activation": "relus"}, "unknown activation 'relus' (did you mean 'relu'?)"),
+    ({"device": "gpu"}, "unknown device 'gpu'"),
+    ({"lr": "0"}, "lr must be a number above 0, not '0'"),
+    ({"lr": "-0.1"}, "lr must be a number above 0"),
+    ({"lr": "fast"}, "lr must be a number above 0, not 'fast'"),
+    ({"lr": "nan"}, "lr must be a number above 0"),
+    ({"lr": "inf"}, "lr must be a number above 0"),
+    ({"lr": "0.1,0"}, "lr must be a number above 0, not '0'"),
+    ({"lr": ""}, "lr is empty"),
+    ({"lr": True}, "lr must be a number above 0"),
+    ({"epochs": "0"}, "epochs must be a whole number from 1 to 10000, not '0'"),
+    ({"epochs": "1.5"}, "epochs must be a whole number"),
+    ({"epochs": "10001"}, "epochs must be a whole number"),
+    ({"epochs": "1" * 5000}, "epochs must be a whole number"),
+    ({"epochs": True}, "epochs must be a whole number"),
+    ({"batch_size": "0"}, "batch_size must be a whole number from 1"),
+    ({"seeds": ""}, "seeds is empty"),
+    ({"seeds": []}, "seeds is empty"),
+    ({"seeds": "9..0"}, "the seed range '9..0' is empty"),
+    ({"seeds": "1..x"}, "seeds must be a whole number"),
+    ({"seeds": ".."}, "seeds must be a whole number"),
+    ({"seeds": "-1"}, "seeds must be a whole number"),
+    ({"seeds": str(MAX_SEED + 1)}, "seeds must be a whole number"),
+    ({"seeds": f"0..{MAX_JOBS}"}, f"the seed range '0..{MAX_JOBS}' is longer than"),
+    ({"seeds": "0..99999", "lr": "0.1,0.2"}, "200000 jobs in one submission; the cap is 100000"),
+    ({"hidden": "0"}, "hidden must be a whole number from 1"),
+    ({"hidden": "16385"}, "hidden must be a whole number from 1 to 16384"),
+    ({"hidden": "1000000000"}, "hidden must be a whole number"),
+    ({"hidden": ",".join(["2"] * (MAX_LAYERS + 1))}, "hidden takes 1 to 32 layers"),
+    ({"hidden": "16384,16384"}, "hidden 16384,16384 makes 281,"),
+    ({"hidden": ""}, "hidden takes 1 to 32 layers or 'none'"),
+    ({"hidden": "wide"}, "hidden must be a whole number"),
+    ({"dropout": "1"}, "dropout must be a number from 0 to below 1"),
+    ({"dropout": "0.5", "hidden": "none"}, "dropout acts on hidden layers"),
+    ({"l1": "-1"}, "l1 must be a number of 0 or more"),
+    ({"weight_decay": "-1"}, "weight_decay must be a number of 0 or more"),
+    ({"optimizer": "rprop", "weight_decay": "0.1"}, "rprop has no option 'weight_decay'"),
+    ({"validation": "1"}, "validation must be a number from 0 to below 1"),
+    ({"validation": "0.000001"}, "validation 1e-06 of 60000 images leaves a side empty"),
+    ({"validation": "0.999999"}, "validation 0.999999 of 60000 images leaves a side empty"),
+    ({"patience": "3"}, "patience needs a validation split"),
+    ({"patience": "0", "validation": "0.1"}, "patience must be a whole number from 1"),
+    ({"priority": "high"}, "priority must be a whole number"),
+    ({"bias": "perhaps"}, "bias must be true or false"),
+    ({"experiment": ""}, "the name of an experiment has 1 to 100 printable characters"),
+    ({"experiment": "x" * 101}, "the name of an experiment has 1 to 100 printable characters"),
+    ({"experiment": "a\nb"}, "the name of an experiment has 1 to 100 printable characters"),
+    ({"epoch": 3}, "unknown key 'epoch' (did you mean 'epochs'?)"),
+    ({"learning_rate": 3}, "unknown key 'learning_rate' (there are: activation,"),
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"), BAD, ids=[f"{number}-{message[:30]}" for number, (_, message) in enumerate(BAD)]
+)
+def test_what_cannot_be_is_told_with_what_can(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        jobs(**keys)
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_child_inherits_all_but_optimizer_and_early_stopping() -> None:
+    parent = one(
+        dataset="digits", hidden="16,8", activation="tanh", bias=False, dropout=0.2, optimizer="sgd:momentum=0.9",
+        lr=0.5, l1=1e-5, epochs=7, batch_size=16, validation=0.2, patience=3, seeds=9,
+    )  # fmt: skip
+    (child,) = Sweep.parse({**inherited(parent), "optimizer": "adam"}).jobs(parent)
+    changed = {"optimizer": "adam", "lr": 0.001, "optimizer_settings": one(optimizer="adam").optimizer_settings}
+    assert child.model_dump() == {**parent.model_dump(), **changed, "patience": None, "parent": parent.hash}
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"hidden": "17"}, "hidden is 17 here and 16 there"),
+        ({"hidden": "none"}, "hidden is none here and 16 there"),
+        ({"dataset": "mnist"}, "dataset is mnist here and digits there"),
+        ({"activation": "relu"}, "activation is relu here and sigmoid there"),
+        ({"bias": False}, "bias is False here and True there"),
+        ({"seeds": "0..3"}, "keeps its seed, 42, not 0"),
+        ({"validation": "0.2"}, "another split would hold out images that it has seen"),
+    ],
+)
+def test_a_child_of_another_shape_seed_or_split_is_refused(keys: dict[str, object], message: str) -> None:
+    parent = one(dataset="digits", hidden="16")
+    with pytest.raises(SpecError, match=message):
+        Sweep.parse({**inherited(parent), **keys}).jobs(parent)
+
+
+def test_the_textbook_is_three_jobs_of_which_the_last_goes_on_from_the_second() -> None:
+    sweep, (logistic, mlp, adam) = preset_jobs("textbook", {})
+    assert sweep.experiment == "textbook"
+    assert (logistic.hidden, mlp.hidden, adam.hidden) == ((), (32,), (32,))
+    assert [spec.optimizer for spec in (logistic, mlp, adam)] == ["sgd", "sgd", "adam"]
+    assert {(spec.seed, spec.epochs, spec.batch_size, spec.lr) for spec in (logistic, mlp, adam)} == {
+        (42, 10, 32, 1e-3)
+    }
+    assert (logistic.parent, mlp.parent, adam.parent) == (None, None, mlp.hash)
+    assert [figure.counted for figure in FIGURES] == [7867, 6404, 8502, 8705]
+
+
+def test_the_textbook_may_have_other_seeds_and_data_but_no_other_model() -> None:
+    _, specs = preset_jobs("textbook", {"seeds": "0..2", "dataset": "digits", "experiment": "mine"})
+    assert [spec.seed for spec in specs] == [0, 1, 2] * 3
+    with pytest.raises(SpecError, match="the preset textbook fixes hidden: leave --hidden out"):
+        preset_jobs("textbook", {"hidden": "64"})
+    with pytest.raises(SpecError, match=r"unknown preset 'textbok' \(did you mean 'textbook'\?\)"):
+        preset_jobs("textbok", {})
+
+
+positive = st.floats(min_value=1e-300, max_value=1e300)
+widths = st.lists(st.integers(1, 64), max_size=3)
+
+
+@st.composite
+def sweeps(draw: st.DrawFn) -> dict[str, object]:
+    """Documents that a person may well submit."""
+    hidden = draw(widths)
+    validation = draw(st.sampled_from([0.0, 0.1, 0.25]))
+    keys: dict[str, object] = {
+        "dataset": draw(st.sampled_from(sorted(DATASETS))),
+        "hidden": hidden or "none",
+        "activation": draw(st.sampled_from(["sigmoid", "relu", "tanh"])),
+        "bias": draw(st.booleans()),
+        "optimizer": draw(st.lists(st.sampled_from(sorted(OPTIMIZERS)), min_size=1, max_size=3)),
+        "lr": draw(st.lists(positive, min_size=1, max_size=3)),
+        "l1": draw(st.lists(st.floats(0, 1e3), min_size=1, max_size=2)),
+        "dropout": draw(st.lists(st.floats(0, 0.99), min_size=1, max_size=2)) if hidden else 0,
+        "epochs": draw(st.integers(1, 10_000)),
+        "batch_size": draw(st.lists(st.integers(1, 1000), min_size=1, max_size=2)),
+        "seeds": draw(st.lists(st.integers(0, MAX_SEED), min_size=1, max_size=4)),
+        "validation": validation,
+    }
+    if validation and draw(st.booleans()):
+        keys["patience"] = draw(st.integers(1, 100))
+    return keys
+
+
+@given(sweeps())
+def test_any_sweep_expands_to_unique_specs_that_survive_json(keys: dict[str, object]) -> None:
+    specs = jobs(**keys)
+    assert specs
+    assert len({spec.hash for spec in specs}) == len(specs)
+    assert jobs(**keys) == specs
+    for spec in specs:
+        for text in (spec.canonical(), spec.model_dump_json(), json.dumps(spec.model_dump(mode="json"), indent=2)):
+            back = JobSpec.model_validate(json.loads(text))
+            assert back == spec
+            assert back.hash == spec.hash
+
+
+@given(sweeps())
+def test_a_sweep_has_the_same_jobs_as_a_yaml_or_json_file_and_as_text(keys: dict[str, object]) -> None:
+    """On the command line all values are text: lists with commas."""
+    typed = {
+        key: ",".join(map(repr, value)) if isinstance(value, list) and key != "optimizer" else value
+        for key, value in keys.items()
+    }
+    assert jobs(**typed) == jobs(**json.loads(json.dumps(keys)))
+
+
+@given(st.integers(0, MAX_SEED - 50), st.integers(0, 50))
+def test_a_seed_range_holds_both_ends_and_all_between(low: int, more: int) -> None:
+    assert parse_seeds(f"{low}..{low + more}") == tuple(range(low, low + more + 1))
+
+
+@given(sweeps(), st.data())
+def test_the_order_of_keys_in_a_document_does_not_matter(keys: dict[str, object], data: st.DataObject) -> None:
+    shuffled = dict(data.draw(st.permutations(list(keys.items()))))
+    assert {spec.hash for spec in jobs(**shuffled)} == {spec.hash for spec in jobs(**keys)}
+
+
+@given(st.text(max_size=20), st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=20)))
+def test_any_nonsense_is_refused_as_such_or_means_something(key: str, value: object) -> None:
+    for document in ({key: value}, *({known: value} for known in Sweep.model_fields)):
+        try:
+            specs = Sweep.parse(document).jobs()
+        except SpecError:
+            continue
+        assert specs

@@ -1,0 +1,97 @@
+"""The FILE of `mlpq submit`: YAML or JSON, or one line that says where it is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mlpq.cli.spec_file import read
+from mlpq.errors import SpecError
+from mlpq.spec import Sweep
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / f"my sweep.{'json' if text.startswith('{') else 'yaml'}"
+    file.write_text(text)
+    return str(file)
+
+
+def test_the_experiment_is_called_after_the_file_unless_it_says(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "epochs: 3")) == {"experiment": "my sweep", "epochs": 3}
+    assert read(write(tmp_path, "experiment: mine")) == {"experiment": "mine"}
+
+
+def test_no_file_is_no_keys() -> None:
+    assert read(None) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optimizer: [sgd, adam]\nlr: [0.1, 1e-3]\nseeds: 0..2\nhidden: none\n",
+        '{"optimizer": ["sgd", "adam"],\n\t"lr": [0.1, 1e-3],\n\t"seeds": "0..2", "hidden": "none"}',
+        "optimizer: [{name: sgd}, {name: adam}]\nlr: 0.1,1e-3\nseeds: [0, 1, 2]\nhidden: []\n",
+    ],
+)
+def test_yaml_and_json_say_the_same(tmp_path: Path, text: str) -> None:
+    """Among them 1e-3, which YAML 1.1 takes for text."""
+    specs = Sweep.parse(read(write(tmp_path, text))).jobs()
+    assert [(spec.optimizer, spec.lr, spec.seed) for spec in specs] == [
+        (name, lr, seed) for name in ("sgd", "adam") for lr in (0.1, 0.001) for seed in (0, 1, 2)
+    ]
+
+
+@pytest.mark.parametrize("text", ["continue_from: 12345678", "continue_from: 1e5", "continue_from: '00012345'"])
+def test_a_job_id_that_looks_like_a_number_is_still_one(tmp_path: Path, text: str) -> None:
+    """A prefix of digits only needs no quotes that a person would not think of."""
+    Sweep.parse(read(write(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer: [sgd", "line 1, column 16 is broken YAML"),
+        ("a: b: c", "line 1, column 5 is broken YAML"),
+        ("epochs: 3\n\tlr: 1", "is broken YAML"),
+        ('{"epochs": 3,, "lr": 1}', "line 1, column 14 is broken JSON"),
+        ("!!python/object:os.system {}", "is broken YAML"),
+        ("a: 1\x00", "is broken YAML"),
+        ("- sgd\n- adam", "must hold keys and values"),
+        ("sgd", "must hold keys and values"),
+        ("", "must hold keys and values"),
+    ],
+)
+def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        read(write(tmp_path, text))
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    with pytest.raises(SpecError, match=r"can't read .*: No such file"):
+        read(str(file))
+    with pytest.raises(SpecError, match=r"can't read .*: Is a directory"):
+        read(str(tmp_path))
+    file.write_bytes(b"\x80\x81\xff")
+    with pytest.raises(SpecError, match="is not text"):
+        read(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3", "unknown key 'epoch' (did you mean 'epochs'?)"),
+        ("optimizer: {name: sgd, nestrov: true}", "did you mean 'nesterov'?"),
+        ("epochs: [1, 2]", "epochs must be a whole number"),
+        ("lr: {a: 1}", "lr must be a number above 0"),
+        ("lr: true", "lr must be a number above 0"),
+        ("seeds: []", "seeds is empty"),
+        ("3: 4", "unknown key '3'"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Sweep.parse(read(write(tmp_path, text))).jobs()
+    assert message in str(error.value)

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 
 from mlpq.jobs import Outcome
 from mlpq.spec import JobSpec, Sweep
-from mlpq.store import queries, repository
+from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
 from mlpq.store.repository import Held
 from mlpq.store.session import Store, now
@@ -48,7 +48,7 @@ def child_of(parent: JobSpec, **keys: object) -> JobSpec:
 
 def file(store: Store, *some: JobSpec, experiment: str = "lab", **more: Any) -> list[str]:
     """File jobs; their ids."""
-    return [job.id for job in repository.file_jobs(store, experiment, some, **more)]
+    return [job.id for job in filing.file_jobs(store, experiment, some, **more)]
 
 
 def claim(store: Store, worker: str = "ann", device: str = "cpu", limit: int = 1) -> list[Held]:

@@ -27,7 +27,9 @@ STORE = {
     "store.migrate",
     "store.queries",
     "store.repository",
+    "store.filing",
 }
+WRITING = ("mlpq.store.repository", "mlpq.store.filing")
 
 # Which modules of mlpq each module, or each module of a package, may import.
 MAY_IMPORT = {
@@ -132,8 +134,8 @@ def test_what_trains_knows_no_sql_and_what_takes_messages_no_torch(file: Path) -
 
 
 def writes(file: Path) -> bool:
-    """Whether a file imports the repository or a function of it; its classes are only words."""
-    tails = [name.removeprefix("mlpq.store.repository") for name in imports(file) if "mlpq.store.repository" in name]
+    """Whether a file imports one of the two modules that write, or a function of them; their classes are only words."""
+    tails = [name.removeprefix(module) for name in imports(file) for module in WRITING if name.startswith(module)]
     return any(not tail[1:2].isupper() for tail in tails)
 
 

@@ -11,8 +11,8 @@ from mlpq.errors import QueueError
 from mlpq.presets import preset_jobs
 from mlpq.settings import Settings
 from mlpq.spec import JobSpec, Sweep, inherited
-from mlpq.store import queries, repository
-from mlpq.store.repository import Filed
+from mlpq.store import filing, queries
+from mlpq.store.filing import Filed
 from mlpq.store.session import Store
 
 
@@ -54,7 +54,7 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
     Raises an MlpqError, with nothing written, where the broker does not answer.
     """
     queue.check_broker(config)
-    filed = repository.file_jobs(
+    filed = filing.file_jobs(
         store,
         submission.experiment,
         submission.specs,
@@ -69,7 +69,7 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
     """File failed or cancelled jobs anew and wake workers; as `submit`."""
     queue.check_broker(config)
-    filed = repository.file_again(store, ids)
+    filed = filing.file_again(store, ids)
     return filed, _wake(config, "auto", filed)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mlpq.errors import LeaseLostError
 from mlpq.jobs import MAX_ATTEMPTS, Outcome
-from mlpq.store import queries, repository
+from mlpq.store import filing, queries, repository
 from mlpq.store.models import epochs, job_results, jobs
 from mlpq.store.repository import Held
 from mlpq.store.session import Store
@@ -168,7 +168,7 @@ def test_a_job_of_a_silent_worker_fails_when_its_attempts_are_used_up(store: Sto
 def test_a_job_that_was_asked_to_stop_ends_when_its_worker_falls_silent(store: Store) -> None:
     (job,) = file(store, spec())
     claim_one(store)
-    repository.cancel(store, [job])
+    filing.cancel(store, [job])
     let_lease_expire(store, job)
     repository.reap(store)
     assert status(store, job) == "cancelled"

@@ -8,14 +8,14 @@ import pytest
 
 from mlpq.errors import SpecError
 from mlpq.jobs import Outcome
-from mlpq.store import queries, repository
+from mlpq.store import filing, queries, repository
 from mlpq.store.session import Store
 from samples import child_of, claim_one, fail, file, finish, row, spec, specs, status, whole_row
 
 
 def test_a_spec_is_filed_once_in_an_experiment(store: Store) -> None:
-    first = repository.file_jobs(store, "lab", specs(seeds="0..2"))
-    second = repository.file_jobs(store, "lab", specs(seeds="1..3"))
+    first = filing.file_jobs(store, "lab", specs(seeds="0..2"))
+    second = filing.file_jobs(store, "lab", specs(seeds="1..3"))
     assert [job.is_new for job in first] == [True, True, True]
     assert [job.is_new for job in second] == [False, False, True]
     assert [job.id for job in second[:2]] == [job.id for job in first[1:]]
@@ -38,7 +38,7 @@ def test_again_files_the_spec_once_more_each_time(store: Store) -> None:
 def test_without_again_the_latest_repeat_is_meant(store: Store) -> None:
     file(store, spec())
     (second,) = file(store, spec(), again=True)
-    (found,) = repository.file_jobs(store, "lab", [spec()])
+    (found,) = filing.file_jobs(store, "lab", [spec()])
     assert (found.id, found.is_new) == (second, False)
 
 
@@ -58,10 +58,10 @@ def test_what_was_filed_comes_back_unchanged(store: Store) -> None:
 
 def test_simultaneous_submissions_of_one_sweep_file_it_once(store: Store) -> None:
     sweep = specs(seeds="0..19")
-    answers: list[list[repository.Filed]] = []
+    answers: list[list[filing.Filed]] = []
 
     def submit() -> None:
-        answers.append(repository.file_jobs(store, "lab", sweep))
+        answers.append(filing.file_jobs(store, "lab", sweep))
 
     threads = [threading.Thread(target=submit) for _ in range(4)]
     for thread in threads:
@@ -130,13 +130,13 @@ def test_a_success_wakes_only_the_next_generation(store: Store) -> None:
 def test_cancelling_a_queued_job_ends_all_that_waits_for_it(store: Store) -> None:
     child = child_of(spec())
     ids = file(store, spec(), child, child_of(child))
-    assert repository.cancel(store, ids[:1]) == {"cancelled": 3, "asked to stop": 0}
+    assert filing.cancel(store, ids[:1]) == {"cancelled": 3, "asked to stop": 0}
     assert {status(store, job) for job in ids} == {"cancelled"}
 
 
 def test_cancelling_a_blocked_job_leaves_its_parent_alone(store: Store) -> None:
     parent, child = file(store, spec(), child_of(spec()))
-    assert repository.cancel(store, [child]) == {"cancelled": 1, "asked to stop": 0}
+    assert filing.cancel(store, [child]) == {"cancelled": 1, "asked to stop": 0}
     assert (status(store, parent), status(store, child)) == ("queued", "cancelled")
 
 
@@ -144,7 +144,7 @@ def test_a_running_job_is_asked_to_stop_and_its_worker_hears_of_it(store: Store)
     (job,) = file(store, spec())
     held = claim_one(store)
     assert repository.beat(store, held) is False
-    assert repository.cancel(store, [job]) == {"cancelled": 0, "asked to stop": 1}
+    assert filing.cancel(store, [job]) == {"cancelled": 0, "asked to stop": 1}
     assert status(store, job) == "running"
     assert queries.cancel_requested(store, job)
     assert repository.beat(store, held) is True
@@ -155,7 +155,7 @@ def test_cancelling_finished_jobs_changes_nothing(store: Store) -> None:
     (job,) = file(store, spec())
     finish(store, claim_one(store))
     before = whole_row(store, job)
-    assert repository.cancel(store, [job]) == {"cancelled": 0, "asked to stop": 0}
+    assert filing.cancel(store, [job]) == {"cancelled": 0, "asked to stop": 0}
     assert whole_row(store, job) == before
 
 
@@ -164,6 +164,6 @@ def test_a_job_that_was_asked_to_stop_is_not_queued_again(store: Store, outcome:
     """Its attempt ended before its worker heard of the wish; the wish of the person still stands."""
     (job,) = file(store, spec())
     held = claim_one(store)
-    repository.cancel(store, [job])
+    filing.cancel(store, [job])
     fail(store, held, outcome)
     assert status(store, job) == "cancelled"

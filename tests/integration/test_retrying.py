@@ -6,7 +6,7 @@ import pytest
 
 from mlpq.errors import SpecError
 from mlpq.jobs import MAX_ATTEMPTS, Outcome, job_id
-from mlpq.store import queries, repository
+from mlpq.store import filing, queries
 from mlpq.store.repository import Held
 from mlpq.store.session import Store
 from samples import (
@@ -35,7 +35,7 @@ def test_a_failed_job_is_filed_anew_and_itself_unchanged(store: Store) -> None:
     (job,) = file(store, spec(), device="cpu", priority=3)
     fail_for_good(store, claim_one(store))
     before = whole_row(store, job)
-    (renewed,) = repository.file_again(store, [job])
+    (renewed,) = filing.file_again(store, [job])
     assert whole_row(store, job) == before
     new = whole_row(store, renewed.id)
     assert (new["status"], new["attempt"], new["repeat"]) == ("queued", 0, 1)
@@ -46,8 +46,8 @@ def test_a_failed_job_is_filed_anew_and_itself_unchanged(store: Store) -> None:
 
 def test_a_cancelled_job_is_filed_anew(store: Store) -> None:
     (job,) = file(store, spec())
-    repository.cancel(store, [job])
-    (renewed,) = repository.file_again(store, [job])
+    filing.cancel(store, [job])
+    (renewed,) = filing.file_again(store, [job])
     assert status(store, renewed.id) == "queued"
 
 
@@ -58,7 +58,7 @@ def test_only_jobs_that_ended_badly_are_retried(store: Store, state: str) -> Non
     if held is not None and state == "succeeded":
         finish(store, held)
     with pytest.raises(SpecError, match=f"is {state}: only failed and cancelled"):
-        repository.file_again(store, [job])
+        filing.file_again(store, [job])
     assert len(queries.job_rows(store)) == 1
 
 
@@ -67,7 +67,7 @@ def test_a_family_is_filed_anew_as_a_family(store: Store) -> None:
     ids = file(store, spec(), child, child_of(child))
     fail_for_good(store, claim_one(store))
     assert queries.with_descendants(store, ids[0]) == ids
-    renewed = [job.id for job in repository.file_again(store, ids)]
+    renewed = [job.id for job in filing.file_again(store, ids)]
     assert [row(store, job)["parent_id"] for job in renewed] == [None, *renewed[:2]]
     assert [status(store, job) for job in renewed] == ["queued", "blocked", "blocked"]
     finish(store, claim_one(store))
@@ -81,7 +81,7 @@ def test_a_child_alone_goes_on_from_the_parent_that_it_had(store: Store) -> None
     finish(store, claim_one(store))
     fail_for_good(store, claim_one(store))
     assert queries.with_descendants(store, child) == [child]
-    (renewed,) = repository.file_again(store, [child])
+    (renewed,) = filing.file_again(store, [child])
     assert (status(store, renewed.id), row(store, renewed.id)["parent_id"]) == ("queued", parent)
 
 
@@ -89,14 +89,14 @@ def test_a_child_of_a_failed_parent_is_not_retried_alone(store: Store) -> None:
     _, child = file(store, spec(), child_of(spec()))
     fail_for_good(store, claim_one(store))
     with pytest.raises(SpecError, match="nothing can go on from it"):
-        repository.file_again(store, [child])
+        filing.file_again(store, [child])
     assert len(queries.job_rows(store)) == 2
 
 
 def test_living_children_are_no_descendants_to_retry(store: Store) -> None:
     """A child filed after the retry belongs to another parent; a cancelled one belongs to its own."""
     ids = file(store, spec(), child_of(spec()))
-    repository.cancel(store, ids[1:])
+    filing.cancel(store, ids[1:])
     finish(store, claim_one(store))
     file(store, child_of(spec(), lr="0.5"), parent_id=ids[0])
     assert queries.with_descendants(store, ids[0]) == ids
@@ -117,7 +117,7 @@ def test_retryable_leaves_out_what_diverged_and_what_waited_for_it(store: Store)
 
 def test_retryable_leaves_out_cancelled_and_other_experiments_jobs(store: Store) -> None:
     (cancelled, failed) = file(store, *specs(seeds="1,2"))
-    repository.cancel(store, [cancelled])
+    filing.cancel(store, [cancelled])
     fail_for_good(store, claim_one(store))
     (elsewhere,) = file(store, spec(), experiment="other")
     fail_for_good(store, claim_one(store))
@@ -129,7 +129,7 @@ def test_retryable_leaves_out_cancelled_and_other_experiments_jobs(store: Store)
 def test_retryable_leaves_out_what_was_filed_anew(store: Store) -> None:
     ids = file(store, spec(), child_of(spec()))
     fail_for_good(store, claim_one(store))
-    renewed = [job.id for job in repository.file_again(store, ids)]
+    renewed = [job.id for job in filing.file_again(store, ids)]
     assert queries.retryable(store, None) == []
     fail_for_good(store, claim_one(store))
     assert queries.retryable(store, None) == renewed
@@ -138,15 +138,15 @@ def test_retryable_leaves_out_what_was_filed_anew(store: Store) -> None:
 def test_more_jobs_are_retried_at_once_than_a_driver_takes_parameters(store: Store) -> None:
     """PostgreSQL's takes 65,535 in a statement; the ids made up here only fill it."""
     ids = file(store, *specs(seeds="0..2"))
-    repository.cancel(store, ids)
+    filing.cancel(store, ids)
     made_up = [job_id("nowhere", "", number) for number in range(65_535)]
-    assert len(repository.file_again(store, [*ids[:2], *made_up, ids[2]])) == 3
+    assert len(filing.file_again(store, [*ids[:2], *made_up, ids[2]])) == 3
 
 
 def test_attempts_start_over_in_the_job_that_was_filed_anew(store: Store) -> None:
     (job,) = file(store, spec())
     fail_for_good(store, claim_one(store))
-    repository.file_again(store, [job])
+    filing.file_again(store, [job])
     for _ in range(MAX_ATTEMPTS - 1):
         held = claim_one(store)
         assert fail(store, held) == "queued"

@@ -14,7 +14,7 @@ from sqlalchemy import update
 from mlpq.errors import MlpqError
 from mlpq.settings import read_settings
 from mlpq.spec import Sweep
-from mlpq.store import queries, repository
+from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
 from mlpq.store.session import Store
 from mlpq_workers.tasks import Attempt, Executor
@@ -41,7 +41,7 @@ def trainer(tmp_path: Path) -> Iterator[Trainer]:
 
 def filed(store: Store, **keys: object) -> list[str]:
     specs = Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs()
-    return [job.id for job in repository.file_jobs(store, "e", specs)]
+    return [job.id for job in filing.file_jobs(store, "e", specs)]
 
 
 def test_a_word_cut_short_by_the_childs_death_is_told_as_its_death(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_many_submissions_that_go_on_from_one_job_do_not_block_each_other(store:
 
     def go_on(number: int) -> None:
         child = Sweep.parse({"dataset": "digits", "epochs": 2, "optimizer": "adam", "lr": number + 1}).jobs(spec)
-        repository.file_jobs(store, f"e{number % 4}", child, parent_id=parent)
+        filing.file_jobs(store, f"e{number % 4}", child, parent_id=parent)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(go_on, range(40)))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlpq.settings import Settings
-    from mlpq.store.repository import Filed
+    from mlpq.store.filing import Filed
     from mlpq.store.session import Store
     from mlpq.submit import Submission
 

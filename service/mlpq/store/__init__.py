@@ -1,1 +1,1 @@
-"""SQL: the truth about jobs. `repository` holds all writes, `queries` all reads."""
+"""SQL: the truth about jobs. `filing` holds what submitters write, `repository` what workers do, `queries` all reads."""

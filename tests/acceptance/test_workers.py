@@ -78,7 +78,7 @@ def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(serve
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_another_finishes_it(site: Site) -> None:
     with site.worker() as first:
-        (job,) = submit(site, "--dataset", "digits", "--epochs", 300)
+        (job,) = submit(site, "--dataset", "digits", "--epochs", 600)
         wait_for_epochs(site, job["id"])
         stop(first)
         assert first.returncode == 0

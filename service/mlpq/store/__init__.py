@@ -1,1 +1,1 @@
-"""SQL: the truth about jobs. `filing` holds what submitters write, `repository` what workers do, `queries` all reads."""
+"""SQL: the truth about jobs. `filing`: what submitters write, `repository`: what workers write, `queries`: all reads."""

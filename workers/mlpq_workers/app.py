@@ -48,6 +48,8 @@ def run(device: str) -> None:
     register(app, executor)
     ExecutorStep.executor = executor
     app.steps["worker"].add(ExecutorStep)
+    # Celery stops its parts only when its main loop has come round, which takes some seconds.
+    signals.worker_shutting_down.connect(lambda **_: executor.ask_to_stop(), weak=False)
     log.info(
         "worker %s on %s, %d thread(s); database %s, broker %s",
         executor.name, trainer.device, config.threads, masked(config.database_url), masked(config.broker_url),

@@ -55,10 +55,14 @@ class Executor:
         """There may be a job."""
         self._awake.set()
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Give the running job back and end."""
+    def ask_to_stop(self) -> None:
+        """Begin to give the running job back."""
         self._stopping.set()
         self._awake.set()
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Give the running job back and end."""
+        self.ask_to_stop()
         self._thread.join(timeout)
         self._trainer.kill()
 

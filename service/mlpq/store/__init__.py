@@ -1,1 +1,1 @@
-"""SQL: the truth about jobs. `filing`: what submitters write, `repository`: what workers write, `queries`: all reads."""
+"""SQL: the truth about jobs. Submitters write by `filing`, workers by `repository`; all reads are in `queries`."""

@@ -56,11 +56,11 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
         move(Status.QUEUED, Status.RUNNING)
         .where(jobs.c.seq.in_(select(picked.c.seq)))
         .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
-        .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
+        .returning(jobs.c.priority, jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
     )
     with store.write() as connection:
         held = []
-        for row in sorted(connection.execute(statement).all()):
+        for row in sorted(connection.execute(statement).all(), key=lambda row: (-row.priority, row.seq)):
             environment = {**facts, "data_checksum": _data_checksum(row.spec)}
             connection.execute(
                 insert(attempts).values(

@@ -24,7 +24,7 @@ test: setup ## all tests, with PostgreSQL and Redis started for them
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 3 --dist loadscope # most of the time they wait for queues and processes
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup # most of the time they wait for queues and processes
 
 clean: ## remove what setup and demo made
 	rm -rf .venv .demo

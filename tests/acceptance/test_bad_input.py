@@ -16,6 +16,8 @@ from samples import claim_one, fail, file, finish, spec
 from services import free_port
 from sites import EMBEDDED, SERVICES, Done, Site, Sites
 
+pytestmark = pytest.mark.xdist_group("bad-input")  # its fixtures are dear: made once, by one process
+
 NOBODY_THERE = f"127.0.0.1:{free_port()}"
 
 

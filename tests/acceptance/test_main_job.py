@@ -12,6 +12,8 @@ import pytest
 from mlpq.presets import FIGURES
 from sites import EMBEDDED, SERVICES, Sites
 
+pytestmark = pytest.mark.xdist_group("textbook")  # its fixtures are dear: made once, by one process
+
 ROUNDING = 5  # images: where the arithmetic is ordered differently, a handful may fall on the other side
 TWO_SITES_SECONDS = 270
 

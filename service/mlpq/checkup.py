@@ -69,7 +69,7 @@ def _broker(config: Settings, source: str) -> Line:
 def _data(config: Settings, source: str) -> Line:
     well, found = True, []
     for dataset in DATASETS.values():
-        folder = None if dataset.bundled else find(dataset, config.data_dir)
+        folder = find(dataset, config.data_dir)
         if folder is not None:
             try:
                 verify(dataset, folder)

@@ -132,8 +132,10 @@ def find(dataset: Dataset, data_dir: Path) -> Path | None:
     """The folder that holds the data set's files: in `data_dir`, else the system's; None where there is none.
 
     In `data_dir` they may lie as torchvision lays them, in a folder of the data set's name, or directly. A folder with
-    only some of the files counts as found: it is a damaged copy, and `verify` says so.
+    only some of the files counts as found: it is a damaged copy, and `verify` says so. Bundled data has no folder.
     """
+    if dataset.bundled:
+        return None
     for folder in (own_folder(dataset, data_dir), data_dir / dataset.name):
         if _holds_any(folder):
             return folder

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from mlpq.errors import SpecError, nearest
 from mlpq.spec import JobSpec, Sweep, option
 
-TEXTBOOK = "textbook"
-PRESETS = (TEXTBOOK,)
+PRESETS = ("textbook",)
 OPEN_KEYS = {"experiment", "dataset", "epochs", "batch_size", "seeds", "device", "priority"}
 
 

@@ -108,11 +108,6 @@ class JobSpec(BaseModel):
         """How many training images are held out."""
         return round(self.data.train * self.validation)
 
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """What two jobs must share for one to go on from the other's weights."""
-        return (self.dataset, self.hidden, self.activation, self.bias)
-
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed."""
         return _canonical(self.model_dump(mode="json"))

@@ -77,7 +77,7 @@ def check_data(config: Settings, submission: Submission) -> None:
     """Raises DataError where a data set lies here and is damaged; one that lies elsewhere is the workers' to check."""
     for name in {spec.dataset for spec in submission.specs}:
         dataset = DATASETS[name]
-        folder = None if dataset.bundled else find(dataset, config.data_dir)
+        folder = find(dataset, config.data_dir)
         if folder is not None:
             verify(dataset, folder)
 

@@ -13,7 +13,7 @@ def command(experiment: str | None) -> None:
     Those of EXPERIMENT, or all, until they are done. Ctrl-C only stops the view.
     """
     from mlpq.cli.waiting import what_is_missing
-    from mlpq.jobs import FINISHED, Status
+    from mlpq.jobs import Status
     from mlpq.report import tables
     from mlpq.report.progress import follow
     from mlpq.settings import settings
@@ -22,7 +22,7 @@ def command(experiment: str | None) -> None:
 
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
-    unfinished = [status for status in Status if status not in FINISHED]
+    unfinished = [status for status in Status if not status.is_finished]
     rows = queries.job_rows(store, experiment, unfinished)
     if not rows:
         click.echo("nothing to watch: every job is finished")

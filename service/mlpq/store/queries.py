@@ -173,13 +173,14 @@ def retryable(store: Store, experiment: str | None) -> list[str]:
     return list(chosen)
 
 
-def curve(store: Store, job: str, attempt: int | None = None) -> list[Row]:
-    """The epochs of a job's attempt (the current one unless told), in order."""
-    query = select(epochs).where(epochs.c.job_id == job).order_by(epochs.c.epoch)
-    if attempt is None:
-        query = query.join(jobs, jobs.c.id == epochs.c.job_id).where(epochs.c.attempt == jobs.c.attempt)
-    else:
-        query = query.where(epochs.c.attempt == attempt)
+def curve(store: Store, job: str) -> list[Row]:
+    """The epochs of a job's current attempt, in order."""
+    query = (
+        select(epochs)
+        .join(jobs, (jobs.c.id == epochs.c.job_id) & (jobs.c.attempt == epochs.c.attempt))
+        .where(epochs.c.job_id == job)
+        .order_by(epochs.c.epoch)
+    )
     with store.read() as connection:
         rows = [dict(row) for row in connection.execute(query).mappings()]
     return [{key: row[key] for key in row if key not in ("job_id", "attempt")} for row in rows]

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, literal, update
 
-from mlpq.jobs import FINISHED, TRANSITIONS, Status
+from mlpq.jobs import TRANSITIONS, Status
 from mlpq.store.models import jobs
 from mlpq.store.session import chunks, now
 
@@ -18,7 +18,7 @@ def move(before: Status, after: Status) -> Any:
     statement = update(jobs).values(status=after)
     if before is Status.RUNNING:
         statement = statement.values(lease_until=None)
-    if after in FINISHED:
+    if after.is_finished:
         statement = statement.values(finished_at=now())
     return statement
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -17,6 +18,10 @@ from mlpq.store.models import metadata
 from mlpq.store.session import Store
 from services import Postgres, Redis
 from sites import EMBEDDED, SERVICES, Site, Sites
+
+# A busy machine is slow: no test may fail by the clock.
+hypothesis.settings.register_profile("mlpq", deadline=None)
+hypothesis.settings.load_profile("mlpq")
 
 Server = TypeVar("Server", Postgres, Redis)
 

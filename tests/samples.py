@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
 
-from mlpq.jobs import Outcome
+from mlpq.jobs import Outcome, Status
 from mlpq.spec import JobSpec, Sweep
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
-from mlpq.store.repository import Held
+from mlpq.store.repository import Ending, Held, Progress
 from mlpq.store.session import Store, now
 
 FACTS = {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 1}
+
+TOO_BIG_TO_STACK = {"hidden": 14_000}
 
 RESULT = {
     "test_correct": 450, "test_total": 500, "test_loss": 0.25, "validation_correct": None, "validation_total": None,
     "validation_loss": None, "best_epoch": 2, "epochs_run": 2, "weights_sha256": "ab" * 32,
     "weights_file": "/nowhere/attempt-1.safetensors", "train_seconds": 1.5, "device": "cpu", "world_size": 1,
-    "gang_size": 1,
+    "gang_size": 1, "engine": "plain",
 }  # fmt: skip
 
 
@@ -60,12 +63,36 @@ def claim_one(store: Store, worker: str = "ann") -> Held:
     return held
 
 
-def finish(store: Store, held: Held, **figures: object) -> None:
-    repository.finish(store, held, {**RESULT, **figures}, [epoch(1), epoch(2)], "the last line")
+def claim_rest(store: Store, worker: str = "ann", limit: int = 1) -> list[Held]:
+    """Claim until there is nothing left."""
+    claimed: list[Held] = []
+    while held := claim(store, worker, limit=limit):
+        claimed += held
+    return claimed
 
 
-def fail(store: Store, held: Held, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> str:
-    return repository.fail(store, held, outcome, error, "the last line")
+def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool | None:
+    """Whether the job was asked to stop; None where the lease was lost."""
+    return repository.beat(store, [Progress(held, curve, log_tail)]).get(held.id)
+
+
+def success(held: Held, **figures: object) -> Ending:
+    result = {**RESULT, **figures}
+    return Ending(held, Outcome.SUCCEEDED, result, None, "the last line", [epoch(1), epoch(2)])
+
+
+def failure(held: Held, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> Ending:
+    return Ending(held, outcome, None, error, "the last line")
+
+
+def finish(store: Store, held: Held, **figures: object) -> Status | None:
+    """What the job is now; None where the lease was lost."""
+    return repository.record(store, [success(held, **figures)]).get(held.id)
+
+
+def fail(store: Store, held: Held, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> Status | None:
+    """What the job is now; None where the lease was lost."""
+    return repository.record(store, [failure(held, outcome, error)]).get(held.id)
 
 
 def row(store: Store, job: str) -> dict[str, Any]:
@@ -100,14 +127,12 @@ def let_delay_pass(store: Store, job: str) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-1)))
 
 
-def claim_all(url: str, worker: str) -> list[str]:
+def claim_all(url: str, worker: str, limit: int = 1) -> list[str]:
     """Claim until there is nothing left; the ids. Runs in threads and processes that race."""
     store = Store(url)
-    claimed: list[str] = []
-    while held := claim(store, worker):
-        claimed += [job.id for job in held]
+    claimed = claim_rest(store, worker, limit)
     store.close()
-    return claimed
+    return [held.id for held in claimed]
 
 
 def claim_all_in_processes(url: str, count: int) -> list[str]:

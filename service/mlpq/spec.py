@@ -34,6 +34,10 @@ from mlpq.parsing import (
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
 DEVICES = ("auto", "cpu", "cuda", "mps")
+# Parameters, and activations of a batch. One model with more fills a machine by itself: stacking would gain little and
+# take much memory, so it runs alone on the plain engine.
+MAX_STACKED = 2**20
+_SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
 parse_decay = real("weight_decay", "of 0 or more", lambda x: x >= 0)
@@ -107,6 +111,13 @@ class JobSpec(BaseModel):
     def validation_size(self) -> int:
         """How many training images are held out."""
         return round(self.data.train * self.validation)
+
+    @property
+    def gang_key(self) -> str | None:
+        """What jobs must agree in to be trained as one stacked model, as JSON; None where the job must run alone."""
+        if self.parameters + self.batch_size * sum(self.widths) > MAX_STACKED:
+            return None
+        return _canonical({name: getattr(self, name) for name in _SHAPE})
 
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mlpq.errors import SpecError
 from mlpq.jobs import Outcome
-from mlpq.store import filing, queries, repository
+from mlpq.spec import Sweep, inherited
+from mlpq.store import filing, queries
 from mlpq.store.session import Store
-from samples import child_of, claim_one, fail, file, finish, row, spec, specs, status, whole_row
+from samples import beat, child_of, claim_one, fail, file, finish, row, spec, specs, status, whole_row
 
 
 def test_a_spec_is_filed_once_in_an_experiment(store: Store) -> None:
@@ -141,13 +143,13 @@ def test_cancelling_a_blocked_job_leaves_its_parent_alone(store: Store) -> None:
 
 
 def test_a_running_job_is_asked_to_stop_and_its_worker_hears_of_it(store: Store) -> None:
-    (job,) = file(store, spec())
+    job, other = file(store, *specs(seeds="1,2"))
     held = claim_one(store)
-    assert repository.beat(store, held) is False
+    assert beat(store, held) is False
     assert filing.cancel(store, [job]) == {"cancelled": 0, "asked to stop": 1}
     assert status(store, job) == "running"
-    assert queries.cancel_requested(store, job)
-    assert repository.beat(store, held) is True
+    assert queries.cancel_requested(store, [job, other]) == {job}
+    assert beat(store, held) is True
     assert fail(store, held, Outcome.CANCELLED) == "cancelled"
 
 
@@ -167,3 +169,16 @@ def test_a_job_that_was_asked_to_stop_is_not_queued_again(store: Store, outcome:
     filing.cancel(store, [job])
     fail(store, held, outcome)
     assert status(store, job) == "cancelled"
+
+
+def test_many_submissions_that_go_on_from_one_job_do_not_block_each_other(store: Store) -> None:
+    (parent,) = file(store, spec())
+    before = queries.spec_of(store, parent)
+
+    def go_on(number: int) -> None:
+        child = Sweep.parse({**inherited(before), "optimizer": "adam", "lr": number + 1}).jobs(before)
+        filing.file_jobs(store, f"e{number % 4}", child, parent_id=parent)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(go_on, range(40)))
+    assert queries.count_by_status(store) == {"blocked": 40, "queued": 1}

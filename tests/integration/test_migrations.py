@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.resources import files
+from typing import Any
 
+import alembic.command
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import CheckConstraint, inspect
+from sqlalchemy import CheckConstraint, MetaData, insert, inspect
+from sqlalchemy.exc import IntegrityError
 
 from mlpq.errors import StoreError
 from mlpq.settings import read_settings
 from mlpq.store import migrate, queries
 from mlpq.store.models import metadata
 from mlpq.store.session import Store
-from samples import file, row, spec
+from samples import RESULT, claim, claim_one, file, finish, row, spec, specs, whole_row
 from sites import EMBEDDED, SERVICES, Site, Sites
 
 
@@ -37,10 +42,14 @@ def test_every_check_of_the_models_is_in_the_database(store: Store) -> None:
             assert {check["name"] for check in inspect(connection).get_check_constraints(table.name)} == expected
 
 
-def test_the_schema_that_the_program_wants_is_the_newest_migration() -> None:
+def alembic_config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("mlpq_migrations")))
-    assert ScriptDirectory.from_config(config).get_heads() == [migrate.SCHEMA]
+    return config
+
+
+def test_the_schema_that_the_program_wants_is_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(alembic_config()).get_heads() == [migrate.SCHEMA]
 
 
 def test_upgrading_twice_is_harmless(empty_url: str) -> None:
@@ -52,6 +61,66 @@ def test_upgrading_twice_is_harmless(empty_url: str) -> None:
     assert migrate.current(store) == migrate.SCHEMA
     assert row(store, job)["status"] == "queued"
     store.close()
+
+
+@pytest.fixture
+def first_schema(empty_url: str) -> Iterator[Store]:
+    """A database as the first version made it, with a finished job, "one", and two queued ones, "two" and "three"."""
+    store, config = Store(empty_url), alembic_config()
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "0001")
+        then = MetaData()
+        then.reflect(connection)
+
+        def add(table: str, /, **values: Any) -> None:
+            connection.execute(insert(then.tables[table]).values(values))
+
+        clock = datetime.now(UTC)
+        add("experiments", name="lab", created_at=clock)
+        ended = {"status": "succeeded", "attempt": 1, "finished_at": clock}
+        waiting = {"status": "queued", "attempt": 0}
+        for id_, job, state in zip(
+            ("one", "two", "three"), specs(seeds="0..2"), (ended, waiting, waiting), strict=True
+        ):
+            add(
+                "jobs", id=id_, experiment_id=1, spec=job.model_dump(mode="json"), spec_hash=job.hash, repeat=0,
+                seed=job.seed, device="auto", priority=0, max_attempts=3, created_at=clock, **state,
+            )  # fmt: skip
+        add("attempts", job_id="one", attempt=1, worker="ann", device="cpu", started_at=clock, outcome="succeeded")
+        add("job_results", job_id="one", attempt=1, **{name: RESULT[name] for name in RESULT if name != "engine"})
+    yield store
+    store.close()
+
+
+def test_a_result_of_the_first_schema_is_kept_and_was_trained_on_the_plain_engine(first_schema: Store) -> None:
+    migrate.upgrade(first_schema)
+    assert migrate.current(first_schema) == migrate.SCHEMA
+    found = row(first_schema, "one")
+    assert {name: found[name] for name in RESULT} == RESULT
+    assert (found["status"], found["engine"], found["gang_size"]) == ("succeeded", "plain", 1)
+
+
+def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:
+    migrate.upgrade(first_schema)
+    assert whole_row(first_schema, "two")["gang_key"] is None
+    assert [[held.id for held in claim(first_schema, limit=8)] for _ in range(3)] == [["two"], ["three"], []]
+
+
+def test_a_result_must_say_which_engine_trained_it(first_schema: Store) -> None:
+    migrate.upgrade(first_schema)
+    held = claim_one(first_schema)
+    for engine in (None, "another"):
+        with pytest.raises(IntegrityError):
+            finish(first_schema, held, engine=engine)
+    finish(first_schema, held, engine="gang")
+    assert row(first_schema, held.id)["engine"] == "gang"
+
+
+def test_an_upgraded_database_is_as_a_new_one(first_schema: Store) -> None:
+    migrate.upgrade(first_schema)
+    test_models_and_migrations_do_not_drift(first_schema)
+    test_every_check_of_the_models_is_in_the_database(first_schema)
 
 
 def test_processes_that_upgrade_one_empty_database_at_once_all_succeed(

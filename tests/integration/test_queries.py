@@ -15,7 +15,7 @@ from mlpq.jobs import Outcome
 from mlpq.store import queries
 from mlpq.store.models import jobs
 from mlpq.store.session import Store
-from samples import child_of, claim, claim_one, fail, file, finish, row, spec, specs
+from samples import child_of, claim_one, fail, file, finish, row, spec, specs
 
 A = "aaaaaaaa-1111-5000-8000-000000000001"
 B = "aaaaaaaa-1111-5000-8000-000000000002"
@@ -100,7 +100,7 @@ def fill(store: Store) -> None:
     ]
     file(store, *arms, experiment="lab", priority=1)
     file(store, spec(seeds=5), child_of(spec(seeds=5), seeds=5), experiment="other", device="cpu")
-    for number, held in enumerate(claim(store, limit=len(arms) - 1)):
+    for number, held in enumerate([claim_one(store) for _ in arms[1:]]):
         if number == 1:
             fail(store, held, Outcome.DIVERGED, "the loss became nan in epoch 1")
         elif number == 2:
@@ -125,7 +125,7 @@ STATEMENTS = (
     "SELECT child.seed, parent.status FROM results AS child JOIN results AS parent ON child.parent_id = parent.id",
     "SELECT weight_decay, count(*) FROM results GROUP BY weight_decay ORDER BY weight_decay NULLS LAST",
     "SELECT status, outcome, error FROM results WHERE error IS NOT NULL ORDER BY seq",
-    "SELECT dataset, activation, requested_device, priority, world_size, gang_size, device, worker, attempt "
+    "SELECT dataset, activation, requested_device, priority, world_size, gang_size, engine, device, worker, attempt "
     "FROM results ORDER BY seq",
     "SELECT test_correct, test_total, test_accuracy, weights_sha256 FROM results "
     "ORDER BY test_accuracy DESC NULLS LAST, seq LIMIT 2 OFFSET 1",
@@ -187,7 +187,7 @@ def test_a_job_without_a_result_has_nulls_for_its_figures(store: Store) -> None:
     (job,) = file(store, spec())
     figures = (
         "test_correct", "test_total", "test_accuracy", "weights_sha256", "train_seconds", "device", "world_size",
-        "gang_size", "outcome", "started_at", "finished_at", "best_epoch", "epochs_run", "worker", "error",
+        "gang_size", "engine", "outcome", "started_at", "finished_at", "best_epoch", "epochs_run", "worker", "error",
     )  # fmt: skip
     found = row(store, job)
     assert {found[name] for name in figures} == {None}

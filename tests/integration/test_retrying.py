@@ -11,8 +11,8 @@ from mlpq.store.repository import Held
 from mlpq.store.session import Store
 from samples import (
     child_of,
-    claim,
     claim_one,
+    claim_rest,
     fail,
     file,
     finish,
@@ -28,7 +28,7 @@ from samples import (
 def fail_for_good(store: Store, held: Held) -> None:
     while fail(store, held) == "queued":
         let_delay_pass(store, held.id)
-        (held,) = [other for other in claim(store, limit=100) if other.id == held.id]
+        (held,) = [other for other in claim_rest(store) if other.id == held.id]
 
 
 def test_a_failed_job_is_filed_anew_and_itself_unchanged(store: Store) -> None:

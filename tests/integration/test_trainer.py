@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ from sqlalchemy import update
 
 from mlpq.errors import MlpqError
 from mlpq.settings import read_settings
-from mlpq.spec import Sweep
+from mlpq.spec import Sweep, inherited
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
+from mlpq.store.repository import Held
 from mlpq.store.session import Store
-from mlpq_workers.tasks import Attempt, Executor
+from mlpq_workers.tasks import Executor, Run
 from mlpq_workers.trainer_process import Trainer
+from samples import TOO_BIG_TO_STACK
 
 READY = 'print(\'{"event": "ready", "token": "", "device": "cpu", "facts": {}}\', flush=True); '
 
@@ -61,8 +64,8 @@ def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
     assert event is not None
     assert event["event"] == "died"
     trainer.kill()
-    assert "last" in trainer.log_tail()
-    assert "\0" not in trainer.log_tail()
+    assert "last" in trainer.log_tail("a job")
+    assert "\0" not in trainer.log_tail("a job")
 
 
 def test_a_child_that_does_not_start_is_told(tmp_path: Path) -> None:
@@ -78,8 +81,7 @@ def test_words_about_another_job_are_not_taken_for_this_one(store: Store, traine
     figures = {"epoch": 1, "train_loss": 9.0, "test_loss": 9.0, "test_correct": 1, "test_total": 500, "seconds": 9.0}
     trainer._events.put({"event": "epoch", "token": "another/1", "epoch": figures})
     trainer._events.put({"event": "succeeded", "token": "another/1", "result": {}})
-    weights = tmp_path / "weights.safetensors"
-    Attempt(store, trainer, held, weights, threading.Event(), lambda: None).run()
+    Run(store, trainer, [held], tmp_path, threading.Event(), lambda: None).run()
     (row,) = queries.job_rows(store)
     assert row["status"] == "succeeded"
     assert [epoch["epoch"] for epoch in queries.curve(store, held.id)] == [1, 2]
@@ -90,9 +92,9 @@ def test_an_error_of_the_worker_itself_fails_the_attempt_and_ends_its_training(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filed(store, epochs=10_000)
-    executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer)
+    executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=1)
 
-    def broken(*_: object) -> bool:
+    def broken(*_: object) -> dict[str, bool]:
         raise TypeError("a bug")
 
     monkeypatch.setattr(repository, "beat", broken)
@@ -104,25 +106,114 @@ def test_an_error_of_the_worker_itself_fails_the_attempt_and_ends_its_training(
     assert trainer._child is None
 
 
-def test_a_spec_that_cannot_be_read_fails_and_lets_the_next_job_run(store: Store) -> None:
-    first, second = filed(store, seeds="1,2")
+def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
+    Run(store, trainer, gang, folder, threading.Event(), lambda: None).run()
+
+
+def outcomes(store: Store, ids: list[str]) -> list[tuple[str, str | None]]:
+    return [(row["status"], row["outcome"]) for row in queries.jobs_by_id(store, ids)]
+
+
+def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    rows = queries.jobs_by_id(store, ids)
+    assert [(row["status"], row["gang_size"], row["engine"]) for row in rows] == [("succeeded", 4, "gang")] * 4
+    assert len({row["weights_sha256"] for row in rows}) == 4
+    for row in rows:
+        curve = queries.curve(store, row["id"])
+        assert [epoch["epoch"] for epoch in curve] == [1, 2]
+        (attempt,) = queries.attempts_of(store, row["id"])
+        assert [f"epoch {n}: train loss {curve[n - 1]['train_loss']:.4f}" in attempt["log_tail"] for n in (1, 2)]
+        assert attempt["log_tail"].count("epoch") == 2
+
+
+def test_a_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    together = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    specs = [queries.spec_of(store, job) for job in together]
+    alone = [job.id for job in filing.file_jobs(store, "alone", specs)]
+    for _ in alone:
+        run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=1))
+    hashes = [[row["weights_sha256"] for row in queries.jobs_by_id(store, ids)] for ids in (together, alone)]
+    assert hashes[0] == hashes[1]
+    assert [row["gang_size"] for row in queries.jobs_by_id(store, alone)] == [1] * 4
+
+
+def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
+    store: Store, trainer: Trainer, tmp_path: Path
+) -> None:
+    (job,) = filed(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    (row,) = queries.jobs_by_id(store, [job])
+    assert (row["status"], row["engine"], row["gang_size"]) == ("succeeded", "plain", 1)
+
+
+def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = filed(store, seeds="1..3", epochs=3000)
+    gang = repository.claim(store, "w", "cpu", {}, limit=3)
+    training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
+    training.start()
+    filing.cancel(store, ids[1:2])
+    training.join(120)
+    assert outcomes(store, ids) == [("succeeded", "succeeded"), ("cancelled", "cancelled"), ("succeeded", "succeeded")]
+    assert len(queries.curve(store, ids[0])) == 3000
+    assert len(queries.curve(store, ids[1])) < 3000
+
+
+def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = filed(store, seeds="1,2", epochs=1000)
+    gang = repository.claim(store, "w", "cpu", {}, limit=2)
     with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == first).values(spec={"dataset": "emnist"}))
-    held = repository.claim(store, "w", "cpu", {}, limit=2)
-    assert [job.id for job in held] == [second]
-    (attempt,) = queries.attempts_of(store, first)
-    assert attempt["outcome"] == "failed"
-    assert "can't read the spec" in attempt["error"]
+        connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
+    run(store, trainer, tmp_path, gang)
+    assert [row["status"] for row in queries.jobs_by_id(store, ids)] == ["running", "succeeded"]
+    assert queries.curve(store, ids[0]) == []
 
 
-def test_many_submissions_that_go_on_from_one_job_do_not_block_each_other(store: Store) -> None:
+def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     (parent,) = filed(store)
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}))
+    (weights,) = (tmp_path / parent).iterdir()
+    weights.unlink()
     spec = queries.spec_of(store, parent)
+    (child,) = Sweep.parse({**inherited(spec), "optimizer": "adam"}).jobs(spec)
+    (orphan,) = filing.file_jobs(store, "e", [child], parent_id=parent)
+    (other,) = filed(store, seeds="7")
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    assert outcomes(store, [orphan.id, other]) == [("queued", "failed"), ("succeeded", "succeeded")]
+    (attempt,) = queries.attempts_of(store, orphan.id)
+    assert "is missing" in attempt["error"]
 
-    def go_on(number: int) -> None:
-        child = Sweep.parse({"dataset": "digits", "epochs": 2, "optimizer": "adam", "lr": number + 1}).jobs(spec)
-        filing.file_jobs(store, f"e{number % 4}", child, parent_id=parent)
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(go_on, range(40)))
-    assert queries.count_by_status(store) == {"blocked": 40, "queued": 1}
+def test_a_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = filed(store, optimizer=["sgd:lr=1e30", "sgd:lr=0.1"], activation="relu")
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    assert outcomes(store, ids) == [("failed", "diverged"), ("succeeded", "succeeded")]
+
+
+def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_again_alone(
+    store: Store, trainer: Trainer, tmp_path: Path
+) -> None:
+    ids = filed(store, seeds="1,2", epochs=10_000)
+    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
+    training.start()
+    assert trainer._child is not None
+    os.kill(trainer._child.pid, signal.SIGKILL)
+    training.join(60)
+    assert outcomes(store, ids) == [("queued", "failed")] * 2
+    assert all("SIGKILL" in queries.attempts_of(store, job)[0]["error"] for job in ids)
+    with store.write() as connection:
+        connection.execute(update(jobs).values(not_before=None))
+    assert [held.id for held in repository.claim(store, "w", "cpu", {}, limit=2)] == ids[:1]
+
+
+def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = filed(store, seeds="1,2", epochs=10_000)
+    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    stopping = threading.Event()
+    stopping.set()
+    Run(store, trainer, gang, tmp_path, stopping, lambda: None).run()
+    assert outcomes(store, ids) == [("queued", "released")] * 2
+    assert [held.id for held in repository.claim(store, "w", "cpu", {}, limit=2)] == ids

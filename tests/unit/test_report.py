@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rich.table import Table
 from mlpq.presets import FIGURES, preset_jobs
 from mlpq.report import words
 from mlpq.report.arms import arms
+from mlpq.report.details import print_job
 from mlpq.report.tables import (
     arms_table,
     console,
@@ -236,7 +238,7 @@ def test_a_plan_shows_one_line_an_arm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), (0.0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185, "3:05"), (3723, "1:02:03")]
+    ("value", "text"), [(None, ""), (0.0412, "41 ms"), (0.3, "0.3 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185, "3:05"), (3723, "1:02:03")]
 )
 def test_seconds_are_written_short(value: float | None, text: str) -> None:
     assert words.seconds(value) == text
@@ -247,3 +249,17 @@ def test_seconds_are_written_short(value: float | None, text: str) -> None:
 )
 def test_seeds_are_written_as_they_are_typed(values: list[int], text: str) -> None:
     assert words.seeds(values) == text
+
+
+@pytest.mark.parametrize(
+    ("engine", "gang_size", "told"), [("gang", 8, "gang of 8"), ("gang", 1, "gang of 1"), ("plain", 1, "plain")]
+)
+def test_what_is_shown_of_a_job_says_which_engine_trained_it(engine: str, gang_size: int, told: str) -> None:
+    (spec,) = specs()
+    placed = {"device": "cpu", "engine": engine, "gang_size": gang_size, "best_epoch": 10}
+    shown_row = row(spec, 1, 400, created_at=datetime.now(UTC), **placed)
+    out = console()
+    with out.capture() as capture:
+        print_job(out, shown_row, [], [])
+    (line,) = [line for line in capture.get().splitlines() if line.strip().startswith("engine")]
+    assert line.split(maxsplit=1)[1].strip() == told

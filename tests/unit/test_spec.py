@@ -15,7 +15,7 @@ from mlpq.errors import SpecError
 from mlpq.optimizers import OPTIMIZERS
 from mlpq.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
 from mlpq.presets import FIGURES, preset_jobs
-from mlpq.spec import JobSpec, Sweep, inherited
+from mlpq.spec import MAX_STACKED, JobSpec, Sweep, inherited
 
 
 def jobs(**keys: object) -> list[JobSpec]:
@@ -73,6 +73,46 @@ def test_a_spec_is_frozen_and_takes_no_further_field() -> None:
 def test_a_spec_without_hidden_layers_does_not_depend_on_the_activation() -> None:
     assert one(hidden="none", activation="relu") == one(hidden="none")
     assert one(hidden="none").parameters == 784 * 10 + 10
+
+
+def test_the_gang_key_is_readable_and_stays_the_same_from_version_to_version() -> None:
+    """Jobs that wait in a database are claimed by it."""
+    assert one(hidden="16,8", validation="0.1").gang_key == (
+        '{"activation":"sigmoid","batch_size":32,"bias":true,"dataset":"fashion-mnist","hidden":[16,8],"validation":0.1}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "joins"),
+    [
+        ({"seeds": 1}, True), ({"optimizer": "adam"}, True), ({"optimizer": "sgd:momentum=0.9"}, True),
+        ({"lr": 0.5}, True), ({"l1": 0.1}, True), ({"dropout": 0.1}, True), ({"epochs": 3}, True),
+        ({"patience": 2}, True), ({"dataset": "mnist"}, False), ({"hidden": "17"}, False), ({"hidden": "16,16"}, False),
+        ({"activation": "relu"}, False), ({"bias": False}, False), ({"batch_size": 64}, False),
+        ({"validation": 0.2}, False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_jobs_of_one_shape_make_a_gang_whatever_their_training(change: dict[str, Any], joins: bool) -> None:
+    base: dict[str, Any] = {"dataset": "digits", "hidden": "16", "validation": 0.1}
+    assert (one(**base).gang_key == one(**{**base, **change}).gang_key) is joins
+
+
+def test_a_job_that_goes_on_from_another_may_join_a_gang() -> None:
+    (child,) = Sweep.parse({"optimizer": "adam"}).jobs(one())
+    assert child.gang_key == one().gang_key
+
+
+@pytest.mark.parametrize(
+    ("key", "each", "else_"),
+    [("hidden", 784 + 10 + 32, 32 * (784 + 10)), ("batch_size", 784 + 32 + 10, 32 * (784 + 10))],
+)
+def test_a_model_too_big_to_stack_has_no_gang_key(key: str, each: int, else_: int) -> None:
+    """Parameters without a bias, and the activations of a batch of 32 images, together."""
+    base: dict[str, Any] = {"hidden": 32, "bias": False}
+    most = (MAX_STACKED - else_) // each
+    assert one(**{**base, key: most}).gang_key is not None
+    assert one(**{**base, key: most + 1}).gang_key is None
 
 
 def test_parameters_are_counted_with_and_without_bias() -> None:

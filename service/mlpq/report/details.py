@@ -45,6 +45,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("validation", f"{row['validation']:g} of the training data{early}" if row["validation"] else ""),
         ("goes on from", row["parent_id"] or ""),
         ("device", placement if row["device"] is None else f"{row['device']} ({placement})"),
+        ("engine", f"gang of {row['gang_size']}" if row["engine"] == "gang" else row["engine"] or ""),
         ("test", _figures(row)),
         ("best epoch", f"{row['best_epoch']} of {row['epochs_run']} run" if row["epochs_run"] else ""),
         ("time", words.seconds(row["train_seconds"])),

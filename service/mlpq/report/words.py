@@ -55,9 +55,11 @@ def spread(summary: Summary) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """ "0.4 s", "12 s", "3:05" or "1:02:03"; nothing for None."""
+    """ "40 ms", "0.4 s", "12 s", "3:05" or "1:02:03"; nothing for None."""
     if value is None:
         return ""
+    if value < 0.1:
+        return f"{1000 * value:.0f} ms"
     if value < 60:
         return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
     minutes, rest = divmod(round(value), 60)

@@ -60,6 +60,7 @@ def file_jobs(
                         "seed": spec.seed,
                         "device": device,
                         "priority": priority,
+                        "gang_key": spec.gang_key,
                         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
                         "max_attempts": MAX_ATTEMPTS,
                         "parent_id": ids.get(spec.parent, parent_id) if spec.parent else None,
@@ -88,9 +89,10 @@ def file_again(store: Store, ids: Sequence[str]) -> list[Filed]:
             is_new = old.repeat == newest
             repeat = newest + 1 if is_new else newest
             renewed[old.id] = job_id(old.experiment, old.spec_hash, repeat)
-            filed.append(Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new))
+            new = Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new)
+            filed.append(new)
             if is_new:
-                rows.append(_renewed_row(old, renewed[old.id], repeat, renewed.get(old.parent_id, old.parent_id)))
+                rows.append(_renewed_row(old, new, repeat, renewed.get(old.parent_id, old.parent_id)))
         _insert_jobs(connection, rows)
     return filed
 
@@ -114,12 +116,13 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _renewed_row(old: Any, new_id: str, repeat: int, parent_id: str | None) -> dict[str, Any]:
+def _renewed_row(old: Any, new: Filed, repeat: int, parent_id: str | None) -> dict[str, Any]:
     kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
     return {
         **{name: getattr(old, name) for name in kept},
-        "id": new_id,
+        "id": new.id,
         "repeat": repeat,
+        "gang_key": new.spec.gang_key,
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
         "max_attempts": MAX_ATTEMPTS,
         "parent_id": parent_id,
@@ -150,7 +153,7 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
         if status in (Status.FAILED, Status.CANCELLED):
             raise SpecError(f"job {parent} {was(status)}, nothing can go on from it: mlpq retry {parent[:8]} first")
         if status == Status.SUCCEEDED:
-            unblock_children(connection, parent)
+            unblock_children(connection, [parent])
 
 
 def _lock_experiment(connection: Connection, name: str) -> int:
@@ -175,7 +178,7 @@ def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable
 def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Ids with their statuses, which stay so until the transaction ends: a parent can't finish before its new child.
 
-    Parents are locked before their children, as `finish` does. The lock must let a foreign key be checked (NO KEY), or
+    Parents are locked before their children, as `record` does. The lock must let a foreign key be checked (NO KEY), or
     two submissions that go on from one job would wait for each other.
     """
     for chunk in chunks(sorted(ids)):

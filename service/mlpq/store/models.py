@@ -88,6 +88,7 @@ jobs = Table(
     _key("seed", BigInteger),
     _key("device", String(8)),
     _key("priority", Integer),
+    Column("gang_key", Text),  # jobs with equal ones may be claimed together; NULL runs alone
     _key("status", String(16)),
     _key("attempt", Integer, server_default=text("0")),
     _key("max_attempts", Integer),
@@ -107,6 +108,14 @@ jobs = Table(
 Index(
     "ix_jobs_claim",
     jobs.c.priority.desc(),
+    jobs.c.seq,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
+Index(
+    "ix_jobs_gang",
+    jobs.c.gang_key,
+    jobs.c.priority,
     jobs.c.seq,
     postgresql_where=text("status = 'queued'"),
     sqlite_where=text("status = 'queued'"),
@@ -180,7 +189,9 @@ job_results = Table(
     _key("device", String(8)),
     _key("world_size", Integer),
     _key("gang_size", Integer),
+    _key("engine", String(8)),
     CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
+    CheckConstraint("engine IN ('gang', 'plain')", name="engine"),
 )
 
 workers = Table(

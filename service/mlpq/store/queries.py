@@ -23,8 +23,8 @@ COLUMNS = (
     "weight_decay", "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation", "patience",
     "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
     "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256", "weights_file",
-    "train_seconds", "device", "world_size", "gang_size", "attempt", "spec_hash", "parent_id", "requested_device",
-    "priority", "worker", "created_at", "started_at", "finished_at", "error",
+    "train_seconds", "device", "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
+    "requested_device", "priority", "worker", "created_at", "started_at", "finished_at", "error",
 )  # fmt: skip
 
 results = table("results", column("seq"), *(column(name) for name in COLUMNS))
@@ -232,9 +232,14 @@ def live_workers(store: Store) -> list[Row]:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def cancel_requested(store: Store, job: str) -> bool:
+def cancel_requested(store: Store, ids: Sequence[str]) -> set[str]:
+    """Those of `ids` that a person asked to stop."""
+    found: set[str] = set()
     with store.read() as connection:
-        return bool(connection.execute(select(jobs.c.cancel_requested).where(jobs.c.id == job)).scalar())
+        for chunk in chunks(ids):
+            query = select(jobs.c.id).where(jobs.c.id.in_(chunk), jobs.c.cancel_requested)
+            found.update(connection.execute(query).scalars())
+    return found
 
 
 def ids_of(store: Store, experiment: str) -> list[str]:

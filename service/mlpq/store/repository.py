@@ -1,18 +1,18 @@
-"""What workers write. Every write is fenced: it names its attempt and fails where that attempt has lost the job."""
+"""What workers write. Every write is fenced: it names its attempt and changes nothing where that has lost the job."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, union_all, update
 
 from mlpq.datasets import DATASETS
-from mlpq.errors import LeaseLostError, SpecError
+from mlpq.errors import SpecError
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, job_results, jobs, workers
@@ -35,43 +35,55 @@ class Held:
     parent_sha256: str | None
 
 
-def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
-    """Claim up to `limit` queued jobs that run on `device`: one compare-and-set, then one attempt row each.
+@dataclass(frozen=True)
+class Progress:
+    """What an attempt tells with a beat: the epochs since the last one, and its log, None where that is as it was."""
 
+    held: Held
+    curve: Sequence[Mapping[str, Any]]
+    log_tail: str | None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended. `result` has the columns of `job_results`, but for the job and the attempt."""
+
+    held: Held
+    outcome: Outcome
+    result: Mapping[str, Any] | None
+    error: str | None
+    log_tail: str
+    curve: Sequence[Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "a result is what a success brings"
+
+
+def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
+    """Claim the first queued job that runs on `device`, and with it up to `limit` - 1 that may join its gang, in order.
+
+    Those are the next ones with its gang key and its priority. It is one compare-and-set, then one attempt row each.
     `facts` describe the environment of the worker; the checksum of the data is added to them.
     """
-    picked = (
-        select(jobs.c.seq)
-        .where(
-            jobs.c.status == Status.QUEUED,
-            jobs.c.device.in_(("auto", device)),
-            (jobs.c.not_before.is_(None)) | (jobs.c.not_before <= now()),
-        )
-        .order_by(jobs.c.priority.desc(), jobs.c.seq)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("picked")
-    )
-    statement = (
-        move(Status.QUEUED, Status.RUNNING)
-        .where(jobs.c.seq.in_(select(picked.c.seq)))
-        .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
-        .returning(jobs.c.priority, jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
-    )
     with store.write() as connection:
+        claimed = connection.execute(_claiming(worker, device, limit)).all()
+        if not claimed:
+            return []
+        rows = sorted(claimed, key=lambda row: row.seq)
+        environment_ids = {
+            checksum: _environment_id(connection, {**facts, "data_checksum": checksum})
+            for checksum in {_data_checksum(row.spec) for row in rows}
+        }
+        connection.execute(
+            insert(attempts).values(worker=worker, device=device, started_at=now()),
+            [
+                {"job_id": row.id, "attempt": row.attempt, "environment_id": environment_ids[_data_checksum(row.spec)]}
+                for row in rows
+            ],
+        )
+        weights = _weights(connection, {row.parent_id for row in rows})
         held = []
-        for row in sorted(connection.execute(statement).all(), key=lambda row: (-row.priority, row.seq)):
-            environment = {**facts, "data_checksum": _data_checksum(row.spec)}
-            connection.execute(
-                insert(attempts).values(
-                    job_id=row.id,
-                    attempt=row.attempt,
-                    worker=worker,
-                    device=device,
-                    started_at=now(),
-                    environment_id=_environment_id(connection, environment),
-                )
-            )
+        for row in rows:
             try:
                 spec = JobSpec.model_validate(row.spec)
             except (ValidationError, SpecError) as error:
@@ -79,8 +91,42 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
                 reason = f"this worker's mlpq can't read the spec: {' '.join(str(error).split())}"
                 _end(connection, row.id, row.attempt, Status.FAILED, Outcome.FAILED, reason, "")
                 continue
-            held.append(Held(row.id, row.attempt, spec, *_parent_weights(connection, row.parent_id)))
+            held.append(Held(row.id, row.attempt, spec, *weights[row.parent_id]))
     return held
+
+
+def _claiming(worker: str, device: str, limit: int) -> Any:
+    """The statement that claims. What another worker is just claiming is passed over, not waited for."""
+    claimable = (
+        jobs.c.status == Status.QUEUED,
+        jobs.c.device.in_(("auto", device)),
+        (jobs.c.not_before.is_(None)) | (jobs.c.not_before <= now()),
+    )
+    leader = (
+        select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
+        .where(*claimable)
+        .order_by(jobs.c.priority.desc(), jobs.c.seq)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("leader")
+    )
+    # Subqueries and not a join, BETWEEN and not =: so PostgreSQL reads just the rows wanted, in the index's order. It
+    # would sort a join; with = it may walk the primary key through all the jobs behind.
+    seq, priority, gang_key = (select(column).scalar_subquery() for column in leader.c)
+    others = (
+        select(jobs.c.seq)
+        .where(*claimable, jobs.c.gang_key == gang_key, jobs.c.priority.between(priority, priority), jobs.c.seq > seq)
+        .order_by(jobs.c.priority, jobs.c.seq)
+        .limit(limit - 1)
+        .with_for_update(skip_locked=True)
+        .cte("others")
+    )
+    return (
+        move(Status.QUEUED, Status.RUNNING)
+        .where(jobs.c.seq.in_(union_all(select(leader.c.seq), select(others.c.seq))))
+        .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
+        .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
+    )
 
 
 def _data_checksum(spec: Mapping[str, Any]) -> str | None:
@@ -88,12 +134,11 @@ def _data_checksum(spec: Mapping[str, Any]) -> str | None:
     return dataset.checksum if dataset else None
 
 
-def _parent_weights(connection: Connection, parent_id: str | None) -> tuple[str | None, str | None]:
-    if parent_id is None:
-        return None, None
-    query = select(job_results.c.weights_file, job_results.c.weights_sha256).where(job_results.c.job_id == parent_id)
-    file, sha256 = connection.execute(query).one()
-    return file, sha256
+def _weights(connection: Connection, ids: Set[str | None]) -> dict[str | None, tuple[str | None, str | None]]:
+    """File and SHA-256 of the final weights of these jobs; none of None, the parent of a job that begins afresh."""
+    columns = (job_results.c.job_id, job_results.c.weights_file, job_results.c.weights_sha256)
+    found = connection.execute(select(*columns).where(job_results.c.job_id.in_(ids - {None})))
+    return {None: (None, None), **{job: (file, sha256) for job, file, sha256 in found}}
 
 
 def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
@@ -107,71 +152,61 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
     return int(known)
 
 
-def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool:
-    """Renew the lease and record epochs; True where a person asked to cancel. Raises LeaseLostError."""
-    statement = (
-        update(jobs)
-        .where(*_fence(held.id, held.attempt))
-        .values(lease_until=now(LEASE_SECONDS))
-        .returning(jobs.c.cancel_requested)
-    )
-    with store.write() as connection:
-        cancel_requested = connection.execute(statement).scalar()
-        if cancel_requested is None:
-            raise LeaseLostError(f"job {held.id} attempt {held.attempt}")
-        _insert_epochs(connection, held, curve)
-        if log_tail is not None:
-            connection.execute(_attempt(held.id, held.attempt).values(log_tail=log_tail[-LOG_CHARACTERS:]))
-    return bool(cancel_requested)
+def beat(store: Store, progress: Sequence[Progress]) -> dict[str, bool]:
+    """Renew leases and record epochs, of many jobs at once; per job, whether a person asked to cancel it.
 
-
-def finish(
-    store: Store, held: Held, result: Mapping[str, Any], curve: Sequence[Mapping[str, Any]], log_tail: str
-) -> None:
-    """Record the result of a job, once: the fenced update, then the insert, in one transaction. Raises LeaseLostError.
-
-    Jobs that wait for this one's weights become queued. A call whose answer was lost may be made again.
+    A job whose lease was lost is missing from the answer, and nothing is written for it.
     """
     with store.write() as connection:
-        if _recorded(connection, held):
-            return
-        _end(connection, held.id, held.attempt, Status.SUCCEEDED, Outcome.SUCCEEDED, None, log_tail)
-        _insert_epochs(connection, held, curve)
-        connection.execute(insert(job_results).values(job_id=held.id, attempt=held.attempt, **result))
-        unblock_children(connection, held.id)
+        rows = _locked(connection, jobs.c.id.in_([told.held.id for told in progress]))
+        kept = [told for told in progress if _holds(told.held, rows)]
+        ids = [told.held.id for told in kept]
+        connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(lease_until=now(LEASE_SECONDS)))
+        _insert_epochs(connection, kept)
+        _update_logs(connection, kept)
+    return {job: rows[job].cancel_requested for job in ids}
 
 
-def fail(
-    store: Store,
-    held: Held,
-    outcome: Outcome,
-    error: str,
-    log_tail: str,
-    curve: Sequence[Mapping[str, Any]] = (),
-) -> Status:
-    """End an attempt that brought no result, and say what became of the job. Raises LeaseLostError.
+def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
+    """End attempts, all in one transaction; per job, the status that it is in now.
 
-    A failed attempt is tried again while attempts are left; one that diverged never is; a released one isn't counted.
+    A result is recorded once, and jobs that wait for its weights become queued. A failed attempt is tried again while
+    attempts are left; one that diverged never is; a released one isn't counted. A call whose answer was lost may be
+    made again. A job whose lease was lost is missing from the answer, and nothing is written for it.
     """
+    ids = [ending.held.id for ending in endings]
+    statuses: dict[str, Status] = {}
     with store.write() as connection:
-        query = select(jobs.c.max_attempts, jobs.c.cancel_requested).where(jobs.c.id == held.id).with_for_update()
-        most, cancel_requested = connection.execute(query).one()
-        status, values = _after_attempt(outcome, held.attempt, most, cancel_requested)
-        _end(connection, held.id, held.attempt, status, outcome, error, log_tail, **values)
-        _insert_epochs(connection, held, curve)
-    return status
+        # The children too: they change with their parents.
+        rows = _locked(connection, jobs.c.id.in_(ids) | jobs.c.parent_id.in_(ids))
+        kept = []
+        for ending in endings:
+            held, row = ending.held, rows[ending.held.id]
+            if _holds(held, rows):
+                status, values = _after_attempt(ending.outcome, held.attempt, row.max_attempts, row.cancel_requested)
+                _end(connection, held.id, held.attempt, status, ending.outcome, ending.error, ending.log_tail, **values)
+                statuses[held.id] = status
+                kept.append(ending)
+            elif _is_recorded(connection, held):
+                statuses[held.id] = Status(row.status)
+        _insert_epochs(connection, kept)
+        _insert_results(connection, kept)
+    return statuses
 
 
 def _after_attempt(outcome: Outcome, attempt: int, most: int, cancel_requested: bool) -> tuple[Status, dict[str, Any]]:
-    """What becomes of a job whose attempt brought no result, and the columns that say so."""
+    """What becomes of a job whose attempt ended so, and the columns that say so."""
+    if outcome is Outcome.SUCCEEDED:
+        return Status.SUCCEEDED, {}
     if cancel_requested and outcome is not Outcome.DIVERGED:
         return Status.CANCELLED, {}
     if outcome is Outcome.RELEASED:
         return Status.QUEUED, {"max_attempts": most + 1}
+    # Without a gang key it is tried again alone: what ends its process must not take others with it twice.
     if outcome is Outcome.FAILED and attempt < most:
-        return Status.QUEUED, {"not_before": now(RETRY_SECONDS * attempt)}
+        return Status.QUEUED, {"gang_key": None, "not_before": now(RETRY_SECONDS * attempt)}
     if outcome is Outcome.LOST and attempt < most:
-        return Status.QUEUED, {}
+        return Status.QUEUED, {"gang_key": None}
     return (Status.CANCELLED if outcome is Outcome.CANCELLED else Status.FAILED), {}
 
 
@@ -207,11 +242,23 @@ def worker_gone(store: Store, name: str) -> None:
         connection.execute(workers.delete().where(workers.c.name == name))
 
 
-def _fence(job: str, attempt: int) -> tuple[Any, ...]:
-    return (jobs.c.id == job, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
+def _locked(connection: Connection, which: ColumnElement[bool]) -> dict[str, Any]:
+    """The rows of some jobs by id, which stay so until the transaction ends.
+
+    They are locked in the order of submission, as `cancel` does, or two that lock several would wait for each other.
+    """
+    columns = (jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested)
+    query = select(*columns).where(which).order_by(jobs.c.seq).with_for_update(key_share=True)
+    return {row.id: row for row in connection.execute(query)}
 
 
-def _attempt(job: str, attempt: int) -> Any:
+def _holds(held: Held, rows: Mapping[str, Any]) -> bool:
+    """The fence: whether this attempt still has its job, by the locked rows."""
+    row = rows[held.id]
+    return (row.status, row.attempt) == (Status.RUNNING, held.attempt)
+
+
+def _attempt(job: Any, attempt: Any) -> Any:
     return update(attempts).where(attempts.c.job_id == job, attempts.c.attempt == attempt)
 
 
@@ -225,26 +272,47 @@ def _end(
     log_tail: str | None,
     **values: Any,
 ) -> None:
-    """End an attempt, behind the fence, and with it the job or not; without a `log_tail` the one beaten last stays."""
+    """End an attempt whose job is locked, and with it the job or not; without a `log_tail` the last one stays."""
     job_error = {Status.QUEUED: None, Status.CANCELLED: "cancelled"}.get(status, error)
-    ended = connection.execute(
-        move(Status.RUNNING, status).where(*_fence(job, attempt)).values(error=job_error, **values)
-    )
-    if ended.rowcount != 1:
-        raise LeaseLostError(f"job {job} attempt {attempt}")
+    connection.execute(move(Status.RUNNING, status).where(jobs.c.id == job).values(error=job_error, **values))
     tail = {} if log_tail is None else {"log_tail": log_tail[-LOG_CHARACTERS:]}
     connection.execute(_attempt(job, attempt).values(ended_at=now(), outcome=outcome, error=error, **tail))
     if status in (Status.FAILED, Status.CANCELLED):
         end_children(connection, [job], status)
 
 
-def _recorded(connection: Connection, held: Held) -> bool:
-    query = select(job_results.c.attempt).where(job_results.c.job_id == held.id)
-    return connection.execute(query).scalar() == held.attempt
+def _is_recorded(connection: Connection, held: Held) -> bool:
+    """Whether the holder itself ended this attempt; one that was taken from it is lost."""
+    query = select(attempts.c.outcome).where(attempts.c.job_id == held.id, attempts.c.attempt == held.attempt)
+    return connection.execute(query).scalar() not in (None, Outcome.LOST)
 
 
-def _insert_epochs(connection: Connection, held: Held, curve: Sequence[Mapping[str, Any]]) -> None:
+def _insert_epochs(connection: Connection, told: Sequence[Progress | Ending]) -> None:
     # An epoch may come twice where the answer to the first commit was lost.
-    if curve:
-        rows = [{"job_id": held.id, "attempt": held.attempt, **epoch} for epoch in curve]
+    rows = [{"job_id": each.held.id, "attempt": each.held.attempt, **epoch} for each in told for epoch in each.curve]
+    if rows:
         connection.execute(insert_or_ignore(connection, epochs), rows)
+
+
+def _insert_results(connection: Connection, endings: Sequence[Ending]) -> None:
+    """Insert the results that there are, and queue the jobs that waited for them."""
+    results = [
+        {"job_id": ending.held.id, "attempt": ending.held.attempt, **ending.result}
+        for ending in endings
+        if ending.result is not None
+    ]
+    if results:
+        connection.execute(insert(job_results), results)
+        unblock_children(connection, [result["job_id"] for result in results])
+
+
+def _update_logs(connection: Connection, progress: Sequence[Progress]) -> None:
+    logs = [
+        {"of_job": told.held.id, "of_attempt": told.held.attempt, "tail": told.log_tail[-LOG_CHARACTERS:]}
+        for told in progress
+        if told.log_tail is not None
+    ]
+    if logs:
+        connection.execute(
+            _attempt(bindparam("of_job"), bindparam("of_attempt")).values(log_tail=bindparam("tail")), logs
+        )

@@ -23,10 +23,11 @@ def move(before: Status, after: Status) -> Any:
     return statement
 
 
-def unblock_children(connection: Connection, parent_id: str) -> None:
-    connection.execute(
-        move(Status.BLOCKED, Status.QUEUED).where(jobs.c.parent_id == parent_id, jobs.c.status == Status.BLOCKED)
-    )
+def unblock_children(connection: Connection, parents: Sequence[str]) -> None:
+    """Queue the jobs that waited for the weights of these."""
+    for chunk in chunks(parents):
+        waiting = (jobs.c.parent_id.in_(chunk), jobs.c.status == Status.BLOCKED)
+        connection.execute(move(Status.BLOCKED, Status.QUEUED).where(*waiting))
 
 
 def end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:

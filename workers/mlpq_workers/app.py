@@ -36,14 +36,14 @@ class ExecutorStep(bootsteps.StartStopStep):
         self.executor.stop()
 
 
-def run(device: str) -> None:
+def run(device: str, gang: int) -> None:
     """Run a worker until it is told to stop; raises MlpqError where it can't begin."""
     config = settings()
     store = ready_store(config)
     check_broker(config)
     trainer = Trainer(config, device)
     trainer.start()
-    executor = Executor(config, store, trainer)
+    executor = Executor(config, store, trainer, gang)
     app = celery_app(config.broker_url)
     register(app, executor)
     ExecutorStep.executor = executor
@@ -51,8 +51,8 @@ def run(device: str) -> None:
     # Celery stops its parts only when its main loop has come round, which takes some seconds.
     signals.worker_shutting_down.connect(lambda **_: executor.ask_to_stop(), weak=False)
     log.info(
-        "worker %s on %s, %d thread(s); database %s, broker %s",
-        executor.name, trainer.device, config.threads, masked(config.database_url), masked(config.broker_url),
+        "worker %s on %s, %d thread(s), gangs of up to %d; database %s, broker %s",
+        executor.name, trainer.device, config.threads, gang, masked(config.database_url), masked(config.broker_url),
     )  # fmt: skip
     # The solo pool suffices: a task only sets a flag, so the main loop never waits for training.
     app.worker_main(
@@ -71,7 +71,8 @@ def run(device: str) -> None:
 
 def _leave_at_eof() -> None:
     """End this worker, as SIGTERM does, when whoever started it is gone."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not by sys.stdin: its lock would be held while the interpreter ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -82,8 +83,9 @@ def _log_our_way(**_: object) -> None:
 
 @click.command()
 @click.option("--device", default="auto")
+@click.option("--gang", type=int, required=True)
 @click.option("--until-eof", is_flag=True)
-def main(device: str, until_eof: bool) -> None:
+def main(device: str, gang: int, until_eof: bool) -> None:
     """Run a worker."""
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -93,7 +95,7 @@ def main(device: str, until_eof: bool) -> None:
     if until_eof:
         threading.Thread(target=_leave_at_eof, daemon=True).start()
     try:
-        run(device)
+        run(device, gang)
     except MlpqError as error:
         click.echo(f"mlpq worker: {error}", err=True)
         sys.exit(2)

@@ -43,16 +43,23 @@ DOWNLOAD_TIMEOUT = 30.0  # seconds of silence; torchvision sets none, and a stal
 
 @dataclass(frozen=True)
 class Data:
-    """A data set on one device: pixels in [0, 1] as float32 [n, features], class indices as int64 [n].
+    """A data set on one device: pixels [n, features], class indices as int64 [n].
 
-    `source` says in words where it came from.
+    Pixels are bytes until they are used, a quarter of the memory to read; divided by `scale` they are in [0, 1].
+    `source` says in words where they came from.
     """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    scale: int
     source: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the data are computed with: float32, unless the pixels are numbers of another kind."""
+        return self.train_x.dtype if self.train_x.is_floating_point() else torch.float32
 
     def to(self, device: str) -> Data:
         """The same data on `device`; nothing is copied where it is there already."""
@@ -68,7 +75,7 @@ class Data:
 def load(name: str, data_dir: Path) -> Data:
     """The data set as CPU tensors, downloaded below `data_dir` where it is nowhere; raises DataError with one line.
 
-    The pixels have the values that torchvision's ToTensor and a Flatten give. Nothing is cached here.
+    Divided by `scale`, pixels have the values that torchvision's ToTensor and a Flatten give. Nothing is cached here.
     """
     dataset = dataset_named(name)
     if dataset.bundled:
@@ -81,6 +88,7 @@ def load(name: str, data_dir: Path) -> Data:
         train_y=_labels(train_labels, dataset.train, dataset.classes),
         test_x=_images(test_images, dataset.test, dataset.features),
         test_y=_labels(test_labels, dataset.test, dataset.classes),
+        scale=255,
         source=str(folder),
     )
 
@@ -121,8 +129,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> Tensor:
 
 def _images(file: Path, n: int, features: int) -> Tensor:
     side = round(features**0.5)
-    pixels = parse_idx(read_bytes(file), (n, side, side), file)
-    return pixels.reshape(n, features).to(torch.float32).div_(255)
+    return parse_idx(read_bytes(file), (n, side, side), file).reshape(n, features)
 
 
 def _labels(file: Path, n: int, classes: int) -> Tensor:
@@ -140,10 +147,10 @@ def _load_digits(dataset: Dataset) -> Data:
     pixels, labels = bunch.data.astype("uint8"), bunch.target.astype("uint8")
     if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
         raise DataError("the digits of this scikit-learn are not the registered ones: reinstall scikit-learn")
-    x = torch.from_numpy(pixels).to(torch.float32).div_(DIGITS_MAX)
+    x = torch.from_numpy(pixels)
     y = torch.from_numpy(labels).to(torch.int64)
     n = dataset.train
-    return Data(x[:n], y[:n], x[n:], y[n:], BUNDLED)
+    return Data(x[:n], y[:n], x[n:], y[n:], DIGITS_MAX, BUNDLED)
 
 
 def _download(dataset: Dataset, data_dir: Path) -> Path:

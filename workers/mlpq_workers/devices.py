@@ -42,12 +42,11 @@ def choose(requested: str) -> str:
     return requested
 
 
-def prepare(device: str, threads: int) -> None:
-    """Set this process up for training: CPU threads, and on CUDA the source's deterministic cuDNN.
+def prepare(device: str) -> None:
+    """Set this process up for training: on CUDA the source's deterministic cuDNN.
 
     The source seeds the GPU's generators too; nothing is drawn from them here (see model.py), so that is left out.
     """
-    torch.set_num_threads(threads)
     # torch takes this number once, before any parallel work; a process that is past that keeps what it has.
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)

@@ -117,13 +117,13 @@ def train(
         model.load_state_dict(start.weights)
         shuffle.set_state(start.shuffle_state)
         dropout.set_state(start.dropout_state)
-    model.to(device)
+    model.to(device, data.dtype)
     optimizer = build_optimizer(spec, model.parameters())
 
     data = data.to(device)
     n = len(data.train_y)
     rows, held_out = split(n, spec.validation_size, spec.seed) if spec.validation else (torch.arange(n), None)
-    validation = None if held_out is None else _at(data.train_x, data.train_y, held_out.to(device))
+    validation = None if held_out is None else (data.train_x[held_out], data.train_y[held_out])
 
     seconds = 0.0
     best: Epoch | None = None
@@ -131,7 +131,7 @@ def train(
         began = time.perf_counter()
         order = rows[epoch_order(len(rows), shuffle)].to(device)
         train_loss = _train_epoch(spec, model, optimizer, data, order, should_stop)
-        epoch = _evaluated(number, train_loss, model, validation, (data.test_x, data.test_y), began)
+        epoch = _evaluated(number, train_loss, model, validation, (data.test_x, data.test_y), data.scale, began)
         seconds += epoch.seconds
         on_epoch(epoch)
         if best is None or spec.patience is None or _lower(epoch.validation_loss, best.validation_loss):
@@ -158,15 +158,15 @@ def train(
     )
 
 
-def evaluate(model: nn.Module, x: Tensor, y: Tensor) -> tuple[float, int]:
-    """Mean cross-entropy and number of right answers over all rows, in evaluation mode; draws from no generator."""
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1) -> tuple[float, int]:
+    """Mean cross-entropy and number of right answers over all rows of x / scale; draws from no generator."""
     model.eval()
     widest = max(len(p) for p in model.parameters())
     chunk = max(1, EVALUATION_FLOATS // widest)
     loss, correct = 0.0, 0
     with torch.inference_mode():
         for some_x, some_y in zip(x.split(chunk), y.split(chunk), strict=True):
-            logits = model(some_x)
+            logits = model(some_x / scale)
             # Summed in double, on the CPU because MPS has none: the figure must not depend on the chunks.
             loss += cross_entropy(logits, some_y, reduction="none").cpu().double().sum().item()
             correct += int((logits.argmax(1) == some_y).sum())
@@ -243,7 +243,7 @@ def _train_epoch(
     for batch in batches:
         if should_stop():
             raise Stopped
-        x, y = _at(data.train_x, data.train_y, batch)
+        x, y = data.train_x.index_select(0, batch) / data.scale, data.train_y.index_select(0, batch)
         loss = cross_entropy(model(x), y)
         # Kept as tensors: reading each one's value would make a GPU wait after every batch.
         losses.append(loss.detach())
@@ -264,14 +264,15 @@ def _evaluated(
     model: nn.Module,
     validation: tuple[Tensor, Tensor] | None,
     test: tuple[Tensor, Tensor],
+    scale: int,
     began: float,
 ) -> Epoch:
     """The figures after an epoch, the held-out ones taken on the weights as they now are; raises Diverged."""
     _check_finite(number, train_loss)
-    validation_loss, validation_correct = evaluate(model, *validation) if validation else (None, None)
+    validation_loss, validation_correct = evaluate(model, *validation, scale) if validation else (None, None)
     if validation_loss is not None:
         _check_finite(number, validation_loss)
-    test_loss, test_correct = evaluate(model, *test)
+    test_loss, test_correct = evaluate(model, *test, scale)
     _check_finite(number, test_loss)
     return Epoch(
         epoch=number,
@@ -293,10 +294,6 @@ def _check_finite(epoch: int, loss: float) -> None:
 
 def _lower(loss: float | None, best: float | None) -> bool:
     return loss is not None and best is not None and loss < best
-
-
-def _at(x: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    return x.index_select(0, rows), y.index_select(0, rows)
 
 
 def _copied(model: nn.Module) -> dict[str, Tensor]:

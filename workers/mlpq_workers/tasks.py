@@ -1,7 +1,7 @@
-"""The worker's work: claim -> train -> record. One thread does it, one job at a time; Celery's task only wakes it.
+"""The worker's work: claim -> train -> record. One thread does it, one gang at a time; Celery's task only wakes it.
 
-The thread also polls the database, so a lost message costs a moment and no job; it renews its lease, and takes back the
-jobs of workers that fell silent.
+The thread also polls the database, so a lost message costs a moment and no job; it renews its leases, and takes back
+the jobs of workers that fell silent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, Outcome
 from mlpq.queue import WAKE
 from mlpq.settings import Settings
 from mlpq.store import queries, repository
-from mlpq.store.repository import Held
+from mlpq.store.repository import Ending, Held, Progress
 from mlpq.store.session import Store
 from mlpq_workers.trainer_process import Event, Trainer
 
@@ -38,11 +38,11 @@ log = logging.getLogger("mlpq.worker")
 
 
 class Executor:
-    """Runs jobs in a thread of its own until `stop`."""
+    """Runs gangs of at most `gang` jobs in a thread of its own until `stop`."""
 
-    def __init__(self, config: Settings, store: Store, trainer: Trainer) -> None:
+    def __init__(self, config: Settings, store: Store, trainer: Trainer, gang: int) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"[-100:]
-        self._config, self._store, self._trainer = config, store, trainer
+        self._config, self._store, self._trainer, self._gang = config, store, trainer, gang
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
@@ -56,12 +56,12 @@ class Executor:
         self._awake.set()
 
     def ask_to_stop(self) -> None:
-        """Begin to give the running job back."""
+        """Begin to give the running jobs back."""
         self._stopping.set()
         self._awake.set()
 
     def stop(self, timeout: float = 30.0) -> None:
-        """Give the running job back and end."""
+        """Give the running jobs back and end."""
         self.ask_to_stop()
         self._thread.join(timeout)
         self._trainer.kill()
@@ -84,26 +84,27 @@ class Executor:
             log.warning("%s", error)
 
     def _work_once(self) -> bool:
-        """Claim and run a job; False where there is none."""
+        """Claim and run a gang; False where there is nothing to do."""
         self._keep_house()
-        self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the lease
-        for held in repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts):
-            log.info("job %s attempt %d: started", held.id, held.attempt)
-            self._execute(held)
-            return True
-        return False
+        self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
+        gang = repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts, self._gang)
+        if not gang:
+            return False
+        log.info("%d job(s) started: %s", len(gang), ", ".join(f"{held.id} attempt {held.attempt}" for held in gang))
+        self._execute(gang)
+        return True
 
-    def _execute(self, held: Held) -> None:
+    def _execute(self, gang: Sequence[Held]) -> None:
+        run = Run(self._store, self._trainer, gang, self._config.artifacts_dir, self._stopping, self._beat)
         try:
-            Attempt(self._store, self._trainer, held, self._weights_file(held), self._stopping, self._beat).run()
+            run.run()
         except LeaseLostError:
-            log.warning("job %s attempt %d: the lease was lost, nothing is recorded", held.id, held.attempt)
+            log.warning("the database was away for too long: the leases are lost, nothing more is recorded")
             self._trainer.kill()
-        except Exception as error:  # a fault of the worker: the job must not train on unattended
+        except Exception as error:  # a fault of the worker: the jobs must not train on unattended
             self._trainer.kill()
-            log.exception("job %s attempt %d: an error of the worker itself", held.id, held.attempt)
-            reason = f"an error of the worker itself: {type(error).__name__}: {error}"
-            repository.fail(self._store, held, Outcome.FAILED, reason, self._trainer.log_tail())
+            log.exception("an error of the worker itself")
+            run.give_up(f"an error of the worker itself: {type(error).__name__}: {error}")
 
     def _keep_house(self) -> None:
         self._beat()
@@ -121,118 +122,160 @@ class Executor:
         self._due[what] = time.monotonic() + seconds
         return True
 
-    def _weights_file(self, held: Held) -> Path:
-        return self._config.artifacts_dir / held.id / f"attempt-{held.attempt}.safetensors"
 
+class Running:
+    """One job of a gang, from the hand-over to the record."""
 
-class Attempt:
-    """One execution of one job, from the hand-over to the record."""
+    def __init__(self, held: Held, artifacts_dir: Path) -> None:
+        self.held = held
+        self.token = f"{held.id}/{held.attempt}"
+        self.curve: list[dict[str, Any]] = []
+        self.asked: Outcome | None = None
+        self.asked_at = 0.0
+        self._weights_file = artifacts_dir / held.id / f"attempt-{held.attempt}.safetensors"
 
-    def __init__(
-        self,
-        store: Store,
-        trainer: Trainer,
-        held: Held,
-        weights_file: Path,
-        stopping: threading.Event,
-        beat_worker: Callable[[], None],
-    ) -> None:
-        self._store, self._trainer, self._held = store, trainer, held
-        self._weights_file, self._stopping, self._beat_worker = weights_file, stopping, beat_worker
-        self._token = f"{held.id}/{held.attempt}"
-        self._curve: list[dict[str, Any]] = []
-        self._last_beat = self._last_look = time.monotonic()
-        self._last_flush = 0.0
-        self._asked: Outcome | None = None
-        self._asked_at = 0.0
-
-    def run(self) -> None:
-        """Train and record; raises LeaseLostError where the job was taken away."""
-        self._trainer.train(self._message())
-        while True:
-            event = self._trainer.event(timeout=0.2)
-            if event is not None and event.get("token", self._token) != self._token:
-                continue  # a late word about another job
-            if event is not None and event["event"] == "epoch":
-                self._curve.append(event["epoch"])
-            elif event is not None:
-                self._record(event)
-                return
-            self._tick()
-
-    def _message(self) -> dict[str, Any]:
-        held = self._held
+    def message(self) -> dict[str, Any]:
+        """What the training process must know."""
+        held = self.held
         return {
-            "token": self._token,
+            "token": self.token,
             "spec": held.spec.model_dump(mode="json"),
             "parent_weights": held.parent_weights,
             "parent_sha256": held.parent_sha256,
             "weights_file": str(self._weights_file),
         }
 
+    def ending(self, event: Event, log_tail: str) -> Ending:
+        """What to record, after the last word about this job."""
+        result = event.get("result")
+        outcome, error = self._outcome(event)
+        return Ending(self.held, outcome, result, error, log_tail, tuple(self.curve))
+
+    def _outcome(self, event: Event) -> tuple[Outcome, str | None]:
+        if event["event"] == "succeeded":
+            return Outcome.SUCCEEDED, None
+        if event["event"] == "diverged":
+            return Outcome.DIVERGED, event["error"]
+        if self.asked is Outcome.CANCELLED:
+            return self.asked, "cancelled"
+        if self.asked is not None:
+            return self.asked, "the worker shut down"
+        return Outcome.FAILED, event["error"]
+
+
+class Run:
+    """One execution of a gang, from the hand-over to the last record. Each job ends for itself."""
+
+    def __init__(
+        self,
+        store: Store,
+        trainer: Trainer,
+        gang: Sequence[Held],
+        artifacts_dir: Path,
+        stopping: threading.Event,
+        beat_worker: Callable[[], None],
+    ) -> None:
+        self._store, self._trainer, self._stopping, self._beat_worker = store, trainer, stopping, beat_worker
+        jobs = [Running(held, artifacts_dir) for held in gang]
+        self._running = {job.token: job for job in jobs}
+        self._last_beat = self._last_look = self._last_log = time.monotonic()
+
+    def run(self) -> None:
+        """Train and record; raises LeaseLostError where the database was away for longer than a lease."""
+        self._trainer.train([job.message() for job in self._running.values()])
+        while self._running:
+            self._record([ending for event in self._trainer.events(timeout=0.2) for ending in self._heard(event)])
+            if self._running:
+                self._tick()
+
+    def give_up(self, reason: str) -> None:
+        """Record that what still runs has failed."""
+        died = {"event": "died", "error": reason}
+        repository.record(self._store, self._heard(died))
+
+    def _heard(self, event: Event) -> list[Ending]:
+        """The endings that an event brings; a dead training process ends all jobs."""
+        if event["event"] == "died":
+            ended = list(self._running.values())
+        elif event["token"] not in self._running:
+            return []  # a late word about a job that was given up
+        elif event["event"] == "epoch":
+            self._running[event["token"]].curve.append(event["epoch"])
+            return []
+        else:
+            ended = [self._running[event["token"]]]
+        for job in ended:
+            del self._running[job.token]
+        return [job.ending(event, self._trainer.log_tail(job.token)) for job in ended]
+
     def _tick(self) -> None:
-        """What is due between two events: record epochs, renew the lease, look for a wish to stop."""
+        """What is due between two events: record epochs, renew the leases, look for wishes to stop."""
         elapsed = time.monotonic()
         try:
-            flush_due = bool(self._curve) and elapsed - self._last_flush >= FLUSH_SECONDS
-            if flush_due or elapsed - self._last_beat >= BEAT_SECONDS:
+            has_news = any(job.curve for job in self._running.values())
+            if elapsed - self._last_beat >= (FLUSH_SECONDS if has_news else BEAT_SECONDS):
                 self._beat()
-            if self._asked is None and elapsed - self._last_look >= CANCEL_SECONDS:
+            if elapsed - self._last_look >= CANCEL_SECONDS:
                 self._last_look = elapsed
-                if queries.cancel_requested(self._store, self._held.id):
-                    self._ask(Outcome.CANCELLED)
+                cancelled = queries.cancel_requested(self._store, [job.held.id for job in self._running.values()])
+                self._ask(cancelled, Outcome.CANCELLED)
             self._beat_worker()
         except StoreError as error:
             self._endure(error)
-        if self._asked is None and self._stopping.is_set():
-            self._ask(Outcome.RELEASED)
-        if self._asked is not None and elapsed - self._asked_at >= GRACE_SECONDS:
+        if self._stopping.is_set():
+            self._ask([job.held.id for job in self._running.values()], Outcome.RELEASED)
+        if any(job.asked and elapsed - job.asked_at >= GRACE_SECONDS for job in self._running.values()):
             self._trainer.kill()
 
     def _beat(self) -> None:
-        cancel_requested = repository.beat(self._store, self._held, self._curve, self._trainer.log_tail())
-        self._curve.clear()
-        self._last_beat = self._last_flush = time.monotonic()
-        if cancel_requested and self._asked is None:
-            self._ask(Outcome.CANCELLED)
+        # Logs are long, so they go less often than epochs do.
+        with_logs = time.monotonic() - self._last_log >= BEAT_SECONDS
+        told = [
+            Progress(job.held, tuple(job.curve), self._trainer.log_tail(job.token) if with_logs else None)
+            for job in self._running.values()
+        ]
+        held = repository.beat(self._store, told)
+        self._last_beat = time.monotonic()
+        self._last_log = self._last_beat if with_logs else self._last_log
+        for job in list(self._running.values()):
+            job.curve.clear()
+            if job.held.id not in held:
+                self._lose(job)
+        self._ask([job for job, cancel_requested in held.items() if cancel_requested], Outcome.CANCELLED)
 
-    def _ask(self, outcome: Outcome) -> None:
-        self._asked, self._asked_at = outcome, time.monotonic()
-        self._trainer.stop_job()
+    def _lose(self, job: Running) -> None:
+        """Another worker may have this job now: it must not train on."""
+        log.warning("job %s attempt %d: the lease was lost, nothing is recorded", job.held.id, job.held.attempt)
+        self._trainer.stop_job(job.token)
+        self._running.pop(job.token, None)
+
+    def _ask(self, ids: Collection[str], outcome: Outcome) -> None:
+        for job in self._running.values():
+            if job.held.id in ids and job.asked is None:
+                job.asked, job.asked_at = outcome, time.monotonic()
+                self._trainer.stop_job(job.token)
 
     def _endure(self, error: StoreError) -> None:
-        """Wait for a database that is away, as long as the lease surely holds."""
+        """Wait for a database that is away, as long as the leases surely hold."""
         if time.monotonic() - self._last_beat > SILENCE_SECONDS:
-            raise LeaseLostError(self._held.id)
-        log.warning("%s; the job goes on", error)
+            raise LeaseLostError
+        log.warning("%s; the jobs go on", error)
         time.sleep(1.0)
 
-    def _record(self, event: Event) -> None:
+    def _record(self, endings: Sequence[Ending]) -> None:
+        """Record what ended; the leases are as fresh as the last beat, so it may be tried until they run out."""
+        if not endings:
+            return
         while True:
             try:
-                self._record_once(event)
-                return
+                statuses = repository.record(self._store, endings)
+                break
             except StoreError as error:
                 self._endure(error)
-
-    def _record_once(self, event: Event) -> None:
-        held, tail = self._held, self._trainer.log_tail()
-        if event["event"] == "succeeded":
-            repository.finish(self._store, held, event["result"], self._curve, tail)
-            log.info("job %s attempt %d: succeeded", held.id, held.attempt)
-            return
-        outcome, error = self._outcome(event)
-        status = repository.fail(self._store, held, outcome, error, tail, self._curve)
-        log.info("job %s attempt %d: %s, %s; now %s", held.id, held.attempt, outcome, error, status)
-
-    def _outcome(self, event: Event) -> tuple[Outcome, str]:
-        if event["event"] == "diverged":
-            return Outcome.DIVERGED, event["error"]
-        if self._asked is Outcome.CANCELLED:
-            return self._asked, "cancelled"
-        if self._asked is not None:
-            return self._asked, "the worker shut down"
-        return Outcome.FAILED, event["error"]
+        for ending in endings:
+            held = ending.held
+            status = statuses.get(held.id, "the lease was lost, nothing is recorded")
+            log.info("job %s attempt %d: %s; now %s", held.id, held.attempt, ending.error or ending.outcome, status)
 
 
 def register(app: Celery, executor: Executor) -> None:

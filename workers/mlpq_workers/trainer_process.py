@@ -1,6 +1,6 @@
 """The warm child process that trains, and its supervision.
 
-The Celery process never imports torch: a child does, and stays warm between jobs. They speak JSON, one object a line.
+The Celery process never imports torch: a child does, and stays warm between gangs. They speak JSON, one object a line.
 The child dies with its parent: by the kernel's signal on Linux, and everywhere by the end of its standard input.
 """
 
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import json
 import logging
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mlpq.errors import MlpqError
 from mlpq.settings import Settings
@@ -28,10 +28,8 @@ from mlpq.settings import Settings
 START_SECONDS = 120  # importing torch from a cold disk
 LOG_LINES = 200
 
-RESULT_FIGURES = (
-    "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
-    "best_epoch", "epochs_run", "weights_sha256", "train_seconds",
-)  # fmt: skip
+# How the child begins a line about one job of its gang.
+ABOUT_JOB = re.compile(r"([0-9a-f-]{36}/\d+): (.*)")
 
 Event = dict[str, Any]
 
@@ -39,7 +37,7 @@ log = logging.getLogger("mlpq.trainer")
 
 
 class Trainer:
-    """The parent's side: start the child, give it one job at a time, read its events, end it."""
+    """The parent's side: start the child, give it one gang at a time, read its events, end it."""
 
     def __init__(self, config: Settings, device: str) -> None:
         self._command = [
@@ -47,7 +45,7 @@ class Trainer:
         ]  # fmt: skip
         self._child: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
-        self._log: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
+        self._log: collections.deque[tuple[str, str]] = collections.deque(maxlen=LOG_LINES)
         self.device = ""
         self.facts: dict[str, Any] = {}
 
@@ -76,24 +74,32 @@ class Trainer:
         if self._child is None or self._child.poll() is not None:
             self.start()
 
-    def train(self, job: Mapping[str, Any]) -> None:
-        """Hand over one job; what becomes of it comes as events that carry its `token`."""
-        self._log.clear()
-        self._send({"do": "train", **job})
+    def train(self, gang: Sequence[Mapping[str, Any]]) -> None:
+        """Hand over the jobs of a gang; what becomes of each comes as events that carry its `token`."""
+        self._log = collections.deque(maxlen=LOG_LINES * len(gang))
+        self._send({"do": "train", "gang": list(gang)})
 
-    def stop_job(self) -> None:
-        """Ask the child to stop the job between two batches; it answers with the event "stopped"."""
-        self._send({"do": "stop"})
+    def stop_job(self, token: str) -> None:
+        """Ask the child to stop a job between two batches; it answers with the event "stopped"."""
+        self._send({"do": "stop", "token": token})
 
     def event(self, timeout: float) -> Event | None:
         """The next event within `timeout` seconds; the last one of a dead child is "died"."""
         with contextlib.suppress(queue.Empty):
-            return self._events.get(timeout=timeout)
+            return self._events.get(block=timeout > 0, timeout=timeout)
         return None
 
-    def log_tail(self) -> str:
-        """The last lines that the child wrote about this job."""
-        return "\n".join(self._log)
+    def events(self, timeout: float) -> list[Event]:
+        """The events that there are, after waiting up to `timeout` seconds for the first."""
+        found = [] if (first := self.event(timeout)) is None else [first]
+        while found and (more := self.event(0)) is not None:
+            found.append(more)
+        return found
+
+    def log_tail(self, token: str) -> str:
+        """The last lines that the child wrote about this job, or about no job of its gang."""
+        lines = [line for about, line in self._log.copy() if about in ("", token)]
+        return "\n".join(lines[-LOG_LINES:])
 
     def kill(self) -> None:
         """End the child and all its children at once."""
@@ -123,94 +129,13 @@ class Trainer:
         assert child.stderr is not None
         for line in child.stderr:
             clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text holds no NUL
-            self._log.append(time.strftime("%H:%M:%S ", time.gmtime()) + clean)
+            about, text = parts.groups() if (parts := ABOUT_JOB.match(clean)) else ("", clean)
+            self._log.append((about, time.strftime("%H:%M:%S ", time.gmtime()) + text))
             log.info("%s", clean)
 
 
 def _ending(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
-class Child:
-    """The child's side. Torch is imported here, and only here."""
-
-    def __init__(self, out: IO[str], data_dir: Path) -> None:
-        self._out = out
-        self._data_dir = data_dir
-        self._jobs: queue.Queue[Event] = queue.Queue()
-        self._stop = threading.Event()
-        self._data: dict[str, Any] = {}
-        self._token = ""
-
-    def serve(self, requested_device: str, threads: int) -> None:
-        """Say ready, then train one job after another until standard input ends."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        from mlpq_workers import devices
-
-        try:
-            self._device = devices.choose(requested_device)
-        except MlpqError as error:
-            self._tell("unusable", error=str(error))
-            return
-        devices.prepare(self._device, threads)
-        self._tell("ready", device=self._device, facts=devices.environment(self._device, threads))
-        while True:
-            self._run(self._jobs.get())
-
-    def _listen(self) -> None:
-        for line in sys.stdin:
-            message = json.loads(line)
-            if message["do"] == "stop":
-                self._stop.set()
-            else:
-                self._stop.clear()
-                self._jobs.put(message)
-        os._exit(0)
-
-    def _run(self, job: Event) -> None:
-        from mlpq_workers import engine
-
-        self._token = job["token"]
-        try:
-            self._tell("succeeded", result=self._train(job))
-        except engine.Stopped:
-            self._tell("stopped")
-        except engine.Diverged as error:
-            self._tell("diverged", error=str(error))
-        except MlpqError as error:
-            self._tell("failed", error=str(error))
-        except Exception as error:  # whatever it was, its reason belongs in the database
-            log.exception("the job failed")
-            self._tell("failed", error=f"{type(error).__name__}: {error}")
-
-    def _train(self, job: Event) -> dict[str, Any]:
-        from mlpq.spec import JobSpec
-        from mlpq_workers import data, engine
-
-        spec = JobSpec.model_validate(job["spec"])
-        if spec.dataset not in self._data:
-            self._data = {spec.dataset: data.load(spec.dataset, self._data_dir).to(self._device)}
-        loaded = self._data[spec.dataset]
-        log.info("data: %s, %s", spec.dataset, loaded.source)
-        start = engine.load_start(Path(job["parent_weights"]), job["parent_sha256"]) if spec.parent else None
-        outcome = engine.train(
-            spec, loaded, self._device, start=start, on_epoch=self._tell_epoch, should_stop=self._stop.is_set
-        )
-        engine.save(outcome, spec.hash, Path(job["weights_file"]))
-        figures = {name: getattr(outcome, name) for name in RESULT_FIGURES}
-        placed = {"device": self._device, "world_size": 1, "gang_size": 1}
-        return {**figures, **placed, "weights_file": job["weights_file"]}
-
-    def _tell_epoch(self, epoch: Any) -> None:
-        log.info(
-            "epoch %d: train loss %.4f, test %d of %d, %.1f s",
-            epoch.epoch, epoch.train_loss, epoch.test_correct, epoch.test_total, epoch.seconds,
-        )  # fmt: skip
-        self._tell("epoch", epoch=dataclasses.asdict(epoch))
-
-    def _tell(self, event: str, **more: Any) -> None:
-        self._out.write(json.dumps({"event": event, "token": self._token, **more}) + "\n")
-        self._out.flush()
 
 
 def _die_with_parent() -> None:
@@ -229,6 +154,9 @@ def main(arguments: list[str]) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Torch is imported here, and only here: after all that must not wait for it.
+    from mlpq_workers.training import Child
+
     Child(out, Path(data_dir)).serve(device, int(threads))
 
 

@@ -1,0 +1,178 @@
+"""The child's side of the training process: gangs in, events out. This is where torch comes in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from mlpq.errors import MlpqError
+from mlpq.spec import JobSpec
+from mlpq_workers import devices, engine
+from mlpq_workers.data import Data, load
+from mlpq_workers.engine import Diverged, Epoch, Stopped, Trained, load_start, save
+from mlpq_workers.gang import Member, Observer, train_gang
+
+RESULT_FIGURES = (
+    "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
+    "best_epoch", "epochs_run", "weights_sha256", "train_seconds",
+)  # fmt: skip
+
+Job = Mapping[str, Any]
+
+log = logging.getLogger("mlpq.training")
+
+
+class Child:
+    """Listens to the parent, and trains one gang after another."""
+
+    def __init__(self, out: IO[str], data_dir: Path) -> None:
+        self._out, self._writing = out, threading.Lock()
+        self._data_dir = data_dir
+        self._gangs: queue.Queue[Sequence[Job]] = queue.Queue()
+        self.to_stop: set[str] = set()
+        self._data: dict[str, Data] = {}
+        self.device, self.threads = "", 1
+
+    def serve(self, requested_device: str, threads: int) -> None:
+        """Say ready, then train one gang after another until standard input ends."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self.device, self.threads = devices.choose(requested_device), threads
+        except MlpqError as error:
+            self.tell("unusable", error=str(error))
+            return
+        devices.prepare(self.device)
+        self.tell("ready", device=self.device, facts=devices.environment(self.device, threads))
+        while True:
+            Training(self, self._gangs.get()).run()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            message = json.loads(line)
+            if message["do"] == "stop":
+                self.to_stop.add(message["token"])
+            else:
+                self._gangs.put(message["gang"])
+        os._exit(0)
+
+    def data(self, dataset: str) -> Data:
+        """A data set on the device, kept for the next gang; raises DataError."""
+        if dataset not in self._data:
+            self._data = {dataset: load(dataset, self._data_dir).to(self.device)}
+        return self._data[dataset]
+
+    def tell(self, event: str, token: str = "", **more: Any) -> None:
+        """Send an event to the parent."""
+        line = json.dumps({"event": event, "token": token, **more}) + "\n"
+        with self._writing:
+            self._out.write(line)
+            self._out.flush()
+
+
+class Training(Observer):
+    """One gang: which engine trains it, and what its members have to tell. They are called by their tokens."""
+
+    def __init__(self, child: Child, jobs: Sequence[Job]) -> None:
+        self._child = child
+        self._jobs = {job["token"]: job for job in jobs}
+        self._engine, self._size = "", 0
+
+    def run(self) -> None:
+        """Train; every job ends with one event, whatever happens."""
+        members = {}
+        for token, job in self._jobs.items():
+            try:
+                members[token] = _member(job)
+            except Exception as error:  # only this one: another's parent may be sound
+                self.ended(token, error)
+        try:
+            if members:
+                self._train(members)
+        except Exception as error:
+            for token in members:
+                self.ended(token, error)
+        self._child.to_stop.difference_update(self._jobs)
+
+    def _train(self, members: Mapping[str, Member]) -> None:
+        child, spec = self._child, next(iter(members.values())).spec
+        data = child.data(spec.dataset)
+        log.info("data: %s, %s", spec.dataset, data.source)
+        self._size = len(members)
+        self._engine = "plain" if spec.gang_key is None or child.device == "mps" else "gang"
+        if self._engine == "gang":
+            torch.set_num_threads(1)
+            train_gang(members, data, child.device, self, child.threads)
+            return
+        torch.set_num_threads(child.threads)
+        for token, member in members.items():
+            self._train_plain(token, member, data)
+
+    def _train_plain(self, token: str, member: Member, data: Data) -> None:
+        child = self._child
+        try:
+            ending: Trained | Exception = engine.train(
+                member.spec,
+                data,
+                child.device,
+                start=member.start,
+                on_epoch=lambda epoch: self.epoch(token, epoch),
+                should_stop=lambda: token in child.to_stop,
+            )
+        except Exception as error:
+            ending = error
+        self.ended(token, ending)
+
+    def epoch(self, token: str, epoch: Epoch) -> None:
+        log.info(
+            "%s: epoch %d: train loss %.4f, test %d of %d, %.1f s",
+            token, epoch.epoch, epoch.train_loss, epoch.test_correct, epoch.test_total, epoch.seconds,
+        )  # fmt: skip
+        self._child.tell("epoch", token, epoch=dataclasses.asdict(epoch))
+
+    def to_stop(self) -> Collection[str]:
+        return self._child.to_stop
+
+    def ended(self, token: str, ending: Trained | Exception) -> None:
+        if isinstance(ending, Trained):
+            try:
+                self._child.tell("succeeded", token, result=self._result(token, ending))
+                return
+            except Exception as error:  # the disk is full, or the folder may not be written
+                ending = error
+        if isinstance(ending, Stopped):
+            self._child.tell("stopped", token)
+        elif isinstance(ending, Diverged):
+            self._child.tell("diverged", token, error=str(ending))
+        elif isinstance(ending, MlpqError):
+            self._child.tell("failed", token, error=str(ending))
+        else:  # whatever it was, its reason belongs in the database
+            log.error("the job failed", exc_info=ending)
+            self._child.tell("failed", token, error=f"{type(ending).__name__}: {ending}")
+
+    def _result(self, token: str, trained: Trained) -> dict[str, Any]:
+        job = self._jobs[token]
+        save(trained, JobSpec.model_validate(job["spec"]).hash, Path(job["weights_file"]))
+        return {
+            **{name: getattr(trained, name) for name in RESULT_FIGURES},
+            "weights_file": job["weights_file"],
+            "device": self._child.device,
+            "world_size": 1,
+            "gang_size": self._size if self._engine == "gang" else 1,
+            "engine": self._engine,
+        }
+
+
+def _member(job: Job) -> Member:
+    spec = JobSpec.model_validate(job["spec"])
+    start = load_start(Path(job["parent_weights"]), job["parent_sha256"]) if spec.parent else None
+    return Member(spec, start)

@@ -34,7 +34,9 @@ def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECOND
 class Postgres:
     """A PostgreSQL of our own. It refuses to run as root, so there it runs as Debian's user postgres."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: bool = False) -> None:
+        """Not `durable`: the tests' databases need not outlive a power cut."""
+        self._fsync = "on" if durable else "off"
         self._programs = _postgres_programs()
         self._as_user = {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
         self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))
@@ -57,7 +59,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self._folder,
-            "fsync": "off",  # the tests' databases need not outlive a power cut
+            "fsync": self._fsync,
             "max_connections": 100,
         }
         command = [self._programs / "postgres", "-D", self._data]

@@ -48,12 +48,16 @@ TRAINING_MAY_IMPORT = {
         module: (PURE | {""}, {"model", "gradient", "optim", "data", "engine", "devices"})
         for module in ("model", "gradient", "optim", "data", "engine", "devices")
     },
-    "trainer_process": (PURE, {"data", "engine", "devices"}),
+    "stack": (PURE, set()),
+    "gang": (PURE, {"model", "optim", "data", "engine", "stack"}),
+    "training": (PURE, {"data", "engine", "devices", "gang"}),
+    "trainer_process": (PURE, {"training"}),
     "tasks": (PURE | STORE | {"queue"}, {"trainer_process"}),
     "app": (PURE | STORE | {"queue"}, {"tasks", "trainer_process"}),
     "__init__": (set(), set()),
 }
 CELERY_SIDE = ("tasks", "app")
+PARENT_SIDE = (*CELERY_SIDE, "trainer_process")  # the child runs trainer_process too, and torch comes in with training
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -130,7 +134,22 @@ def test_a_worker_module_imports_only_its_neighbours_below(file: Path) -> None:
 @pytest.mark.parametrize("file", worker_files(), ids=lambda file: file.name)
 def test_what_trains_knows_no_sql_and_what_takes_messages_no_torch(file: Path) -> None:
     foreign = {name.split(".")[0] for name in imports(file)}
-    assert not foreign & (LEARNING if name_of(file) in CELERY_SIDE else SQL_AND_QUEUE)
+    if name_of(file) in PARENT_SIDE:
+        assert not foreign & LEARNING
+    if name_of(file) not in CELERY_SIDE:
+        assert not foreign & SQL_AND_QUEUE
+
+
+def test_what_brings_torch_in_is_imported_within_the_childs_main_only() -> None:
+    bringer = WORKERS / "training.py"
+    assert "torch" in {name.split(".")[0] for name in imports(bringer)}
+    importing = {file.stem for file in worker_files() if "training" in within("mlpq_workers", WORKERS, file)}
+    assert importing == {"trainer_process"}
+
+    tree = ast.parse((WORKERS / "trainer_process.py").read_text())
+    inner = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    named = [node.module for part in (tree, *inner) for node in ast.walk(part) if isinstance(node, ast.ImportFrom)]
+    assert named.count("mlpq_workers.training") == 2  # seen from the top, and from within main: it stands there alone
 
 
 def writes(file: Path) -> bool:
@@ -168,8 +187,8 @@ def test_the_command_line_loads_nothing_heavy() -> None:
 
 
 def test_the_celery_process_does_not_load_torch() -> None:
-    assert not loaded("import mlpq_workers.app") & LEARNING
+    assert not loaded("import mlpq_workers.app, mlpq_workers.trainer_process") & LEARNING
 
 
 def test_the_training_process_is_not_slowed_by_sql_or_celery() -> None:
-    assert not loaded("import mlpq_workers.trainer_process, mlpq_workers.engine") & SQL_AND_QUEUE
+    assert not loaded("import mlpq_workers.trainer_process, mlpq_workers.training") & SQL_AND_QUEUE

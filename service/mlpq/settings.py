@@ -15,6 +15,7 @@ from mlpq.errors import SettingsError
 
 DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
+THREADS = 4  # more of one process get in each other's way: it is one interpreter
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
 
 
@@ -62,7 +63,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         broker_url=broker_url,
         data_dir=_folder("MLPQ_DATA_DIR", value("MLPQ_DATA_DIR", str(home / "data"))),
         artifacts_dir=_folder("MLPQ_ARTIFACTS_DIR", value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))),
-        threads=_threads(value("MLPQ_THREADS", "1")),
+        threads=_threads(value("MLPQ_THREADS", str(min(_cores(), THREADS)))),
         sources=sources,
     )
 
@@ -100,6 +101,11 @@ def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
             "MLPQ_BROKER_URL": "redis://host:6379/0 or filesystem:///absolute/folder",
         }
         raise SettingsError(f"{name} is '{masked(url)}'; it must look like {examples[name]}")
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threads(text: str) -> int:

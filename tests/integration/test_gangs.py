@@ -323,3 +323,21 @@ def test_a_claim_takes_the_first_job_and_the_next_ones_that_may_join_it(
         assert ids(claim(store, limit=limit)) == [one[0] for one in expected]
         waiting = [one for one in waiting if one not in expected]
     assert claim_rest(store) == []
+
+
+def test_workers_alive_share_what_there_is(store: Store) -> None:
+    file(store, *specs(seeds="0..39"))
+    assert queries.fair_share(store, 32) == 32
+    for worker in ("ann", "bob", "cy"):
+        repository.worker_beat(store, worker, "cpu")
+    shares = []
+    for worker in ("ann", "bob", "cy"):
+        shares.append(len(claim(store, worker, limit=queries.fair_share(store, 32))))
+    assert shares == [14, 14, 12]
+    assert queries.fair_share(store, 8) == 8
+
+
+def test_a_share_is_never_nothing(store: Store) -> None:
+    for worker in ("ann", "bob"):
+        repository.worker_beat(store, worker, "cpu")
+    assert queries.fair_share(store, 32) == 1

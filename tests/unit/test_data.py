@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset, random_split
 from mlpq.datasets import DATASETS, FILES, own_folder
 from mlpq.errors import DataError
 from mlpq_workers.data import Data, epoch_order, load, parse_idx, split, torchvision_datasets
+from pixels import in_floats
 
 FASHION = DATASETS["fashion-mnist"]
 DEBIAN = FASHION.system_dirs[0]
@@ -78,7 +79,7 @@ def one_line(error: pytest.ExceptionInfo[DataError]) -> str:
 
 def test_fashion_mnist_has_its_shapes_and_says_where_it_came_from(fashion: Data) -> None:
     assert (fashion.train_x.shape, fashion.test_x.shape) == ((60_000, 784), (10_000, 784))
-    assert (fashion.train_x.dtype, fashion.train_y.dtype) == (torch.float32, torch.int64)
+    assert (fashion.train_x.dtype, fashion.train_y.dtype, fashion.scale) == (torch.uint8, torch.int64, 255)
     assert fashion.test_y.bincount().tolist() == [1000] * 10
     assert fashion.source == str(DEBIAN)
 
@@ -92,9 +93,23 @@ def test_pixels_and_labels_are_those_of_torchvisions_to_tensor(fashion: Data, tm
     from torchvision.transforms import ToTensor
 
     theirs = datasets.FashionMNIST(root=tmp_path, train=False, transform=ToTensor())
-    assert torch.equal(torch.stack([theirs[i][0] for i in range(200)]).flatten(1), fashion.test_x[:200])
+    pixels = torch.stack([theirs[i][0] for i in range(200)]).flatten(1)
+    assert torch.equal(pixels, fashion.test_x[:200] / fashion.scale)
     assert torch.equal(theirs.targets, fashion.test_y)
     assert torch.equal(datasets.FashionMNIST(root=tmp_path).targets, fashion.train_y)
+
+
+def test_a_byte_divided_by_the_scale_has_the_bits_of_to_tensor(fashion: Data) -> None:
+    torchvision_datasets()
+    from torchvision.transforms import ToTensor
+
+    every = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+    theirs = ToTensor()(every.numpy())[0]
+    mine, gathered = every / fashion.scale, torch.empty(16, 16)
+    torch.div(every, fashion.scale, out=gathered)
+    assert theirs.dtype == mine.dtype == torch.float32
+    for values in (mine, gathered):
+        assert torch.equal(values.view(torch.int32), theirs.view(torch.int32))
 
 
 def test_the_own_folder_comes_before_the_systems(own_copy: Path, tmp_path: Path) -> None:
@@ -159,8 +174,14 @@ def test_digits_are_bundled_and_split_1297_to_500(tmp_path: Path) -> None:
     data = load("digits", tmp_path)
     assert (data.train_x.shape, data.test_x.shape) == ((1297, 64), (500, 64))
     assert (data.train_y.dtype, len(data.train_y), len(data.test_y)) == (torch.int64, 1297, 500)
-    assert (data.train_x.min().item(), data.train_x.max().item()) == (0.0, 1.0)
+    assert (data.train_x.dtype, data.train_x.min().item(), data.train_x.max().item()) == (torch.uint8, 0, data.scale)
     assert data.source == "bundled with scikit-learn"
+
+
+def test_bytes_are_computed_with_in_single_precision_and_numbers_in_their_own(tmp_path: Path) -> None:
+    data = load("digits", tmp_path)
+    assert data.dtype == torch.float32
+    assert [in_floats(data, dtype).dtype for dtype in (torch.float32, torch.float64)] == [torch.float32, torch.float64]
 
 
 def test_moving_to_the_device_where_it_is_copies_nothing(tmp_path: Path) -> None:

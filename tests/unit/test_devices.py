@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ import torch
 import mlpq
 from mlpq.errors import MlpqError
 from mlpq_workers.devices import available, checkout_version, choose, code_version, environment, prepare
-
-
-@pytest.fixture
-def threads_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -60,11 +52,11 @@ def test_a_device_that_is_not_there_is_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.usefixtures("threads_restored")
-def test_preparing_sets_the_threads_and_may_be_done_twice() -> None:
-    for threads in (2, 1):
-        prepare("cpu", threads)
-        assert torch.get_num_threads() == threads
+def test_preparing_leaves_the_threads_to_the_engines_and_may_be_done_twice() -> None:
+    before = torch.get_num_threads()
+    for _ in range(2):
+        prepare("cpu")
+        assert torch.get_num_threads() == before
 
 
 def test_the_environment_names_all_that_bits_may_depend_on() -> None:

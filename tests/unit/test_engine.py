@@ -30,6 +30,7 @@ from mlpq_workers.engine import (
     train,
 )
 from mlpq_workers.model import build, weights_sha256
+from pixels import in_floats
 
 OVERFITS = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 30, "validation": 0.3, "patience": 2}
 
@@ -46,6 +47,11 @@ def one_thread_and_own_random_state() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def digits() -> Data:
     return load("digits", Path("nowhere"))
+
+
+@pytest.fixture(scope="module")
+def floats(digits: Data) -> Data:
+    return in_floats(digits)
 
 
 def job(parent: JobSpec | None = None, /, **keys: Any) -> JobSpec:
@@ -70,7 +76,7 @@ class Script:
         layers.append(nn.Linear(spec.widths[-2], spec.widths[-1], bias=spec.bias))
         self.model = nn.Sequential(*layers)
         self.generator = torch.Generator().manual_seed(spec.seed)
-        self.data: Dataset[tuple[Tensor, ...]] = TensorDataset(data.train_x, data.train_y)
+        self.data: Dataset[tuple[Tensor, ...]] = TensorDataset(in_floats(data).train_x, data.train_y)
         if spec.validation:
             sizes = [spec.data.train - spec.validation_size, spec.validation_size]
             self.data = random_split(self.data, sizes, generator=torch.Generator().manual_seed(spec.seed))[0]
@@ -167,7 +173,7 @@ def test_every_epoch_is_reported_with_counts_over_whole_sets(digits: Data) -> No
     assert outcome.train_seconds == pytest.approx(sum(e.seconds for e in epochs))
 
 
-def test_the_counts_and_losses_are_those_of_the_final_weights(digits: Data) -> None:
+def test_the_counts_and_losses_are_those_of_the_final_weights(digits: Data, floats: Data) -> None:
     spec = job(validation=0.1, dropout=0.5, optimizer="adam")
     outcome = train(spec, digits, "cpu")
     model, _ = build(spec)
@@ -175,10 +181,10 @@ def test_the_counts_and_losses_are_those_of_the_final_weights(digits: Data) -> N
     model.eval()
     held_out = split(1297, 130, spec.seed)[1]
     for x, y, loss, correct, total in (
-        (digits.test_x, digits.test_y, outcome.test_loss, outcome.test_correct, outcome.test_total),
+        (floats.test_x, floats.test_y, outcome.test_loss, outcome.test_correct, outcome.test_total),
         (
-            digits.train_x[held_out],
-            digits.train_y[held_out],
+            floats.train_x[held_out],
+            floats.train_y[held_out],
             outcome.validation_loss,
             outcome.validation_correct,
             outcome.validation_total,
@@ -195,12 +201,27 @@ def test_without_a_split_there_are_no_validation_figures(digits: Data) -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"l1": 0.1}], ids=["plain", "with a penalty"])
-def test_the_train_loss_weighs_the_short_last_batch_by_its_rows(keys: dict[str, float], digits: Data) -> None:
+def test_the_train_loss_weighs_the_short_last_batch_by_its_rows(keys: dict[str, float], floats: Data) -> None:
     spec = job(optimizer="sgd:lr=1e-30", batch_size=1000, epochs=1, **keys)
     epochs: list[Epoch] = []
-    train(spec, digits, "cpu", on_epoch=epochs.append)
-    whole = cross_entropy(build(spec)[0](digits.train_x), digits.train_y).item()
+    train(spec, floats, "cpu", on_epoch=epochs.append)
+    whole = cross_entropy(build(spec)[0](floats.train_x), floats.train_y).item()
     assert epochs[0].train_loss == pytest.approx(whole, rel=1e-6)
+
+
+def test_bytes_and_their_scale_are_evaluated_as_the_numbers_they_stand_for(digits: Data, floats: Data) -> None:
+    model, _ = build(job())
+    assert evaluate(model, digits.test_x, digits.test_y, digits.scale) == evaluate(model, floats.test_x, floats.test_y)
+
+
+def test_bytes_and_their_scale_train_as_the_numbers_they_stand_for(digits: Data, floats: Data) -> None:
+    spec = job(validation=0.1)
+    assert train(spec, digits, "cpu").weights_sha256 == train(spec, floats, "cpu").weights_sha256
+
+
+def test_numbers_of_double_precision_are_trained_on_in_double_precision(digits: Data) -> None:
+    outcome = train(job(), in_floats(digits, torch.float64), "cpu")
+    assert {weight.dtype for weight in outcome.weights.values()} == {torch.float64}
 
 
 def test_large_sets_are_evaluated_in_parts_with_the_same_figures() -> None:
@@ -255,22 +276,22 @@ def test_a_loss_that_is_no_number_ends_as_diverged(digits: Data) -> None:
     assert (error.value.epoch, math.isfinite(error.value.loss), epochs) == (1, False, [])
 
 
-def test_an_infinite_train_loss_ends_as_diverged_though_the_weights_are_still_sound(digits: Data) -> None:
+def test_an_infinite_train_loss_ends_as_diverged_though_the_weights_are_still_sound(floats: Data) -> None:
     spec = job(hidden="none", optimizer="sgd:lr=1e-40", batch_size=2000)
     weight = next(build(spec)[0].parameters()).detach()
-    right, wrong = int(digits.train_y[0]), (int(digits.train_y[0]) + 1) % 10
-    x = digits.train_x.clone()
+    right, wrong = int(floats.train_y[0]), (int(floats.train_y[0]) + 1) % 10
+    x = floats.train_x.clone()
     x[0] = 1e38 * torch.sign(weight[wrong] - weight[right])  # finite scores, too far apart for float32
     with pytest.raises(Diverged, match="the loss became inf in epoch 1"):
-        train(spec, dataclasses.replace(digits, train_x=x), "cpu")
+        train(spec, dataclasses.replace(floats, train_x=x), "cpu")
 
 
-def test_a_validation_loss_that_is_no_number_ends_as_diverged(digits: Data) -> None:
+def test_a_validation_loss_that_is_no_number_ends_as_diverged(floats: Data) -> None:
     spec = job(validation=0.1)
-    x = digits.train_x.clone()
+    x = floats.train_x.clone()
     x[split(1297, 130, spec.seed)[1]] = math.nan
     with pytest.raises(Diverged, match="the loss became nan in epoch 1"):
-        train(spec, dataclasses.replace(digits, train_x=x), "cpu")
+        train(spec, dataclasses.replace(floats, train_x=x), "cpu")
 
 
 def test_a_last_step_that_breaks_the_weights_ends_as_diverged(digits: Data) -> None:

@@ -238,7 +238,8 @@ def test_a_plan_shows_one_line_an_arm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), (0.0412, "41 ms"), (0.3, "0.3 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185, "3:05"), (3723, "1:02:03")]
+    ("value", "text"),
+    [(None, ""), (0.0412, "41 ms"), (0.3, "0.3 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185, "3:05"), (3723, "1:02:03")],
 )
 def test_seconds_are_written_short(value: float | None, text: str) -> None:
     assert words.seconds(value) == text

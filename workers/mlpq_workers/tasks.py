@@ -87,7 +87,8 @@ class Executor:
         """Claim and run a gang; False where there is nothing to do."""
         self._keep_house()
         self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
-        gang = repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts, self._gang)
+        most = queries.fair_share(self._store, self._gang)
+        gang = repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts, most)
         if not gang:
             return False
         log.info("%d job(s) started: %s", len(gang), ", ".join(f"{held.id} attempt {held.attempt}" for held in gang))

@@ -10,6 +10,7 @@ import queue
 import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ RESULT_FIGURES = (
     "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
     "best_epoch", "epochs_run", "weights_sha256", "train_seconds",
 )  # fmt: skip
+
+SAVING = 8  # files written at once
 
 Job = Mapping[str, Any]
 
@@ -89,6 +92,12 @@ class Training(Observer):
 
     def run(self) -> None:
         """Train; every job ends with one event, whatever happens."""
+        # Disks answer many at once about as fast as one, and a gang's jobs end together.
+        with ThreadPoolExecutor(SAVING, "save") as self._saving:
+            self._run()
+        self._child.to_stop.difference_update(self._jobs)
+
+    def _run(self) -> None:
         members = {}
         for token, job in self._jobs.items():
             try:
@@ -101,7 +110,6 @@ class Training(Observer):
         except Exception as error:
             for token in members:
                 self.ended(token, error)
-        self._child.to_stop.difference_update(self._jobs)
 
     def _train(self, members: Mapping[str, Member]) -> None:
         child, spec = self._child, next(iter(members.values())).spec
@@ -144,20 +152,22 @@ class Training(Observer):
 
     def ended(self, token: str, ending: Trained | Exception) -> None:
         if isinstance(ending, Trained):
-            try:
-                self._child.tell("succeeded", token, result=self._result(token, ending))
-                return
-            except Exception as error:  # the disk is full, or the folder may not be written
-                ending = error
-        if isinstance(ending, Stopped):
+            self._saving.submit(self._save, token, ending)
+        elif isinstance(ending, Stopped):
             self._child.tell("stopped", token)
         elif isinstance(ending, Diverged):
             self._child.tell("diverged", token, error=str(ending))
         elif isinstance(ending, MlpqError):
             self._child.tell("failed", token, error=str(ending))
         else:  # whatever it was, its reason belongs in the database
-            log.error("the job failed", exc_info=ending)
+            log.error("%s: the job failed", token, exc_info=ending)
             self._child.tell("failed", token, error=f"{type(ending).__name__}: {ending}")
+
+    def _save(self, token: str, trained: Trained) -> None:
+        try:
+            self._child.tell("succeeded", token, result=self._result(token, trained))
+        except Exception as error:  # the disk is full, or the folder may not be written
+            self.ended(token, error)
 
     def _result(self, token: str, trained: Trained) -> dict[str, Any]:
         job = self._jobs[token]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -230,6 +231,20 @@ def live_workers(store: Store) -> list[Row]:
     query = select(workers).where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def fair_share(store: Store, limit: int) -> int:
+    """How many jobs a worker should claim, at most `limit`: so many that each worker alive gets as many."""
+    alive = select(func.count()).where(workers.c.beat_at > now(-LEASE_SECONDS))
+    with store.read() as connection:
+        sharing = connection.execute(alive).scalar_one()
+        if sharing < 2:
+            return limit
+        active = 0
+        for status in (Status.QUEUED, Status.RUNNING):  # one by one, each by the index that knows its status
+            enough = select(jobs.c.seq).where(jobs.c.status == status).limit(limit * sharing).subquery()
+            active += connection.execute(select(func.count()).select_from(enough)).scalar_one()
+    return max(1, min(limit, math.ceil(active / sharing)))
 
 
 def cancel_requested(store: Store, ids: Sequence[str]) -> set[str]:

@@ -184,13 +184,15 @@ def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
             held, row = ending.held, rows[ending.held.id]
             if _holds(held, rows):
                 status, values = _after_attempt(ending.outcome, held.attempt, row.max_attempts, row.cancel_requested)
-                _end(connection, held.id, held.attempt, status, ending.outcome, ending.error, ending.log_tail, **values)
                 statuses[held.id] = status
                 kept.append(ending)
+                if status is not Status.SUCCEEDED:
+                    log_tail = ending.log_tail
+                    _end(connection, held.id, held.attempt, status, ending.outcome, ending.error, log_tail, **values)
             elif _is_recorded(connection, held):
                 statuses[held.id] = Status(row.status)
         _insert_epochs(connection, kept)
-        _insert_results(connection, kept)
+        _succeed(connection, [ending for ending in kept if ending.result is not None])
     return statuses
 
 
@@ -294,24 +296,30 @@ def _insert_epochs(connection: Connection, told: Sequence[Progress | Ending]) ->
         connection.execute(insert_or_ignore(connection, epochs), rows)
 
 
-def _insert_results(connection: Connection, endings: Sequence[Ending]) -> None:
-    """Insert the results that there are, and queue the jobs that waited for them."""
+def _succeed(connection: Connection, endings: Sequence[Ending]) -> None:
+    """End attempts that brought results, all at once, and queue the jobs that waited for them."""
+    if not endings:
+        return
+    ids = [ending.held.id for ending in endings]
+    connection.execute(move(Status.RUNNING, Status.SUCCEEDED).where(jobs.c.id.in_(ids)).values(error=None))
+    ended = _attempt(bindparam("of_job"), bindparam("of_attempt")).values(
+        ended_at=now(), outcome=Outcome.SUCCEEDED, error=None, log_tail=bindparam("tail")
+    )
+    connection.execute(ended, [_log(ending) for ending in endings])
     results = [
-        {"job_id": ending.held.id, "attempt": ending.held.attempt, **ending.result}
-        for ending in endings
-        if ending.result is not None
+        {"job_id": ending.held.id, "attempt": ending.held.attempt, **(ending.result or {})} for ending in endings
     ]
-    if results:
-        connection.execute(insert(job_results), results)
-        unblock_children(connection, [result["job_id"] for result in results])
+    connection.execute(insert(job_results), results)
+    unblock_children(connection, ids)
+
+
+def _log(told: Progress | Ending) -> dict[str, Any]:
+    tail = (told.log_tail or "")[-LOG_CHARACTERS:]
+    return {"of_job": told.held.id, "of_attempt": told.held.attempt, "tail": tail}
 
 
 def _update_logs(connection: Connection, progress: Sequence[Progress]) -> None:
-    logs = [
-        {"of_job": told.held.id, "of_attempt": told.held.attempt, "tail": told.log_tail[-LOG_CHARACTERS:]}
-        for told in progress
-        if told.log_tail is not None
-    ]
+    logs = [_log(told) for told in progress if told.log_tail is not None]
     if logs:
         connection.execute(
             _attempt(bindparam("of_job"), bindparam("of_attempt")).values(log_tail=bindparam("tail")), logs

@@ -1,0 +1,194 @@
+"""The gang engine computes what the plain one does: after one step to float32's rounding, after many in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gangs import OPTIMIZERS_AND_OPTIONS, OPTIONS, goes_on, job, train_together
+from mlpq.optimizers import OPTIMIZERS
+from mlpq.spec import JobSpec
+from mlpq_workers.data import Data, epoch_order, load
+from mlpq_workers.engine import Epoch, train
+from mlpq_workers.gang import Member
+from mlpq_workers.model import build
+from mlpq_workers.optim import build_optimizer
+from pixels import in_floats
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EPS = torch.finfo(torch.float32).eps
+
+
+@functools.cache
+def digits(dtype: torch.dtype | None = None) -> Data:
+    data = load("digits", Path("nowhere"))
+    return in_floats(data, dtype) if dtype else data
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_option_of_every_optimizer_is_tried_at_another_value(name: str) -> None:
+    defaults = OPTIMIZERS[name].defaults
+    tried = [job(optimizer=f"{name}:{option}").optimizer_settings for option in OPTIONS[name]]
+    assert {option for option in defaults if any(t[option] != defaults[option] for t in tried)} == set(defaults)
+
+
+def exact_gradient(spec: JobSpec, x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The loss's gradient at the initial weights in float64, and the sum of the sizes of all terms that make it up.
+
+    Rounding moves an entry by a multiple of that sum, however small the entry itself comes out.
+    """
+    model, _ = build(spec)
+    model.double().train()
+    z, linear = x, x
+    layers: list[nn.Linear] = []
+    inputs: list[Tensor] = []
+    slopes: list[Tensor] = []  # of the activation, times dropout's mask
+    for module in model:
+        if isinstance(module, nn.Linear):
+            if layers:
+                slopes.append(torch.autograd.grad(z.sum(), linear)[0])
+            layers.append(module)
+            inputs.append(z.detach())
+            linear = module(inputs[-1]).detach().requires_grad_()
+            z = linear
+        else:
+            z = module(z)
+    softmax, truth = torch.softmax(z.detach(), 1), nn.functional.one_hot(y, 10)
+    p, sizes = (softmax - truth) / len(y), (softmax + truth) / len(y)
+    gradient, magnitude = {}, {}
+    for i in reversed(range(len(layers))):
+        gradient[f"layer{i}.weight"], magnitude[f"layer{i}.weight"] = p.T @ inputs[i], sizes.T @ inputs[i].abs()
+        if spec.bias:
+            gradient[f"layer{i}.bias"], magnitude[f"layer{i}.bias"] = p.sum(0), sizes.sum(0)
+        if i:
+            weight = layers[i].weight.detach()
+            p, sizes = (p @ weight) * slopes[i - 1], (sizes @ weight.abs()) * slopes[i - 1].abs()
+    return gradient, magnitude
+
+
+def stepped(spec: JobSpec, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What torch's optimizer makes of weights and the loss's gradient in one step, in float64."""
+    parameters = {name: nn.Parameter(weight.double()) for name, weight in weights.items()}
+    optimizer = build_optimizer(spec, parameters.values())
+    for name, parameter in parameters.items():
+        parameter.grad = gradient[name] + spec.l1 * parameter.detach().sign()
+    optimizer.step()
+    return {name: parameter.detach() for name, parameter in parameters.items()}
+
+
+def assert_one_step(spec: JobSpec, weights: Mapping[str, Tensor], gradients: tuple[dict[str, Tensor], ...]) -> None:
+    """That weights are what torch's optimizer makes of a gradient within rounding of the exact one.
+
+    Adam and its like take a step of lr whatever the size of a gradient; where its terms cancel, rounding alone decides
+    of the step. Every optimizer's first step is monotone in the gradient, so what a gradient in a range can lead to is
+    between what the ends of the range lead to. The range is 16 roundings of the terms' sizes each way, twice of what
+    both engines need; then the step itself is rounded.
+    """
+    gradient, magnitude = gradients
+    initial = build(spec)[0].state_dict()
+    middle = stepped(spec, initial, gradient)
+    ends = [
+        stepped(spec, initial, {name: g + sign * 16 * EPS * magnitude[name] for name, g in gradient.items()})
+        for sign in (-1, 1)
+    ]
+    for name, weight in weights.items():
+        low, high = torch.minimum(ends[0][name], ends[1][name]), torch.maximum(ends[0][name], ends[1][name])
+        step = (middle[name] - initial[name]).abs()
+        rounding = 4 * EPS * (initial[name].abs() + step)
+        assert (weight >= low - rounding).all(), (spec, name)
+        assert (weight <= high + rounding).all(), (spec, name)
+        # The range leaves nothing open but for entries whose terms cancel: else this test would say nothing.
+        assert ((high - low) > 0.001 * step.max()).double().mean() < 0.15, (spec, name)
+
+
+DEEP = ("none", "16", "33,16,7")
+SHAPES = [
+    {"hidden": hidden, "activation": activation, "bias": bias}
+    for hidden, activation, bias in itertools.product(DEEP, ("sigmoid", "relu", "tanh"), (True, False))
+    if hidden != "none" or activation == "sigmoid"
+]
+
+
+def each_shape(numbers: Iterable[int]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("number", numbers, ids=lambda i: " ".join(map(str, SHAPES[i].values())))
+
+
+def with_penalty_and_dropout(number: int, has_hidden: bool) -> dict[str, float]:
+    """One of the four combinations, or of the two without hidden layers."""
+    return {"l1": 0.01 * (number % 2), "dropout": 0.3 * (number // 2 % 2) * has_hidden}
+
+
+@each_shape(range(len(SHAPES)))
+def test_after_one_step_the_weights_are_the_plain_engines_but_for_rounding(number: int) -> None:
+    shape = SHAPES[number]
+    order = epoch_order(1297, torch.Generator().manual_seed(42))  # a dropout mask's rows are a batch's
+    x, y = digits(torch.float64).train_x[order], digits().train_y[order]
+    specs = [
+        job(
+            **shape,
+            **with_penalty_and_dropout(number + i, shape["hidden"] != "none"),
+            optimizer=optimizer,
+            # Their steps are as small as the gradient: with a small rate the rounding of the weights would hide them.
+            **({"lr": 1} if optimizer.split(":")[0] in ("sgd", "asgd", "radam") else {}),
+            epochs=1,
+            batch_size=2000,
+        )
+        for i, optimizer in enumerate(OPTIMIZERS_AND_OPTIONS)
+    ]
+    gang = train_together(*specs, data=digits())
+    gradients = {dropout: exact_gradient(spec, x, y) for spec in specs for dropout in [spec.dropout]}
+    for i, spec in enumerate(specs):
+        assert_one_step(spec, gang.trained(str(i)).weights, gradients[spec.dropout])
+        assert_one_step(spec, train(spec, digits(), "cpu").weights, gradients[spec.dropout])
+
+
+def close(mine: Epoch, theirs: Epoch) -> bool:
+    """Equal counts, and losses equal but for the rounding of float64."""
+    pairs = [(getattr(mine, field.name), getattr(theirs, field.name)) for field in dataclasses.fields(Epoch)]
+    return all(
+        a == pytest.approx(b, rel=1e-10) if isinstance(b, float) else a == b
+        for (a, b), field in zip(pairs, dataclasses.fields(Epoch), strict=True)
+        if field.name != "seconds"
+    )
+
+
+@each_shape((0, 3, 4, 7, 8, 11, 12))  # every depth with every activation, with a bias or without
+def test_after_many_steps_in_double_precision_everything_is_the_plain_engines(number: int) -> None:
+    shape, data = SHAPES[number], digits(torch.float64)
+    members = []
+    for i, optimizer in enumerate(OPTIMIZERS_AND_OPTIONS):
+        keys = {
+            **shape,
+            **with_penalty_and_dropout(number + i, shape["hidden"] != "none"),
+            "batch_size": 100,
+            "validation": 0.1 * (number // 4 % 2),
+        }
+        parent = job(**keys, epochs=1, seeds=i % 3) if i % 5 == 0 else None
+        start = goes_on(train(parent, data, "cpu")) if parent else None
+        own = {"optimizer": optimizer, "epochs": 3 + i % 2, "seeds": i % 3}
+        if keys["validation"]:
+            own["patience"] = [None, 1, 2][i % 3]
+        if optimizer.startswith("rmsprop"):
+            # At torch's 0.01 its first steps are so large that training is chaotic: a rounding grows tenfold a step.
+            own["lr"] = 0.001
+        members.append(Member(job(parent, **keys, **own), start))
+    gang = train_together(*members, data=data)
+    for i, member in enumerate(members):
+        epochs: list[Epoch] = []
+        plain, mine = train(member.spec, data, "cpu", member.start, epochs.append), gang.trained(str(i))
+        assert len(gang.epochs[str(i)]) == len(epochs)
+        assert all(map(close, gang.epochs[str(i)], epochs)), member.spec
+        assert (mine.best_epoch, mine.epochs_run) == (plain.best_epoch, plain.epochs_run)
+        assert torch.equal(mine.shuffle_state, plain.shuffle_state)
+        assert torch.equal(mine.dropout_state, plain.dropout_state)
+        for name, weight in plain.weights.items():
+            assert mine.weights[name].dtype == weight.dtype == torch.float64
+            assert (mine.weights[name] - weight).abs().max() <= 1e-10 * weight.abs().max(), (member.spec, name)

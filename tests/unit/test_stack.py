@@ -1,0 +1,125 @@
+"""The parts of a stack: which inputs go into one product, where parameters lie, what an evaluation counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gangs import job
+from mlpq.spec import JobSpec
+from mlpq_workers.data import load
+from mlpq_workers.engine import evaluate
+from mlpq_workers.model import build
+from mlpq_workers.stack import LINE, Evaluation, Parameters, Shape, apart, segments
+
+STREAMS = st.lists(st.integers(0, 4), max_size=12)
+
+
+def is_one_product(streams: list[int]) -> bool:
+    """Whether models that read these streams can share a batched product: all the same one, or one after another."""
+    first = streams[0]
+    return streams == [first] * len(streams) or streams == list(range(first, first + len(streams)))
+
+
+def fewest(streams: list[int]) -> int:
+    """The least number of segments, by trying every place of the last cut."""
+    best = [0]
+    for end in range(1, len(streams) + 1):
+        best.append(min(best[start] + 1 for start in range(end) if is_one_product(streams[start:end])))
+    return best[-1]
+
+
+@settings(max_examples=300)
+@given(STREAMS, st.data())
+def test_segments_cover_their_models_in_order_and_give_each_its_stream(streams: list[int], data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(streams)))
+    stop = data.draw(st.integers(start, len(streams)))
+    found = segments(streams, slice(start, stop))
+    covered = [model for segment in found for model in range(segment.models.start, segment.models.stop)]
+    assert covered == list(range(start, stop))
+    for segment in found:
+        inputs = list(range(segment.inputs.start, segment.inputs.stop))
+        models = streams[segment.models]
+        assert models in (inputs, inputs * len(models))
+        assert len(inputs) in (1, len(models))
+
+
+@settings(max_examples=300)
+@given(STREAMS)
+def test_there_are_as_few_segments_as_can_be(streams: list[int]) -> None:
+    assert len(segments(streams, slice(0, len(streams)))) == fewest(streams)
+
+
+@given(st.integers(1, 5), st.lists(st.integers(1, 40), min_size=1, max_size=2), st.sampled_from(["float32", "float64"]))
+def test_parts_start_at_cache_lines_and_never_touch(models: int, shape: list[int], dtype: str) -> None:
+    whole = apart(models, *shape, like=torch.empty(0, dtype=getattr(torch, dtype)))
+    assert whole.shape == (models, *shape)
+    assert not whole.any()
+    ends = 0
+    for part in whole:
+        assert part.is_contiguous()
+        assert part.data_ptr() % 64 == 0
+        assert part.data_ptr() >= ends
+        ends = part.data_ptr() + (part.numel() + 1) * part.element_size()  # at least one element is between them
+
+
+def of_one_shape(hidden: str, bias: bool, count: int) -> tuple[list[JobSpec], Parameters, list[dict[str, Tensor]]]:
+    specs = [job(hidden=hidden, bias=bias, seeds=seed) for seed in range(count)]
+    weights = [{name: p.detach() for name, p in build(spec)[0].state_dict().items()} for spec in specs]
+    parameters = Parameters(Shape.of(specs[0]), count, torch.empty(0))
+    for i, own in enumerate(weights):
+        parameters.put(i, own)
+    return specs, parameters, weights
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden", ["none", "1", "16", "33,7,16"])
+def test_parameters_come_out_as_they_were_put_in(hidden: str, bias: bool) -> None:
+    _, parameters, weights = of_one_shape(hidden, bias, 3)
+    for i, own in enumerate(weights):
+        taken = parameters.take(i)
+        assert list(taken) == list(own)
+        for name, values in taken.items():
+            assert torch.equal(values, own[name])
+            assert values.is_contiguous()
+            values.zero_()  # it is a copy
+        assert all(torch.equal(again, own[name]) for name, again in parameters.take(i).items())
+
+
+def test_every_matrix_starts_at_a_cache_line_and_what_lies_between_is_zero() -> None:
+    _, parameters, weights = of_one_shape("33,7,16", True, 3)
+    for layer in parameters.layers:
+        assert all(matrix.data_ptr() % (4 * LINE) == 0 for matrix in layer)
+    for row, own in zip(parameters.rows, weights, strict=True):
+        assert int(row.count_nonzero()) == sum(int(values.count_nonzero()) for values in own.values())
+        assert not row[-1].any()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("hidden", ["none", "1", "7", "16", "33,7,16"])
+def test_a_row_of_parameters_is_whole_pairs_of_the_widest_vectors(hidden: str, bias: bool) -> None:
+    _, parameters, _ = of_one_shape(hidden, bias, 2)
+    row = parameters.rows[0]
+    assert parameters.rows.is_contiguous()
+    assert row.numel() * row.element_size() % (2 * 64) == 0
+
+
+@pytest.mark.parametrize("hidden", ["none", "33,7"])
+@pytest.mark.parametrize("streams", [[0, 0, 0], [0, 1, 2], [2, 0, 0]])
+@pytest.mark.usefixtures("one_thread")
+def test_an_evaluation_judges_each_model_on_its_own_rows(hidden: str, streams: list[int]) -> None:
+    specs, parameters, _ = of_one_shape(hidden, True, 3)
+    data = load("digits", Path("nowhere"))
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.stack([torch.randperm(1297, generator=generator)[:600] for _ in range(3)])  # more than go at a time
+    losses, correct = Evaluation(parameters, streams, rows, data.train_y[rows]).run(data.train_x, data.scale)
+    for i, (spec, stream) in enumerate(zip(specs, streams, strict=True)):
+        own = rows[stream]
+        loss, count = evaluate(build(spec)[0], data.train_x[own], data.train_y[own], data.scale)
+        assert losses[i] == pytest.approx(loss, rel=1e-6)
+        assert correct[i] == count

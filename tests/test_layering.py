@@ -49,7 +49,8 @@ TRAINING_MAY_IMPORT = {
         for module in ("model", "gradient", "optim", "data", "engine", "devices")
     },
     "stack": (PURE, set()),
-    "gang": (PURE, {"model", "optim", "data", "engine", "stack"}),
+    "cuda_graph": (PURE, set()),
+    "gang": (PURE, {"model", "optim", "data", "engine", "stack", "cuda_graph"}),
     "training": (PURE, {"data", "engine", "devices", "gang"}),
     "trainer_process": (PURE, {"training"}),
     "tasks": (PURE | STORE | {"queue"}, {"trainer_process"}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mlpq.spec import JobSpec
+from mlpq_workers.cuda_graph import CudaGraph
 from mlpq_workers.data import Data, epoch_order, split
 from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained
 from mlpq_workers.model import build, weights_sha256
@@ -55,23 +56,13 @@ def train_gang(members: Mapping[str, Member], data: Data, device: str, observer:
     # Made in one thread, because initial weights are drawn by way of torch's global generator.
     models = sorted((_Model(name, member) for name, member in members.items()), key=lambda model: model.spec.seed)
     shares = [models[i * len(models) // threads : (i + 1) * len(models) // threads] for i in range(threads)]
-    others = [
-        threading.Thread(target=_train_share, args=(share, data, device, observer)) for share in shares[:-1] if share
-    ]
+    gangs = [Gang(share, data, device, observer) for share in shares if share]
+    others = [threading.Thread(target=gang.train) for gang in gangs[1:]]
     for thread in others:
         thread.start()
-    _train_share(shares[-1], data, device, observer)
+    gangs[0].train()
     for thread in others:
         thread.join()
-
-
-def _train_share(models: Sequence[_Model], data: Data, device: str, observer: Observer) -> None:
-    gang = Gang(models, data, device, observer)
-    try:
-        with torch.inference_mode():
-            gang.run()
-    except Exception as error:  # its members must hear of it, and another stack must go on
-        gang.end_all(error)
 
 
 class _Model:
@@ -129,8 +120,16 @@ class Gang:
         self._streams: dict[tuple[int, bytes], _Stream] = {}
         self._shape = Shape.of(models[0].spec)
 
-    def run(self) -> None:
-        """Train until every model has ended."""
+    def train(self) -> None:
+        """Train until every model has ended; raises nothing, because another gang must go on."""
+        try:
+            with torch.inference_mode():
+                self._run()
+        except Exception as error:
+            for model in self._models:
+                self._end(model, error)
+
+    def _run(self) -> None:
         for model in self._models:
             if model.stream not in self._streams:
                 self._streams[model.stream] = _Stream(model, len(self._data.train_y))
@@ -147,11 +146,6 @@ class Gang:
             losses = self._train_epoch()
             self._evaluate(number, losses, began)
             self._leave()
-
-    def end_all(self, error: Exception) -> None:
-        """End every model that has not ended yet, for the same reason."""
-        for model in self._models:
-            self._end(model, error)
 
     def _train_epoch(self) -> list[float]:
         """One pass over every stream; the mean cross-entropy of each model, over all its images."""
@@ -347,34 +341,3 @@ class _Stack:
             if self.parameters.rows.is_cuda and all(is_capturable(m.spec) and not m.spec.dropout for m in self._models):
                 self._graphs[step] = CudaGraph(partial(self._train, step))
         return self._steps[batch]
-
-
-class CudaGraph:
-    """A function of tensors, launched as one CUDA graph and not kernel by kernel: at small sizes that is the cost."""
-
-    WARM_UP = 3  # calls, on a stream of their own, before a capture: what is set up lazily must not be captured
-
-    def __init__(self, body: Callable[..., None]) -> None:
-        self._body, self._calls = body, 0
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._arguments: list[Tensor] = []
-
-    def run(self, rows: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """Call the function: it reads `rows` and `labels`, and writes `losses`."""
-        self._calls += 1
-        if self._calls <= self.WARM_UP:
-            side = torch.cuda.Stream()
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                self._body(rows, labels, losses)
-            torch.cuda.current_stream().wait_stream(side)
-            return
-        if self._graph is None:
-            self._arguments = [rows.clone(), labels.clone(), torch.empty_like(losses)]
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._body(*self._arguments)
-        self._arguments[0].copy_(rows)
-        self._arguments[1].copy_(labels)
-        self._graph.replay()
-        losses.copy_(self._arguments[2])

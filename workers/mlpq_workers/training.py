@@ -119,7 +119,8 @@ class Training(Observer):
         self._engine = "plain" if spec.gang_key is None or child.device == "mps" else "gang"
         if self._engine == "gang":
             torch.set_num_threads(1)
-            train_gang(members, data, child.device, self, child.threads)
+            # A GPU takes one stack of all; a core one of its share.
+            train_gang(members, data, child.device, self, child.threads if child.device == "cpu" else 1)
             return
         torch.set_num_threads(child.threads)
         for token, member in members.items():

@@ -114,7 +114,7 @@ def test_watch_has_nothing_to_do_where_all_is_finished(served: Site, lab: list[d
 
 
 def test_watch_follows_jobs_to_their_end(served: Site) -> None:
-    served.mlpq("submit", "--dataset", "digits", "--epochs", 100, "--experiment", "watched", "--seeds", "0..1")
+    served.mlpq("submit", "--dataset", "digits", "--epochs", 1000, "--experiment", "watched", "--seeds", "0..1")
     done = served.mlpq("watch", "watched")
     assert "[2 of 2]" in done.err
     assert done.out.count("/500") == 2

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mlpq.settings import read_settings
 from mlpq.spec import Sweep, inherited
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
-from mlpq.store.repository import Held
+from mlpq.store.repository import Held, Progress
 from mlpq.store.session import Store
 from mlpq_workers.tasks import Executor, Run
 from mlpq_workers.trainer_process import Trainer
@@ -45,6 +45,14 @@ def trainer(tmp_path: Path) -> Iterator[Trainer]:
 def filed(store: Store, **keys: object) -> list[str]:
     specs = Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs()
     return [job.id for job in filing.file_jobs(store, "e", specs)]
+
+
+def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
+    Run(store, trainer, gang, folder, threading.Event(), lambda: None).run()
+
+
+def outcomes(store: Store, ids: list[str]) -> list[tuple[str, str | None]]:
+    return [(row["status"], row["outcome"]) for row in queries.jobs_by_id(store, ids)]
 
 
 def test_a_word_cut_short_by_the_childs_death_is_told_as_its_death(tmp_path: Path) -> None:
@@ -88,30 +96,38 @@ def test_words_about_another_job_are_not_taken_for_this_one(store: Store, traine
     assert all(epoch["train_loss"] != 9.0 for epoch in queries.curve(store, held.id))
 
 
-def test_an_error_of_the_worker_itself_fails_the_attempt_and_ends_its_training(
+def test_what_cannot_be_written_about_one_job_fails_only_that_one(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filed(store, epochs=10_000)
-    executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=1)
+    bad, good = filed(store, epochs=500, seeds="1,2")
+    beat = repository.beat
 
-    def broken(*_: object) -> dict[str, bool]:
-        raise TypeError("a bug")
+    def broken(store: Store, progress: Sequence[Progress]) -> dict[str, bool]:
+        if any(told.held.id == bad for told in progress):
+            raise TypeError("a bug")
+        return beat(store, progress)
 
     monkeypatch.setattr(repository, "beat", broken)
+    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    assert outcomes(store, [bad, good]) == [("queued", "failed"), ("succeeded", "succeeded")]
+    (attempt,) = queries.attempts_of(store, bad)
+    assert "an error of the worker itself: TypeError: a bug" in attempt["error"]
+
+
+def test_an_error_of_the_worker_itself_fails_the_attempts_and_ends_their_training(
+    store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = filed(store, epochs=10_000, seeds="1,2")
+    executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=2)
+
+    def broken(*_: object) -> set[str]:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(queries, "cancel_requested", broken)
     assert executor._work_once()
-    (row,) = queries.job_rows(store)
-    assert (row["status"], row["outcome"]) == ("queued", "failed")
-    (attempt,) = queries.attempts_of(store, row["id"])
-    assert "TypeError: a bug" in attempt["error"]
+    assert outcomes(store, ids) == [("queued", "failed")] * 2
+    assert all("TypeError: a bug" in queries.attempts_of(store, job)[0]["error"] for job in ids)
     assert trainer._child is None
-
-
-def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
-    Run(store, trainer, gang, folder, threading.Event(), lambda: None).run()
-
-
-def outcomes(store: Store, ids: list[str]) -> list[tuple[str, str | None]]:
-    return [(row["status"], row["outcome"]) for row in queries.jobs_by_id(store, ids)]
 
 
 def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:

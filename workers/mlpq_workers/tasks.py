@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
 
@@ -33,6 +33,9 @@ CANCEL_SECONDS = 2.0  # a running job looks whether it was cancelled
 FLUSH_SECONDS = 0.5  # epochs are recorded at most this often
 GRACE_SECONDS = 10.0  # for the training process to stop between two batches
 SILENCE_SECONDS = LEASE_SECONDS - 15.0  # without a successful beat for so long, the job may soon be another's
+
+T = TypeVar("T", Progress, Ending)
+U = TypeVar("U")
 
 log = logging.getLogger("mlpq.worker")
 
@@ -124,12 +127,17 @@ class Executor:
         return True
 
 
+def token_of(held: Held) -> str:
+    """How the training process calls an attempt."""
+    return f"{held.id}/{held.attempt}"
+
+
 class Running:
     """One job of a gang, from the hand-over to the record."""
 
     def __init__(self, held: Held, artifacts_dir: Path) -> None:
         self.held = held
-        self.token = f"{held.id}/{held.attempt}"
+        self.token = token_of(held)
         self.curve: list[dict[str, Any]] = []
         self.asked: Outcome | None = None
         self.asked_at = 0.0
@@ -235,7 +243,7 @@ class Run:
             Progress(job.held, tuple(job.curve), self._trainer.log_tail(job.token) if with_logs else None)
             for job in self._running.values()
         ]
-        held = repository.beat(self._store, told)
+        held = self._write(repository.beat, told)
         self._last_beat = time.monotonic()
         self._last_log = self._last_beat if with_logs else self._last_log
         for job in list(self._running.values()):
@@ -243,6 +251,27 @@ class Run:
             if job.held.id not in held:
                 self._lose(job)
         self._ask([job for job, cancel_requested in held.items() if cancel_requested], Outcome.CANCELLED)
+
+    def _write(self, write: Callable[[Store, Sequence[T]], dict[str, U]], told: Sequence[T]) -> dict[str, U]:
+        """What `write` answers, for all at once or else one by one: what can't be written fails its own job only."""
+        try:
+            return write(self._store, told)
+        except StoreError:
+            raise
+        except Exception as error:
+            if len(told) > 1:
+                return {job: answer for one in told for job, answer in self._write(write, [one]).items()}
+            log.exception("job %s attempt %d: an error of the worker itself", told[0].held.id, told[0].held.attempt)
+            self._fail(told[0].held, f"an error of the worker itself: {type(error).__name__}: {error}")
+            return {}
+
+    def _fail(self, held: Held, reason: str) -> None:
+        """End a job of which something can't be written."""
+        token = token_of(held)
+        self._trainer.stop_job(token)
+        self._running.pop(token, None)
+        log_tail = self._trainer.log_tail(token)
+        repository.record(self._store, [Ending(held, Outcome.FAILED, None, reason, log_tail)])
 
     def _lose(self, job: Running) -> None:
         """Another worker may have this job now: it must not train on."""
@@ -269,7 +298,7 @@ class Run:
             return
         while True:
             try:
-                statuses = repository.record(self._store, endings)
+                statuses = self._write(repository.record, endings)
                 break
             except StoreError as error:
                 self._endure(error)

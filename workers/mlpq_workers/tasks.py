@@ -58,14 +58,10 @@ class Executor:
         """There may be a job."""
         self._awake.set()
 
-    def ask_to_stop(self) -> None:
-        """Begin to give the running jobs back."""
-        self._stopping.set()
-        self._awake.set()
-
     def stop(self, timeout: float = 30.0) -> None:
         """Give the running jobs back and end."""
-        self.ask_to_stop()
+        self._stopping.set()
+        self._awake.set()
         self._thread.join(timeout)
         self._trainer.kill()
 

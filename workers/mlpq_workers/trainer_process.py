@@ -51,6 +51,11 @@ class Trainer:
 
     def start(self) -> None:
         """Start the child and wait until it knows its device; raises MlpqError where it has none such."""
+        self.spawn()
+        self.wait_until_ready()
+
+    def spawn(self) -> None:
+        """Start the child, which takes seconds to import torch."""
         self._events = queue.Queue()
         self._child = subprocess.Popen(
             self._command,
@@ -63,6 +68,9 @@ class Trainer:
         )
         for read in (self._read_events, self._read_log):
             threading.Thread(target=read, args=(self._child, self._events), daemon=True).start()
+
+    def wait_until_ready(self) -> None:
+        """Wait until the child knows its device; raises MlpqError where it has none such."""
         event = self.event(START_SECONDS)
         if event is None or event["event"] != "ready":
             self.kill()

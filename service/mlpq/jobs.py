@@ -55,7 +55,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
-GANG = 32  # jobs a worker trains together unless told otherwise
+GANG = 64  # jobs a worker trains together unless told otherwise
 MAX_GANG = 1024
 LEASE_SECONDS = 60  # a worker that is silent this long has lost its jobs
 BEAT_SECONDS = 20  # three beats a lease: two may fail

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from gangs import OPTIMIZERS_AND_OPTIONS, Record, goes_on, job, train_together
 from mlpq.spec import JobSpec
 from mlpq_workers import engine
+from mlpq_workers import gang as gang_engine
 from mlpq_workers.data import Data, load, split
 from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained, load_start, save
-from mlpq_workers.gang import Member
+from mlpq_workers.gang import STACK_PARAMETERS, Member, Model, Observer, how_many_stacks
 from mlpq_workers.model import weights_sha256
 from pixels import in_floats
 
@@ -63,6 +64,11 @@ def alone(drawn: Drawn) -> Record:
     return train_together(drawn.member(), data=few())
 
 
+STACKS = [
+    1,
+    2000,
+    STACK_PARAMETERS,
+]  # how many parameters a stack may have: all in stacks of their own, some, all in one
 SHAPES = st.fixed_dictionaries(
     {
         "hidden": st.lists(st.sampled_from([1, 2, 7, 16, 20, 33]), max_size=3),
@@ -81,6 +87,7 @@ class Case:
     jobs: tuple[Drawn, ...]
     stops: tuple[tuple[int, int], ...]
     threads: int
+    stack_parameters: int
 
 
 @st.composite
@@ -107,7 +114,7 @@ def gangs(draw: st.DrawFn, size: int) -> Case:
         spec = job(parent, **keys, **({"lr": lr} if lr else {}))
         jobs.append(Drawn(spec.canonical(), parent.canonical() if parent else None))
     stops = draw(st.dictionaries(st.integers(0, size - 1), st.integers(1, 12), max_size=size // 4))
-    return Case(tuple(jobs), tuple(stops.items()), draw(st.sampled_from([1, 1, 2, 3])))
+    return Case(tuple(jobs), tuple(stops.items()), draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(STACKS)))
 
 
 def but_seconds(epochs: list[Epoch]) -> list[Epoch]:
@@ -128,9 +135,11 @@ def assert_same(mine: Trained, theirs: Trained) -> None:
 
 def check_same_bits(case: Case) -> None:
     stops = {str(i): moment for i, moment in case.stops}
-    together = train_together(
-        *(drawn.member() for drawn in case.jobs), data=few(), threads=case.threads, observer=Record(stops)
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gang_engine, "STACK_PARAMETERS", case.stack_parameters)
+        together = train_together(
+            *(drawn.member() for drawn in case.jobs), data=few(), threads=case.threads, observer=Record(stops)
+        )
     for i, drawn in enumerate(case.jobs):
         name = str(i)
         ending, epochs = together.endings[name], but_seconds(together.epochs.get(name, []))
@@ -275,6 +284,33 @@ def test_members_that_are_stopped_before_they_began_hear_of_no_epoch() -> None:
     gang = train_together(job(), job(seeds=7), data=few(), observer=Record({"0": 1, "1": 1}), threads=2)
     assert [type(gang.endings[name]) for name in "01"] == [Stopped, Stopped]
     assert gang.epochs == {}
+
+
+def test_a_member_whose_stack_still_waits_is_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gang_engine, "STACK_PARAMETERS", 1)
+    gang = train_together(job(seeds=1), job(seeds=2), job(seeds=3), data=few(), observer=Record({"1": 3}))
+    assert list(gang.endings) == ["1", "0", "2"]
+    assert isinstance(gang.endings["1"], Stopped)
+    assert list(gang.epochs) == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "size", "threads", "stacks"),
+    [
+        ("16", 1, 4, 1),
+        ("16", 2, 4, 2),
+        ("16", 64, 2, 2),
+        ("1000", 3, 1, 1),  # 75,000 parameters each
+        ("1000", 4, 1, 2),
+        ("1000", 7, 2, 4),
+        ("10000", 3, 2, 3),
+    ],
+)
+def test_a_stack_fits_the_cache_and_every_thread_has_as_many(hidden: str, size: int, threads: int, stacks: int) -> None:
+    models = [Model(str(i), Member(job(hidden=hidden, seeds=i)), Observer()) for i in range(size)]
+    assert STACK_PARAMETERS == 2**18
+    assert how_many_stacks(models, "cpu", threads) == stacks
+    assert how_many_stacks(models, "cuda", threads) == 1
 
 
 class Fails(Record):

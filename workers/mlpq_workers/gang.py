@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +24,9 @@ from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained
 from mlpq_workers.model import build, weights_sha256
 from mlpq_workers.optim import StackOptimizer, is_capturable, is_plain_descent, settings_key
 from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
+
+# Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
+STACK_PARAMETERS = 2**18
 
 
 @dataclass(frozen=True)
@@ -48,35 +52,53 @@ class Observer:
 
 
 def train_gang(members: Mapping[str, Member], data: Data, device: str, observer: Observer, threads: int = 1) -> None:
-    """Train jobs with equal gang keys together, on as many stacks as there are threads.
+    """Train jobs with equal gang keys, in stacks, as many at a time as there are threads.
 
     On the CPU torch itself must be set to one thread: then no bit depends on the gang or on `threads`.
     """
     data = data.to(device)
-    # Made in one thread, because initial weights are drawn by way of torch's global generator.
-    models = sorted((_Model(name, member) for name, member in members.items()), key=lambda model: model.spec.seed)
-    shares = [models[i * len(models) // threads : (i + 1) * len(models) // threads] for i in range(threads)]
-    gangs = [Gang(share, data, device, observer) for share in shares if share]
-    others = [threading.Thread(target=gang.train) for gang in gangs[1:]]
-    for thread in others:
-        thread.start()
-    gangs[0].train()
-    for thread in others:
-        thread.join()
+    # Made in one thread, because initial weights are drawn by way of torch's global generator. Sorted, so that those
+    # which see the same images come into one stack.
+    models = [Model(name, member, observer) for name, member in members.items()]
+    models.sort(key=lambda model: model.spec.seed)
+    stacks = how_many_stacks(models, device, threads)
+    shares = [models[i * len(models) // stacks : (i + 1) * len(models) // stacks] for i in range(stacks)]
+    gangs = [Gang(share, models, data, device, observer) for share in shares]
+    with ThreadPoolExecutor(threads, "stack") as pool:
+        for training in [pool.submit(gang.train) for gang in gangs]:
+            training.result()
 
 
-class _Model:
+def how_many_stacks(models: Sequence[Model], device: str, threads: int) -> int:
+    """On a GPU one; on a CPU so many that each stack fits the cache of its core, and every thread has as many."""
+    if device != "cpu":
+        return 1
+    fitting = max(1, STACK_PARAMETERS // models[0].spec.parameters)
+    rounds = math.ceil(len(models) / (fitting * threads))
+    return min(len(models), rounds * threads)
+
+
+class Model:
     """One member: its generators, what it has reached, and whether it has ended."""
 
-    def __init__(self, name: str, member: Member) -> None:
-        self.name, self.spec = name, member.spec
+    def __init__(self, name: str, member: Member, observer: Observer) -> None:
+        self.name, self.spec, self._observer = name, member.spec, observer
         self.weights, self.dropout = build_start(member)
-        self.stream = _Stream.key(member)
+        self.stream = Stream.key(member)
         self.start = member.start
         self.seconds = 0.0
         self.best: Epoch | None = None
         self.kept: Start | None = None
-        self.has_ended = False
+        self.waits, self.has_ended = True, False
+        self._ending = threading.Lock()
+
+    def end(self, ending: Trained | Exception) -> None:
+        """End, unless it has: once, though another thread may stop what this one is about to finish."""
+        with self._ending:
+            if self.has_ended:
+                return
+            self.has_ended = True
+        self._observer.ended(self.name, ending)
 
 
 def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
@@ -88,10 +110,10 @@ def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}, dropout
 
 
-class _Stream:
+class Stream:
     """The images in the order in which jobs of one seed see them; jobs that share it share what is gathered."""
 
-    def __init__(self, model: _Model, n: int) -> None:
+    def __init__(self, model: Model, n: int) -> None:
         spec = model.spec
         self.shuffle = torch.Generator().manual_seed(spec.seed)
         if model.start:
@@ -111,34 +133,45 @@ class _Stream:
 
 
 class Gang:
-    """One stack of models in one thread."""
+    """One stack of models in one thread; `together` are those of all stacks."""
 
-    def __init__(self, models: Sequence[_Model], data: Data, device: str, observer: Observer) -> None:
-        self._models = list(models)
+    def __init__(
+        self, models: Sequence[Model], together: Sequence[Model], data: Data, device: str, observer: Observer
+    ) -> None:
+        self._models, self._together, self._obeyed = list(models), together, 0
         self._data, self._observer = data, observer
         self._like = torch.empty(0, dtype=data.dtype, device=device)
-        self._streams: dict[tuple[int, bytes], _Stream] = {}
+        self._streams: dict[tuple[int, bytes], Stream] = {}
         self._shape = Shape.of(models[0].spec)
 
     def train(self) -> None:
         """Train until every model has ended; raises nothing, because another gang must go on."""
         try:
             with torch.inference_mode():
+                self.begin()
                 self._run()
         except Exception as error:
             for model in self._models:
-                self._end(model, error)
+                model.end(error)
 
-    def _run(self) -> None:
+    def begin(self) -> None:
+        """Make the stack, of those that were not stopped before it was their turn."""
+        for model in self._models:
+            model.waits = False
+        self._models = [model for model in self._models if not model.has_ended]
         for model in self._models:
             if model.stream not in self._streams:
-                self._streams[model.stream] = _Stream(model, len(self._data.train_y))
+                self._streams[model.stream] = Stream(model, len(self._data.train_y))
         numbers = {key: i for i, key in enumerate(self._streams)}
         self._models.sort(key=lambda m: (not is_plain_descent(m.spec), settings_key(m.spec), numbers[m.stream]))
+        if not self._models:
+            return
         parameters = Parameters(self._shape, len(self._models), self._like)
         for i, model in enumerate(self._models):
             parameters.put(i, model.weights)
-        self._stack = _Stack(self._models, self._streams, parameters, self._data)
+        self.stack = Stack(self._models, self._streams, parameters, self._data)
+
+    def _run(self) -> None:
         number = 0
         while self._models:
             number += 1
@@ -149,21 +182,26 @@ class Gang:
 
     def _train_epoch(self) -> list[float]:
         """One pass over every stream; the mean cross-entropy of each model, over all its images."""
-        stack, step = self._stack, self._stack.train
+        stack, step = self.stack, self.stack.train
         for batch in stack.batches():
-            if asked := self._observer.to_stop():
-                for model in self._models:
-                    if model.name in asked:
-                        self._end(model, Stopped())
-                if all(model.has_ended for model in self._models):
-                    break
+            if (asked := self._observer.to_stop()) and self._obey(asked):
+                break
             step(*batch)
         return stack.train_losses()
+
+    def _obey(self, asked: Collection[str]) -> bool:
+        """End the models that shall stop, those too whose stack still waits; whether none is left in this one."""
+        if len(asked) != self._obeyed:
+            self._obeyed = len(asked)
+            for model in self._together:
+                if model.name in asked and (model.waits or model in self._models):
+                    model.end(Stopped())
+        return all(model.has_ended for model in self._models)
 
     def _evaluate(self, number: int, train_losses: Sequence[float], began: float) -> None:
         if all(model.has_ended for model in self._models):
             return
-        test, validation = self._stack.evaluate()
+        test, validation = self.stack.evaluate()
         seconds = (time.perf_counter() - began) / len(self._models)
         for i, model in enumerate(self._models):
             if model.has_ended:
@@ -182,12 +220,12 @@ class Gang:
             )
             self._judge(i, model, epoch)
 
-    def _judge(self, i: int, model: _Model, epoch: Epoch) -> None:
+    def _judge(self, i: int, model: Model, epoch: Epoch) -> None:
         """Report an epoch, keep its weights where they count, and end the model where it has come to its end."""
         losses = (epoch.train_loss, epoch.validation_loss, epoch.test_loss)
         for loss in losses:
             if loss is not None and not math.isfinite(loss):
-                self._end(model, Diverged(epoch.epoch, loss))
+                model.end(Diverged(epoch.epoch, loss))
                 return
         model.seconds += epoch.seconds
         self._observer.epoch(model.name, epoch)
@@ -197,16 +235,11 @@ class Gang:
             model.best = epoch
             if patience is not None or is_last:
                 shuffle = self._streams[model.stream].shuffle.get_state()
-                model.kept = Start(self._stack.parameters.take(i), shuffle, model.dropout.get_state())
+                model.kept = Start(self.stack.parameters.take(i), shuffle, model.dropout.get_state())
         elif epoch.epoch - best.epoch >= patience:
             is_last = True
         if is_last:
-            self._end(model, trained(model, epoch.epoch))
-
-    def _end(self, model: _Model, ending: Trained | Exception) -> None:
-        if not model.has_ended:
-            model.has_ended = True
-            self._observer.ended(model.name, ending)
+            model.end(trained(model, epoch.epoch))
 
     def _leave(self) -> None:
         """Make the stack smaller where models have ended."""
@@ -215,7 +248,7 @@ class Gang:
             self._models = [self._models[i] for i in kept]
             if kept:
                 self._streams = {m.stream: self._streams[m.stream] for m in self._models}
-                self._stack = self._stack.smaller(kept, self._models, self._streams)
+                self.stack = self.stack.smaller(kept, self._models, self._streams)
 
 
 def _lower(epoch: Epoch, best: Epoch) -> bool:
@@ -224,7 +257,7 @@ def _lower(epoch: Epoch, best: Epoch) -> bool:
     return epoch.validation_loss < best.validation_loss
 
 
-def trained(model: _Model, epochs_run: int) -> Trained:
+def trained(model: Model, epochs_run: int) -> Trained:
     """The result of a model: the figures and weights of its best epoch."""
     best, kept = model.best, model.kept
     assert best is not None
@@ -246,11 +279,11 @@ def trained(model: _Model, epochs_run: int) -> Trained:
     )
 
 
-class _Stack:
+class Stack:
     """The tensors of a gang as long as its members stay the same."""
 
     def __init__(
-        self, models: Sequence[_Model], streams: dict[tuple[int, bytes], _Stream], parameters: Parameters, data: Data
+        self, models: Sequence[Model], streams: dict[tuple[int, bytes], Stream], parameters: Parameters, data: Data
     ) -> None:
         self.parameters, self._data, self._models = parameters, data, models
         self._streams = list(streams.values())
@@ -263,7 +296,7 @@ class _Stack:
         self._descending = sum(is_plain_descent(model.spec) for model in models)
         rest = slice(self._descending, len(models))
         specs = [model.spec for model in models[rest]]
-        self._optimizer = StackOptimizer(specs, parameters.rows[rest], self._gradients.rows[rest])
+        self.optimizer = StackOptimizer(specs, parameters.rows[rest], self._gradients.rows[rest])
         self._steps: dict[int, Step] = {}
         self._graphs: dict[Step, CudaGraph] = {}
         self._losses = like.new_empty(len(models), self._n)
@@ -301,7 +334,7 @@ class _Stack:
     def _train(self, step: Step, rows: Tensor, labels: Tensor, losses: Tensor) -> None:
         step.forward.load(self._data.train_x, self._data.scale, rows)
         step.run(labels, losses)
-        self._optimizer.step()
+        self.optimizer.step()
 
     def train_losses(self) -> list[float]:
         means: list[float] = (self._losses.double().sum(1) / -self._n).tolist()
@@ -313,14 +346,12 @@ class _Stack:
         validation = self._validation.run(data.train_x, data.scale) if self._validation else None
         return self._test.run(data.test_x, data.scale), validation
 
-    def smaller(
-        self, kept: Sequence[int], models: Sequence[_Model], streams: dict[tuple[int, bytes], _Stream]
-    ) -> _Stack:
+    def smaller(self, kept: Sequence[int], models: Sequence[Model], streams: dict[tuple[int, bytes], Stream]) -> Stack:
         """The stack of the models `kept`, going on where this one stands."""
         parameters = Parameters(self.parameters.shape, len(kept), self.parameters.rows)
         parameters.rows.copy_(self.parameters.rows[list(kept)])
-        stack = _Stack(models, streams, parameters, self._data)
-        stack._optimizer.take_over(self._optimizer, [i - self._descending for i in kept if i >= self._descending])
+        stack = Stack(models, streams, parameters, self._data)
+        stack.optimizer.take_over(self.optimizer, [i - self._descending for i in kept if i >= self._descending])
         return stack
 
     def _step(self, batch: int) -> Step:

@@ -1,0 +1,237 @@
+"""A gang against the textbook's loop, the plain engine and JAX, for an epoch of the same jobs; and what holds it back.
+
+Seconds are for each job. The gang's count everything: order, training, evaluation after the epoch, hashing. The
+textbook's count its training and a tenth of its test, which it runs once in ten epochs; JAX's only its training.
+
+    python -m benchmarks.gangs [REPETITIONS]
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlpq.settings import read_settings
+from mlpq.spec import JobSpec, Sweep
+from mlpq.store import filing, migrate, queries, repository
+from mlpq.store.session import Store
+from mlpq_workers import engine
+from mlpq_workers.engine import Trained
+from mlpq_workers.gang import Gang, Member, Model, Observer, train_gang
+from mlpq_workers.stack import Step
+from mlpq_workers.tasks import Run as GangRun
+from mlpq_workers.trainer_process import Trainer
+
+from .jax_vmap import in_a_process
+from .peak import sgemm_peak
+from .report import machine, spread, table, versions
+from .textbook import textbook_loop, torchvision_pair
+from .workload import RATES, Run, data, specs
+
+CORES = os.cpu_count() or 1
+SIZE = 32
+SEEDS = range(SIZE)
+RATES_OF_A_SWEEP = {"sgd": "0.01,0.02,0.05,0.1,0.2,0.3,0.5,1", "adam": "1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2"}
+
+Times = dict[str, list[float]]
+
+
+class Endings(Observer):
+    """Keeps how each member ended."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Trained] = {}
+
+    def ended(self, member: str, ending: Trained | Exception) -> None:
+        if isinstance(ending, Exception):
+            raise ending
+        self.of[member] = ending
+
+
+def gang(jobs: Sequence[JobSpec], threads: int = CORES) -> Run:
+    """The jobs as one gang; the seconds are for each."""
+    torch.set_num_threads(1)
+    endings, began = Endings(), time.perf_counter()
+    train_gang({str(i): Member(spec) for i, spec in enumerate(jobs)}, data(), "cpu", endings, threads)
+    seconds = (time.perf_counter() - began) / len(jobs)
+    return Run(seconds, 0.0, tuple(endings.of[str(i)].test_correct for i in range(len(jobs))))
+
+
+def sweep(optimizer: str) -> list[JobSpec]:
+    """A gang of 8 learning rates and 4 seeds."""
+    return Sweep.parse({"optimizer": optimizer, "lr": RATES_OF_A_SWEEP[optimizer], "seeds": "0..3", "epochs": 1}).jobs()
+
+
+def plain(optimizer: str) -> Run:
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    trained = engine.train(specs(optimizer, RATES[optimizer], 1, [42])[0], data(), "cpu")
+    return Run(time.perf_counter() - began, 0.0, (trained.test_correct,))
+
+
+def textbook(optimizer: str, threads: int, pair: Any) -> Run:
+    torch.set_num_threads(threads)
+    run = textbook_loop(optimizer, RATES[optimizer], 1, 42, pair)
+    return Run(run.train_seconds + run.test_seconds / 10, 0.0, run.correct)
+
+
+def jax(way: str, optimizer: str, order: str) -> Run:
+    run, _ = in_a_process(way, optimizer, SIZE, 1, order)
+    return Run(run.train_seconds / SIZE, 0.0, run.correct)
+
+
+class Worker:
+    """A real training process and a real database, with what a worker does between them."""
+
+    def __init__(self, folder: Path) -> None:
+        config = read_settings({"MLPQ_HOME": str(folder), "MLPQ_THREADS": str(CORES)})
+        self._folder, self._store, self._trainer = folder, Store(config.database_url), Trainer(config, "cpu")
+        migrate.upgrade(self._store)
+        self._trainer.start()
+        self._runs = itertools.count()
+        self.run(specs("sgd", 0.1, 1, [0]))  # the training process has now loaded the data
+
+    def run(self, jobs: Sequence[JobSpec]) -> Run:
+        """The jobs as one gang, each epoch recorded, each result with its weights; the seconds are for each."""
+        filed = filing.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
+        held = repository.claim(self._store, "benchmark", "cpu", {}, SIZE)
+        began = time.perf_counter()
+        GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None).run()
+        seconds = (time.perf_counter() - began) / len(jobs)
+        rows = queries.jobs_by_id(self._store, [job.id for job in filed])
+        return Run(seconds, 0.0, tuple(row["test_correct"] for row in rows))
+
+
+def ways(optimizer: str, pair: Any, worker: Worker) -> dict[str, Callable[[], Run]]:
+    seeds = specs(optimizer, RATES[optimizer], 1, SEEDS)
+    return {
+        "the textbook's loop, 1 thread": lambda: textbook(optimizer, 1, pair),
+        f"the textbook's loop, {CORES} threads (torch's default)": lambda: textbook(optimizer, CORES, pair),
+        "plain engine, 1 thread": lambda: plain(optimizer),
+        f"JAX vmap + scan, {SIZE} seeds": lambda: jax("plain", optimizer, "own"),
+        f"JAX tuned, {SIZE} seeds": lambda: jax("tuned", optimizer, "own"),
+        f"JAX tuned, {SIZE} models of one order": lambda: jax("tuned", optimizer, "shared"),
+        "**one job alone**": lambda: gang(specs(optimizer, RATES[optimizer], 1, [42])),
+        f"**gang of {SIZE} seeds**": lambda: gang(seeds),
+        "**gang of 8 rates × 4 seeds**": lambda: gang(sweep(optimizer)),
+        f"gang of {SIZE} seeds in a worker, all recorded": lambda: worker.run(seeds),
+    }
+
+
+def comparison(optimizer: str, repetitions: int, pair: Any, worker: Worker) -> str:
+    """All ways in turn, then in turn again: a drift of the machine meets all alike."""
+    chosen = ways(optimizer, pair, worker)
+    ran: dict[str, list[Run]] = {way: [] for way in chosen}
+    plain(optimizer)  # what torch imports at its first optimizer is nobody's
+    for _ in range(repetitions):
+        for way, run in chosen.items():
+            ran[way].append(run())
+    medians = {way: statistics.median(run.seconds for run in runs) for way, runs in ran.items()}
+    base, *_ = medians.values()
+    jax_base = next(median for way, median in medians.items() if way.startswith("JAX"))
+    rows = [
+        (
+            way,
+            *spread([run.seconds for run in runs], ".3f"),
+            f"{statistics.mean(runs[0].correct):.0f}",
+            f"{base / medians[way]:.1f}",
+            f"{jax_base / medians[way]:.2f}",
+        )
+        for way, runs in ran.items()
+    ]
+    header = (f"{optimizer}, one epoch", "n", "s a job", "least to most", "mean correct", "× textbook", "× JAX")
+    return table(header, rows)
+
+
+def microseconds(run: Callable[[], object], calls: int = 200, repetitions: int = 9) -> float:
+    """The least of several means: what interrupts only adds."""
+    run()
+    means = []
+    for _ in range(repetitions):
+        began = time.perf_counter()
+        for _ in range(calls):
+            run()
+        means.append((time.perf_counter() - began) / calls * 1e6)
+    return min(means)
+
+
+def products(step: Step) -> None:
+    """The matrix products of a step, without what lies between them."""
+    forward = step.forward
+    for weight, x, out in forward._first:
+        torch.bmm(weight, x, out=out)
+    for weight, z, out in zip(forward.weights[1:], forward.z, forward.outputs[1:], strict=True):
+        torch.bmm(weight, z, out=out)
+    for weight, above, below in step._back[1:]:
+        torch.bmm(weight, above, out=below)
+    for descends, target, above, below in step._updates:
+        if descends:
+            target.baddbmm_(above, below, alpha=1e-30)  # the same work, and the weights stay finite
+        else:
+            torch.bmm(above, below, out=target)
+
+
+def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
+    """Microseconds a model and batch of the parts of a step, on one thread, and of the evaluation after an epoch."""
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        models = [Model(str(i), Member(spec), Observer()) for i, spec in enumerate(jobs)]
+        gang = Gang(models, models, data(), "cpu", Observer())
+        gang.begin()
+        stack = gang.stack
+        batches = list(itertools.islice(stack.batches(), 1500))
+        forever = itertools.cycle(batches)
+        step, forward = batches[0][0], batches[0][0].forward
+        whole = microseconds(lambda: stack.train(*next(forever)))
+        found = {
+            "gather": microseconds(lambda: forward.load(data().train_x, data().scale, next(forever)[1])),
+            "products": microseconds(lambda: products(step)),
+            "optimizer": microseconds(stack.optimizer.step),
+        }
+        evaluating = microseconds(lambda: stack.evaluate(), 1, 3) / (len(data().train_y) / 32)
+    found["activation, softmax, loss, interpreter, caches"] = whole - sum(found.values())
+    found["the whole step"] = whole
+    found["evaluation, a batch's share"] = evaluating
+    return {part: value / len(jobs) for part, value in found.items()}
+
+
+def what_holds_it_back() -> str:
+    peak = sgemm_peak(1)
+    gangs = {
+        f"sgd, {SIZE // 4} seeds": specs("sgd", 0.1, 1, range(SIZE // 4)),
+        "sgd, 4 rates × 2 seeds": Sweep.parse({"lr": "0.1,0.2,0.3,0.5", "seeds": "0..1"}).jobs(),
+        f"adam, {SIZE // 4} seeds": specs("adam", 1e-3, 1, range(SIZE // 4)),
+        "sgd, alone": specs("sgd", 0.1, 1, [0]),
+    }
+    columns = {name: parts(jobs) for name, jobs in gangs.items()}
+    operations = 2 * 32 * (2 * (785 * 32 + 33 * 10) + 32 * 10)
+    rows = [(part, *(f"{column[part]:.1f}" for column in columns.values())) for part in next(iter(columns.values()))]
+    rates = [operations / column["the whole step"] / 1e3 for column in columns.values()]
+    rows.append((f"share of the sgemm peak, {peak:.0f} GFLOP/s", *(f"{100 * rate / peak:.0f} %" for rate in rates)))
+    shares = [c["evaluation, a batch's share"] / (c["the whole step"]) for c in columns.values()]
+    rows.append(("evaluation, of the training", *(f"{100 * share:.1f} %" for share in shares)))
+    return table(("one thread, µs a model and batch", *columns), rows)
+
+
+def main(repetitions: int) -> None:
+    print(f"{machine()}, {versions('torch', 'torchvision', 'jax')}\n")
+    pair = torchvision_pair()
+    with tempfile.TemporaryDirectory() as folder:
+        worker = Worker(Path(folder))
+        for optimizer in RATES:
+            print(comparison(optimizer, repetitions, pair, worker) + "\n")
+    print(what_holds_it_back())
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)

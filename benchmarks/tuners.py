@@ -1,0 +1,188 @@
+"""The same 40 jobs (2 optimizers, 20 seeds, 1 epoch) by mlpq, by Ray Tune, by Optuna, and by a pool of processes.
+
+The others call the plain engine on the data set in memory, one thread in each of as many processes as there are cores.
+Timed from the start of a fresh process to its end, all start-up included; mlpq's is `mlpq submit --wait` with its
+database and queue, once with a worker that it must start, and once over PostgreSQL and Redis with one that runs.
+
+    python -m benchmarks.tuners [REPETITIONS]
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlpq_workers.data import Data
+from mlpq_workers.engine import train
+
+from .overhead import site
+from .report import machine, spread, table, versions
+from .workload import RATES, data, specs
+
+SEEDS = 20
+PROCESSES = os.cpu_count() or 1
+FORK = multiprocessing.get_context("fork")
+JOBS = [(optimizer, seed) for optimizer in RATES for seed in range(SEEDS)]
+Counts = dict[str, list[int]]  # for each optimizer, the right answers of each seed
+
+
+def train_one(optimizer: str, seed: int, data: Data) -> int:
+    """The work of one trial: its right answers."""
+    torch.set_num_threads(1)
+    return train(specs(optimizer, RATES[optimizer], 1, [seed])[0], data, "cpu").test_correct
+
+
+def train_inherited(optimizer: str, seed: int) -> int:
+    """The same with the data set that was in memory before the fork."""
+    return train_one(optimizer, seed, data())
+
+
+def pool() -> Counts:
+    """No tuner: a pool of processes."""
+    torch.set_num_threads(1)  # before the fork, which torch's own threads do not survive
+    data()
+    with FORK.Pool(PROCESSES) as processes:
+        correct = processes.starmap(train_inherited, JOBS, chunksize=1)
+    return by_optimizer(dict(zip(JOBS, correct, strict=True)))
+
+
+def ray_tune(tuned: bool) -> Counts:
+    """Ray Tune: a core for each trial, the data put into its object store once.
+
+    As its manual has it, or `tuned`: actors used again, and no loggers.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if tuned:
+        os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
+        os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
+    import ray
+    from ray import tune
+
+    def trial(config: dict[str, Any], data: Data) -> None:
+        tune.report({"correct": train_one(config["optimizer"], config["seed"], data)})
+
+    with tempfile.TemporaryDirectory() as folder:
+        ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        grid = {"optimizer": tune.grid_search(list(RATES)), "seed": tune.grid_search(list(range(SEEDS)))}
+        trainable = tune.with_resources(tune.with_parameters(trial, data=data()), {"cpu": 1})
+        again, quiet = tune.TuneConfig(reuse_actors=tuned), tune.RunConfig(storage_path=folder, verbose=0)
+        results = tune.Tuner(trainable, param_space=grid, tune_config=again, run_config=quiet).fit()
+        ray.shutdown()
+    found = [result.metrics or {} for result in map(results.__getitem__, range(len(results)))]
+    return by_optimizer({(one["config"]["optimizer"], one["config"]["seed"]): one["correct"] for one in found})
+
+
+def optuna_study(journal: bool) -> Counts:
+    """Optuna: all trials enqueued in a shared study, which forked processes that inherit the data work off."""
+    import optuna
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
+    data()
+
+    def study() -> optuna.Study:
+        log, url = f"{folder}/log", f"sqlite:///{folder}/db"
+        shared = JournalStorage(JournalFileBackend(log)) if journal else RDBStorage(url)
+        sampler = optuna.samplers.RandomSampler()
+        return optuna.create_study(study_name="jobs", storage=shared, sampler=sampler, load_if_exists=True)
+
+    def trial(trial: optuna.Trial) -> int:
+        optimizer = trial.suggest_categorical("optimizer", list(RATES))
+        return train_inherited(optimizer, trial.suggest_int("seed", 0, SEEDS - 1))
+
+    def work(trials: int) -> None:
+        study().optimize(trial, n_trials=trials)
+
+    with tempfile.TemporaryDirectory() as folder:
+        first = study()
+        for optimizer, seed in JOBS:
+            first.enqueue_trial({"optimizer": optimizer, "seed": seed})
+        workers = [FORK.Process(target=work, args=(len(JOBS[i::PROCESSES]),)) for i in range(PROCESSES)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return by_optimizer({(t.params["optimizer"], t.params["seed"]): int(t.value or 0) for t in first.trials})
+
+
+def mlpq_submit() -> Counts:
+    """mlpq's own command, over whatever the environment names."""
+    command = [sys.executable, "-m", "mlpq.cli"]
+    optimizers = [word for name, lr in RATES.items() for word in ("--optimizer", f"{name}:lr={lr}")]
+    name = f"tuners-{time.time_ns()}"
+    seeds = ("--seeds", f"0..{SEEDS - 1}", "--epochs", "1", "--experiment", name)
+    subprocess.run([*command, "submit", *optimizers, *seeds, "--wait"], check=True, capture_output=True)
+    listed = subprocess.run([*command, "results", name, "--format", "json"], check=True, capture_output=True).stdout
+    return by_optimizer({(row["optimizer"], row["seed"]): row["test_correct"] for row in json.loads(listed)})
+
+
+def by_optimizer(correct: dict[tuple[str, int], int]) -> Counts:
+    return {optimizer: [correct[optimizer, seed] for seed in range(SEEDS)] for optimizer in RATES}
+
+
+WAYS: dict[str, Callable[[], Counts]] = {
+    "processes, no tuner": pool,
+    "mlpq, its worker to start": mlpq_submit,
+    "mlpq, a worker running": mlpq_submit,
+    "Ray Tune": partial(ray_tune, tuned=False),
+    "Ray Tune, tuned": partial(ray_tune, tuned=True),
+    "Optuna, SQLite": partial(optuna_study, journal=False),
+    "Optuna, journal": partial(optuna_study, journal=True),
+}
+
+
+def timed(way: str, env: Mapping[str, str]) -> tuple[float, Counts]:
+    """Seconds of a fresh process that does all jobs that way, and what came out."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "benchmarks.tuners", way]
+    out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
+    return time.perf_counter() - began, json.loads(out.splitlines()[-1])
+
+
+def main(repetitions: int) -> None:
+    print(f"{machine()}, {versions('torch', 'ray', 'optuna')}, {PROCESSES} processes\n")
+    ran: dict[str, list[tuple[float, Counts]]] = {way: [] for way in WAYS}
+    for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
+        for way in WAYS:
+            if way == "mlpq, a worker running":
+                with site() as (env, _):
+                    ran[way].append(timed(way, env))
+            else:
+                with tempfile.TemporaryDirectory() as folder:
+                    ran[way].append(timed(way, {**os.environ, "MLPQ_HOME": folder}))
+    medians = {way: statistics.median(seconds for seconds, _ in runs) for way, runs in ran.items()}
+    cold, warm = (medians[way] for way in WAYS if way.startswith("mlpq"))
+    rows = [
+        (
+            way,
+            *spread([seconds for seconds, _ in runs], ".1f"),
+            *(f"{sum(counts) / SEEDS:.1f}" for counts in runs[0][1].values()),
+            f"{medians[way] / cold:.1f}",
+            f"{medians[way] / warm:.1f}",
+        )
+        for way, runs in ran.items()
+    ]
+    header = (f"{len(JOBS)} jobs", "n", "median s", "least to most", *(f"{name}, mean correct" for name in RATES))
+    print(table((*header, "× mlpq, worker to start", "× mlpq, worker running"), rows))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1] in WAYS:
+        print(json.dumps(WAYS[sys.argv[1]]()))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

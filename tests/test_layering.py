@@ -54,10 +54,11 @@ TRAINING_MAY_IMPORT = {
     "training": (PURE, {"data", "engine", "devices", "gang"}),
     "trainer_process": (PURE, {"training"}),
     "tasks": (PURE | STORE | {"queue"}, {"trainer_process"}),
-    "app": (PURE | STORE | {"queue"}, {"tasks", "trainer_process"}),
+    "celery_worker": (PURE | STORE | {"queue"}, {"tasks", "trainer_process"}),
+    "app": (PURE, {"celery_worker", "trainer_process"}),
     "__init__": (set(), set()),
 }
-CELERY_SIDE = ("tasks", "app")
+CELERY_SIDE = ("tasks", "celery_worker", "app")
 PARENT_SIDE = (*CELERY_SIDE, "trainer_process")  # the child runs trainer_process too, and torch comes in with training
 
 

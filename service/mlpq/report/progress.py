@@ -13,7 +13,7 @@ from mlpq.report import words
 from mlpq.store import queries
 from mlpq.store.session import Store
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 BARS_AT_MOST = 8  # jobs shown at a time; the first line counts them all
 
 Row = Mapping[str, Any]

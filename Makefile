@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test: setup ## all tests, with PostgreSQL and Redis started for them
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup # most of the time they wait for queues and processes
+
+bench: setup ## measure everything that mlpq claims of its speed, half an hour; writes docs/benchmarks.md
+	@scripts/system-packages $(PYTHON) data services
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
+	$(BIN)/python -m benchmarks
 
 clean: ## remove what setup and demo made
 	rm -rf .venv .demo

@@ -3,7 +3,7 @@
 Jobs of one epoch on `digits` train in milliseconds, so nearly all of it is submission, claims, records and weight
 files. PostgreSQL and Redis are started for it, and what PostgreSQL commits is durable, as in a deployment.
 
-python -m benchmarks.overhead [JOBS [REPETITIONS]]
+    python -m benchmarks.overhead [JOBS [REPETITIONS]]
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from mlpq.store.models import epochs, jobs
 from mlpq.store.session import Store
@@ -29,8 +29,8 @@ from services import Postgres, Redis
 
 
 @contextmanager
-def site() -> Iterator[tuple[dict[str, str], Store]]:
-    """The environment of a deployment with a migrated database and one worker, warm."""
+def site(worker: bool = True) -> Iterator[tuple[dict[str, str], Store]]:
+    """The environment of a deployment with a migrated database and, unless told otherwise, one worker, warm."""
     postgres, redis = Postgres(durable=True), Redis()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -44,34 +44,40 @@ def site() -> Iterator[tuple[dict[str, str], Store]]:
                 "MLPQ_BROKER_URL": redis.empty_url(),
             }
             mlpq(env, "db", "upgrade")
-            with subprocess.Popen(
-                command("worker"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            ) as worker:
-                try:
-                    store = Store(url)
-                    mlpq(env, "submit", "--experiment", "warm", "--dataset", "digits", "--epochs", "1", "--wait")
-                    yield env, store
-                    store.close()
-                finally:
-                    worker.terminate()
+            store = Store(url)
+            with warm_worker(env) if worker else nullcontext():
+                yield env, store
+            store.close()
         finally:
             redis.stop()
             postgres.stop()
+
+
+@contextmanager
+def warm_worker(env: dict[str, str]) -> Iterator[None]:
+    """A worker that has done a job already."""
+    started = subprocess.Popen(command("worker"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        mlpq(env, "submit", "--experiment", "warm", "--dataset", "digits", "--epochs", "1", "--wait")
+        yield
+    finally:
+        started.terminate()
+        started.wait()
 
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "mlpq.cli", *arguments]
 
 
-def mlpq(env: dict[str, str], *arguments: str) -> None:
+def mlpq(env: Mapping[str, str], *arguments: str) -> None:
     subprocess.run(command(*arguments), env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def wait_for(store: Store, query: object, wanted: int) -> float:
+def wait_for(store: Store, query: Select[tuple[int]], wanted: int) -> float:
     """The time at which the query counts `wanted`."""
     while True:
         with store.read() as connection:
-            if connection.execute(query).scalar_one() >= wanted:  # type: ignore[call-overload]
+            if connection.execute(query).scalar_one() >= wanted:
                 return time.perf_counter()
         time.sleep(0.005)
 

@@ -2,7 +2,7 @@
 
 With torch's own number of threads, as the source leaves it, and with one.
 
-python -m benchmarks.textbook [EPOCHS [REPETITIONS]]
+    python -m benchmarks.textbook [EPOCHS [REPETITIONS]]
 """
 
 from __future__ import annotations

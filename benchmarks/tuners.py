@@ -1,8 +1,8 @@
 """The same 40 jobs (2 optimizers, 20 seeds, 1 epoch) by mlpq, by Ray Tune, by Optuna, and by a pool of processes.
 
-The others call the plain engine on the data set in memory, one thread in each of as many processes as there are cores.
-Timed from the start of a fresh process to its end, all start-up included; mlpq's is `mlpq submit --wait` with its
-database and queue, once with a worker that it must start, and once over PostgreSQL and Redis with one that runs.
+The others call a plain function of PyTorch on tensors in memory, one thread in each of as many processes as there are
+cores. Timed from the start of a fresh process to its end, all start-up included; that of mlpq is `mlpq submit --wait`
+with its database and queue, once with a worker to start, and once over PostgreSQL and Redis with one that runs.
 
     python -m benchmarks.tuners [REPETITIONS]
 """
@@ -19,18 +19,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from mlpq_workers.data import Data
-from mlpq_workers.engine import train
+from mlpq_workers.data import epoch_order
 
-from .overhead import site
+from .overhead import command, mlpq, site
 from .report import machine, spread, table, versions
-from .workload import RATES, data, specs
+from .workload import RATES, data
 
 SEEDS = 20
 PROCESSES = os.cpu_count() or 1
@@ -39,21 +40,49 @@ JOBS = [(optimizer, seed) for optimizer in RATES for seed in range(SEEDS)]
 Counts = dict[str, list[int]]  # for each optimizer, the right answers of each seed
 
 
-def train_one(optimizer: str, seed: int, data: Data) -> int:
-    """The work of one trial: its right answers."""
+@dataclass(frozen=True)
+class Images:
+    """Pixels in [0, 1], and labels."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+@cache
+def images() -> Images:
+    """The data set in memory; processes forked later inherit it."""
+    loaded = data()
+    return Images(loaded.train_x / loaded.scale, loaded.train_y, loaded.test_x / loaded.scale, loaded.test_y)
+
+
+def train_one(optimizer: str, seed: int, images: Images) -> int:
+    """The work of one trial, an epoch in the order of a DataLoader: its right answers."""
     torch.set_num_threads(1)
-    return train(specs(optimizer, RATES[optimizer], 1, [seed])[0], data, "cpu").test_correct
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(784, 32), nn.Sigmoid(), nn.Linear(32, 10))
+    loss = nn.CrossEntropyLoss()
+    make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
+    steps = make(model.parameters(), lr=RATES[optimizer])
+    order = epoch_order(len(images.train_y), torch.Generator().manual_seed(seed))
+    for rows in order.split(32):
+        steps.zero_grad()
+        loss(model(images.train_x[rows]), images.train_y[rows]).backward()
+        steps.step()
+    with torch.no_grad():
+        return int((model(images.test_x).argmax(1) == images.test_y).sum())
 
 
 def train_inherited(optimizer: str, seed: int) -> int:
     """The same with the data set that was in memory before the fork."""
-    return train_one(optimizer, seed, data())
+    return train_one(optimizer, seed, images())
 
 
 def pool() -> Counts:
     """No tuner: a pool of processes."""
     torch.set_num_threads(1)  # before the fork, which torch's own threads do not survive
-    data()
+    images()
     with FORK.Pool(PROCESSES) as processes:
         correct = processes.starmap(train_inherited, JOBS, chunksize=1)
     return by_optimizer(dict(zip(JOBS, correct, strict=True)))
@@ -71,13 +100,13 @@ def ray_tune(tuned: bool) -> Counts:
     import ray
     from ray import tune
 
-    def trial(config: dict[str, Any], data: Data) -> None:
-        tune.report({"correct": train_one(config["optimizer"], config["seed"], data)})
+    def trial(config: dict[str, Any], images: Images) -> None:
+        tune.report({"correct": train_one(config["optimizer"], config["seed"], images)})
 
     with tempfile.TemporaryDirectory() as folder:
         ray.init(num_cpus=PROCESSES, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         grid = {"optimizer": tune.grid_search(list(RATES)), "seed": tune.grid_search(list(range(SEEDS)))}
-        trainable = tune.with_resources(tune.with_parameters(trial, data=data()), {"cpu": 1})
+        trainable = tune.with_resources(tune.with_parameters(trial, images=images()), {"cpu": 1})
         again, quiet = tune.TuneConfig(reuse_actors=tuned), tune.RunConfig(storage_path=folder, verbose=0)
         results = tune.Tuner(trainable, param_space=grid, tune_config=again, run_config=quiet).fit()
         ray.shutdown()
@@ -93,7 +122,7 @@ def optuna_study(journal: bool) -> Counts:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    data()
+    images()
 
     def study() -> optuna.Study:
         log, url = f"{folder}/log", f"sqlite:///{folder}/db"
@@ -120,25 +149,12 @@ def optuna_study(journal: bool) -> Counts:
         return by_optimizer({(t.params["optimizer"], t.params["seed"]): int(t.value or 0) for t in first.trials})
 
 
-def mlpq_submit() -> Counts:
-    """mlpq's own command, over whatever the environment names."""
-    command = [sys.executable, "-m", "mlpq.cli"]
-    optimizers = [word for name, lr in RATES.items() for word in ("--optimizer", f"{name}:lr={lr}")]
-    name = f"tuners-{time.time_ns()}"
-    seeds = ("--seeds", f"0..{SEEDS - 1}", "--epochs", "1", "--experiment", name)
-    subprocess.run([*command, "submit", *optimizers, *seeds, "--wait"], check=True, capture_output=True)
-    listed = subprocess.run([*command, "results", name, "--format", "json"], check=True, capture_output=True).stdout
-    return by_optimizer({(row["optimizer"], row["seed"]): row["test_correct"] for row in json.loads(listed)})
-
-
 def by_optimizer(correct: dict[tuple[str, int], int]) -> Counts:
     return {optimizer: [correct[optimizer, seed] for seed in range(SEEDS)] for optimizer in RATES}
 
 
 WAYS: dict[str, Callable[[], Counts]] = {
     "processes, no tuner": pool,
-    "mlpq, its worker to start": mlpq_submit,
-    "mlpq, a worker running": mlpq_submit,
     "Ray Tune": partial(ray_tune, tuned=False),
     "Ray Tune, tuned": partial(ray_tune, tuned=True),
     "Optuna, SQLite": partial(optuna_study, journal=False),
@@ -146,27 +162,46 @@ WAYS: dict[str, Callable[[], Counts]] = {
 }
 
 
-def timed(way: str, env: Mapping[str, str]) -> tuple[float, Counts]:
+def timed(way: str) -> tuple[float, Counts]:
     """Seconds of a fresh process that does all jobs that way, and what came out."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "benchmarks.tuners", way]
-    out = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
+    fresh = [sys.executable, "-m", "benchmarks.tuners", way]
+    out = subprocess.run(fresh, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
     return time.perf_counter() - began, json.loads(out.splitlines()[-1])
+
+
+def timed_mlpq(env: Mapping[str, str]) -> tuple[float, Counts]:
+    """Seconds of `mlpq submit --wait`, and what came out."""
+    optimizers = [word for name, lr in RATES.items() for word in ("--optimizer", f"{name}:lr={lr}")]
+    began = time.perf_counter()
+    mlpq(env, "submit", *optimizers, "--seeds", f"0..{SEEDS - 1}", "--epochs", "1", "--experiment", "jobs", "--wait")
+    seconds = time.perf_counter() - began
+    out = subprocess.run(
+        command("results", "jobs", "--format", "json"), env=env, check=True, capture_output=True
+    ).stdout
+    return seconds, by_optimizer({(row["optimizer"], row["seed"]): row["test_correct"] for row in json.loads(out)})
+
+
+def mlpq_cold() -> tuple[float, Counts]:
+    with tempfile.TemporaryDirectory() as folder:
+        return timed_mlpq({**os.environ, "MLPQ_HOME": folder})
+
+
+def mlpq_warm() -> tuple[float, Counts]:
+    with site() as (env, _):
+        return timed_mlpq(env)
 
 
 def main(repetitions: int) -> None:
     print(f"{machine()}, {versions('torch', 'ray', 'optuna')}, {PROCESSES} processes\n")
-    ran: dict[str, list[tuple[float, Counts]]] = {way: [] for way in WAYS}
+    ways = {"mlpq, its worker to start": mlpq_cold, "mlpq, a worker running": mlpq_warm}
+    ways |= {way: partial(timed, way) for way in WAYS}
+    ran: dict[str, list[tuple[float, Counts]]] = {way: [] for way in ways}
     for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
-        for way in WAYS:
-            if way == "mlpq, a worker running":
-                with site() as (env, _):
-                    ran[way].append(timed(way, env))
-            else:
-                with tempfile.TemporaryDirectory() as folder:
-                    ran[way].append(timed(way, {**os.environ, "MLPQ_HOME": folder}))
+        for way, run in ways.items():
+            ran[way].append(run())
     medians = {way: statistics.median(seconds for seconds, _ in runs) for way, runs in ran.items()}
-    cold, warm = (medians[way] for way in WAYS if way.startswith("mlpq"))
+    cold, warm, *_ = medians.values()
     rows = [
         (
             way,

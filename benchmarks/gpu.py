@@ -7,9 +7,11 @@ One epoch each of the textbook's model with SGD and with Adam, evaluation includ
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -23,16 +25,20 @@ from .workload import RATES, data, specs
 SIZES = (1, 4, 16, 64, 256, 1024)
 
 
-def gang(optimizer: str, size: int) -> float:
-    """Jobs a second of one gang."""
+def gang(optimizer: str, size: int) -> tuple[float, float]:
+    """Jobs a second of one gang, and the mean of their right answers."""
     members = {str(i): Member(spec) for i, spec in enumerate(specs(optimizer, RATES[optimizer], 1, range(size)))}
-    return rate(size, lambda: train_gang(members, data(), "cuda", Endings()))
+    endings = Endings()
+    jobs_a_second = rate(size, lambda: train_gang(members, data(), "cuda", endings))
+    return jobs_a_second, statistics.mean(trained.test_correct for trained in endings.of.values())
 
 
-def plain(optimizer: str) -> float:
-    """Jobs a second of the plain engine, one job after another."""
+def plain(optimizer: str) -> tuple[float, float]:
+    """The same of the plain engine, one job."""
     (spec,) = specs(optimizer, RATES[optimizer], 1, [0])
-    return rate(1, lambda: engine.train(spec, data(), "cuda"))
+    trained = []
+    jobs_a_second = rate(1, lambda: trained.append(engine.train(spec, data(), "cuda")))
+    return jobs_a_second, trained[0].test_correct
 
 
 def rate(jobs: int, train: Callable[[], object]) -> float:
@@ -52,11 +58,16 @@ def main(repetitions: int) -> None:
     rows = []
     for optimizer in RATES:
         plain(optimizer)  # what is set up at a first run is nobody's
-        rows.append((f"{optimizer}, plain engine", *spread(repeat(repetitions, lambda o=optimizer: plain(o)))))
-        for size in SIZES:
-            rates = repeat(repetitions, lambda o=optimizer, k=size: gang(o, k))
-            rows.append((f"{optimizer}, gang of {size}", *spread(rates)))
-    print(table(("one epoch", "n", "jobs a second, median", "least to most"), rows))
+        ways = {"plain engine": partial(plain, optimizer)}
+        ways |= {f"gang of {size}": partial(gang, optimizer, size) for size in SIZES}
+        ran = {way: repeat(repetitions, run) for way, run in ways.items()}
+        base = statistics.median(jobs_a_second for jobs_a_second, _ in ran["plain engine"])
+        for way, runs in ran.items():
+            rates = [jobs_a_second for jobs_a_second, _ in runs]
+            ratio = f"{statistics.median(rates) / base:.1f}"
+            rows.append((f"{optimizer}, {way}", *spread(rates), f"{runs[0][1]:.0f}", ratio))
+    header = ("one epoch", "n", "jobs a second, median", "least to most", "mean correct", "× plain engine")
+    print(table(header, rows))
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def throughput(env: dict[str, str], store: Store, name: str, count: int) -> floa
 
 
 def latency(env: dict[str, str], store: Store, name: str) -> tuple[float, float]:
-    """Seconds until the first epoch of a job is recorded: from the start of `mlpq submit`, and from its end."""
+    """Seconds from the start of `mlpq submit` until its job's first epoch is recorded; from filed to finished."""
     seen = select(func.count()).select_from(epochs)
     with store.read() as connection:
         before = connection.execute(seen).scalar_one()

@@ -327,17 +327,19 @@ def test_a_claim_takes_the_first_job_and_the_next_ones_that_may_join_it(
 
 def test_workers_alive_share_what_there_is(store: Store) -> None:
     file(store, *specs(seeds="0..39"))
-    assert queries.fair_share(store, 32) == 32
+    assert queries.fair_share(store, "cpu", 32) == 32
     for worker in ("ann", "bob", "cy"):
         repository.worker_beat(store, worker, "cpu")
     shares = []
     for worker in ("ann", "bob", "cy"):
-        shares.append(len(claim(store, worker, limit=queries.fair_share(store, 32))))
+        shares.append(len(claim(store, worker, limit=queries.fair_share(store, "cpu", 32))))
     assert shares == [14, 14, 12]
-    assert queries.fair_share(store, 8) == 8
+    assert queries.fair_share(store, "cpu", 8) == 8
+    repository.worker_beat(store, "dora", "cuda")
+    assert queries.fair_share(store, "cuda", 32) == 32
 
 
 def test_a_share_is_never_nothing(store: Store) -> None:
     for worker in ("ann", "bob"):
         repository.worker_beat(store, worker, "cpu")
-    assert queries.fair_share(store, 32) == 1
+    assert queries.fair_share(store, "cpu", 32) == 1

@@ -19,9 +19,10 @@ from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
 from mlpq.store.repository import Held, Progress
 from mlpq.store.session import Store
+from mlpq_workers import tasks
 from mlpq_workers.tasks import Executor, Run
 from mlpq_workers.trainer_process import Trainer
-from samples import TOO_BIG_TO_STACK
+from samples import RESULT, TOO_BIG_TO_STACK
 
 READY = 'print(\'{"event": "ready", "token": "", "device": "cpu", "facts": {}}\', flush=True); '
 
@@ -65,9 +66,10 @@ def test_a_word_cut_short_by_the_childs_death_is_told_as_its_death(tmp_path: Pat
 
 
 def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
-    code = "import sys; sys.stderr.buffer.write(b'\\xff\\0\\n' + b'x' * 200_000 + b'\\nlast\\n'); sys.stderr.flush()"
-    trainer = Misbehaving(tmp_path, code)
+    write = "sys.stderr.buffer.write(b'\\xff\\0\\n' + b'x' * 200_000 + b'\\nlast\\n'); sys.stderr.flush()"
+    trainer = Misbehaving(tmp_path, f"import sys; sys.stdin.readline(); {write}")
     trainer.start()
+    trainer.train([{"token": "a job"}])
     event = trainer.event(30)
     assert event is not None
     assert event["event"] == "died"
@@ -175,6 +177,31 @@ def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Train
     assert outcomes(store, ids) == [("succeeded", "succeeded"), ("cancelled", "cancelled"), ("succeeded", "succeeded")]
     assert len(queries.curve(store, ids[0])) == 3000
     assert len(queries.curve(store, ids[1])) < 3000
+
+
+def test_cancelling_one_while_the_training_process_does_not_listen_leaves_the_others(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads data, say; ending it would end the others' attempts."""
+    monkeypatch.setattr(tasks, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "GRACE_SECONDS", 0.2)
+    code = f"""
+import json, sys, time
+first, second = json.loads(sys.stdin.readline())["gang"]
+time.sleep(3)
+print(json.dumps({{"event": "stopped", "token": first["token"]}}), flush=True)
+print(json.dumps({{"event": "succeeded", "token": second["token"], "result": {RESULT!r}}}), flush=True)
+sys.stdin.read()
+"""
+    trainer = Misbehaving(tmp_path, "")
+    trainer._command[-1] += f"exec({code!r})"
+    trainer.start()
+    ids = filed(store, seeds="1,2")
+    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    filing.cancel(store, ids[:1])
+    run(store, trainer, tmp_path, gang)
+    trainer.kill()
+    assert outcomes(store, ids) == [("cancelled", "cancelled"), ("succeeded", "succeeded")]
 
 
 def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:

@@ -55,18 +55,21 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
         executor.name, trainer.device, config.threads, gang, masked(config.database_url), masked(config.broker_url),
     )  # fmt: skip
     # The solo pool suffices: a task only sets a flag, so the main loop never waits for training.
-    app.worker_main(
-        [
-            "--quiet",
-            "worker",
-            "--pool=solo",
-            f"--hostname=mlpq@{executor.name}",
-            f"--queues={queue_name('auto')},{queue_name(trainer.device)}",
-            "--without-gossip",
-            "--without-mingle",
-            "--without-heartbeat",
-        ]
-    )
+    try:
+        app.worker_main(
+            [
+                "--quiet",
+                "worker",
+                "--pool=solo",
+                f"--hostname=mlpq@{executor.name}",
+                f"--queues={queue_name('auto')},{queue_name(trainer.device)}",
+                "--without-gossip",
+                "--without-mingle",
+                "--without-heartbeat",
+            ]
+        )
+    finally:  # where Celery ends by itself
+        executor.stop()
 
 
 @signals.setup_logging.connect

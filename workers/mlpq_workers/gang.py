@@ -54,8 +54,9 @@ class Observer:
 def train_gang(members: Mapping[str, Member], data: Data, device: str, observer: Observer, threads: int = 1) -> None:
     """Train jobs with equal gang keys, in stacks, as many at a time as there are threads.
 
-    On the CPU torch itself must be set to one thread: then no bit depends on the gang or on `threads`.
+    Torch itself gets one thread: so no bit depends on the gang or on `threads`.
     """
+    assert len({member.spec.gang_key for member in members.values()}) == 1, "jobs of one gang have one gang key"
     data = data.to(device)
     # Made in one thread, because initial weights are drawn by way of torch's global generator. Sorted, so that those
     # which see the same images come into one stack.
@@ -63,10 +64,10 @@ def train_gang(members: Mapping[str, Member], data: Data, device: str, observer:
     models.sort(key=lambda model: model.spec.seed)
     stacks = how_many_stacks(models, device, threads)
     shares = [models[i * len(models) // stacks : (i + 1) * len(models) // stacks] for i in range(stacks)]
-    gangs = [Gang(share, models, data, device, observer) for share in shares]
-    with ThreadPoolExecutor(threads, "stack") as pool:
-        for training in [pool.submit(gang.train) for gang in gangs]:
-            training.result()
+    # Set in each thread: torch would do it only at the first operation that asks, and MKL may come before.
+    with ThreadPoolExecutor(threads, "stack", torch.set_num_threads, (1,)) as pool:
+        for stack in [pool.submit(StackTraining(share, models, data, device, observer).train) for share in shares]:
+            stack.result()
 
 
 def how_many_stacks(models: Sequence[Model], device: str, threads: int) -> int:
@@ -99,6 +100,7 @@ class Model:
                 return
             self.has_ended = True
         self._observer.ended(self.name, ending)
+        self.kept, self.weights = None, {}
 
 
 def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
@@ -132,7 +134,7 @@ class Stream:
         return self.rows[epoch_order(len(self.rows), self.shuffle)]
 
 
-class Gang:
+class StackTraining:
     """One stack of models in one thread; `together` are those of all stacks."""
 
     def __init__(
@@ -169,6 +171,7 @@ class Gang:
         parameters = Parameters(self._shape, len(self._models), self._like)
         for i, model in enumerate(self._models):
             parameters.put(i, model.weights)
+            model.weights = {}
         self.stack = Stack(self._models, self._streams, parameters, self._data)
 
     def _run(self) -> None:
@@ -248,7 +251,10 @@ class Gang:
             self._models = [self._models[i] for i in kept]
             if kept:
                 self._streams = {m.stream: self._streams[m.stream] for m in self._models}
-                self.stack = self.stack.smaller(kept, self._models, self._streams)
+                larger, self.stack = self.stack, self.stack.smaller(kept, self._models, self._streams)
+                larger.release()
+            else:
+                self.stack.release()
 
 
 def _lower(epoch: Epoch, best: Epoch) -> bool:
@@ -353,6 +359,10 @@ class Stack:
         stack = Stack(models, streams, parameters, self._data)
         stack.optimizer.take_over(self.optimizer, [i - self._descending for i in kept if i >= self._descending])
         return stack
+
+    def release(self) -> None:
+        """Let go of the graphs, which hold this stack as it holds them, and with both a GPU's memory."""
+        self._graphs.clear()
 
     def _step(self, batch: int) -> Step:
         if batch not in self._steps:

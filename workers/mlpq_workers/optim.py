@@ -57,7 +57,7 @@ class Rows:
     """
 
     def __init__(self, spec: JobSpec, rows: Tensor, gradients: Tensor) -> None:
-        self._spec, self._rows = spec, rows
+        self._rows = rows
         rows.grad = gradients
         make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
         options = inspect.signature(make).parameters

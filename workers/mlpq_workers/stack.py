@@ -68,7 +68,7 @@ class Parameters:
     """The parameters of all models, one row each, and views of the rows as matrices.
 
     `rows` is [models, length]; `layers[i]` is [models, n_{i+1}, n_i (+ 1 for the bias, the last column)]. What lies
-    between the layers of a row is zero and stays so.
+    between the layers of a row is never read.
     """
 
     def __init__(self, shape: Shape, models: int, like: Tensor) -> None:
@@ -192,7 +192,7 @@ class Masks:
         self._drawn = [torch.empty(z.shape[2], z.shape[1], dtype=z.dtype) for z in sigma]
         self._sigma = sigma
         # The derivative needs the activation as it was before its mask.
-        self.unmasked = [torch.zeros_like(mask) for mask in self._masks]
+        self.unmasked = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
         for mask in self._masks:
             mask.fill_(1)
 

@@ -34,6 +34,8 @@ FLUSH_SECONDS = 0.5  # epochs are recorded at most this often
 GRACE_SECONDS = 10.0  # for the training process to stop between two batches
 SILENCE_SECONDS = LEASE_SECONDS - 15.0  # without a successful beat for so long, the job may soon be another's
 
+STACKING = ("cpu", "cuda")  # the kinds of device that train gangs
+
 T = TypeVar("T", Progress, Ending)
 U = TypeVar("U")
 
@@ -62,7 +64,8 @@ class Executor:
         """Give the running jobs back and end."""
         self._stopping.set()
         self._awake.set()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
         self._trainer.kill()
 
     def _run(self) -> None:
@@ -86,8 +89,9 @@ class Executor:
         """Claim and run a gang; False where there is nothing to do."""
         self._keep_house()
         self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
-        most = queries.fair_share(self._store, self._gang)
-        gang = repository.claim(self._store, self.name, self._trainer.device, self._trainer.facts, most)
+        device = self._trainer.device
+        most = queries.fair_share(self._store, device, self._gang) if device in STACKING else 1
+        gang = repository.claim(self._store, self.name, device, self._trainer.facts, most)
         if not gang:
             return False
         log.info("%d job(s) started: %s", len(gang), ", ".join(f"{held.id} attempt {held.attempt}" for held in gang))
@@ -165,7 +169,7 @@ class Running:
             return self.asked, "cancelled"
         if self.asked is not None:
             return self.asked, "the worker shut down"
-        return Outcome.FAILED, event["error"]
+        return Outcome.FAILED, event["error"].replace("\0", "\\0")  # PostgreSQL's text holds no NUL
 
 
 class Run:
@@ -229,7 +233,8 @@ class Run:
             self._endure(error)
         if self._stopping.is_set():
             self._ask([job.held.id for job in self._running.values()], Outcome.RELEASED)
-        if any(job.asked and elapsed - job.asked_at >= GRACE_SECONDS for job in self._running.values()):
+        # A process that does not listen may be loading data; it is ended only where that ends no other's job.
+        if all(job.asked and elapsed - job.asked_at >= GRACE_SECONDS for job in self._running.values()):
             self._trainer.kill()
 
     def _beat(self) -> None:
@@ -239,9 +244,10 @@ class Run:
             Progress(job.held, tuple(job.curve), self._trainer.log_tail(job.token) if with_logs else None)
             for job in self._running.values()
         ]
+        began = time.monotonic()  # a lease is renewed as of then, however long the database takes
         held = self._write(repository.beat, told)
-        self._last_beat = time.monotonic()
-        self._last_log = self._last_beat if with_logs else self._last_log
+        self._last_beat = began
+        self._last_log = began if with_logs else self._last_log
         for job in list(self._running.values()):
             job.curve.clear()
             if job.held.id not in held:

@@ -26,7 +26,7 @@ from mlpq.errors import MlpqError
 from mlpq.settings import Settings
 
 START_SECONDS = 120  # importing torch from a cold disk
-LOG_LINES = 200
+LOG_LINES = 200  # kept for each job
 
 # How the child begins a line about one job of its gang.
 ABOUT_JOB = re.compile(r"([0-9a-f-]{36}/\d+): (.*)")
@@ -45,7 +45,7 @@ class Trainer:
         ]  # fmt: skip
         self._child: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
-        self._log: collections.deque[tuple[str, str]] = collections.deque(maxlen=LOG_LINES)
+        self._logs: dict[str, collections.deque[str]] = {}  # by token
         self.device = ""
         self.facts: dict[str, Any] = {}
 
@@ -84,7 +84,7 @@ class Trainer:
 
     def train(self, gang: Sequence[Mapping[str, Any]]) -> None:
         """Hand over the jobs of a gang; what becomes of each comes as events that carry its `token`."""
-        self._log = collections.deque(maxlen=LOG_LINES * len(gang))
+        self._logs = {job["token"]: collections.deque(maxlen=LOG_LINES) for job in gang}
         self._send({"do": "train", "gang": list(gang)})
 
     def stop_job(self, token: str) -> None:
@@ -106,30 +106,31 @@ class Trainer:
 
     def log_tail(self, token: str) -> str:
         """The last lines that the child wrote about this job, or about no job of its gang."""
-        lines = [line for about, line in self._log.copy() if about in ("", token)]
-        return "\n".join(lines[-LOG_LINES:])
+        return "\n".join(self._logs.get(token, ()))
 
     def kill(self) -> None:
         """End the child and all its children at once."""
-        if self._child is not None:
+        child, self._child = self._child, None  # a second thread may call this too
+        if child is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
-            self._child.wait()
-            self._child = None
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        assert self._child is not None
-        assert self._child.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # a dead child is told by the event "died"
-            self._child.stdin.write(json.dumps(message) + "\n")
-            self._child.stdin.flush()
+        child = self._child
+        if child is None or child.stdin is None:
+            return  # it was killed, which the event "died" tells
+        with contextlib.suppress(BrokenPipeError):  # the same
+            child.stdin.write(json.dumps(message) + "\n")
+            child.stdin.flush()
 
     def _read_events(self, child: subprocess.Popen[str], events: queue.Queue[Event]) -> None:
         assert child.stdout is not None
         for line in child.stdout:
             try:
                 events.put(json.loads(line))
-            except ValueError:  # cut short by its death
+            except ValueError:  # cut short by its death, or it is out of its mind
+                child.kill()
                 break
         events.put({"event": "died", "error": f"the training process ended unasked: {_ending(child.wait())}"})
 
@@ -138,7 +139,9 @@ class Trainer:
         for line in child.stderr:
             clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text holds no NUL
             about, text = parts.groups() if (parts := ABOUT_JOB.match(clean)) else ("", clean)
-            self._log.append((about, time.strftime("%H:%M:%S ", time.gmtime()) + text))
+            logs = self._logs
+            for lines in [logs[about]] if about in logs else logs.values():
+                lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
             log.info("%s", clean)
 
 

@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,7 +119,6 @@ class Training(Observer):
         self._size = len(members)
         self._engine = "plain" if spec.gang_key is None or child.device == "mps" else "gang"
         if self._engine == "gang":
-            torch.set_num_threads(1)
             # A GPU takes one stack of all; a core one of its share.
             train_gang(members, data, child.device, self, child.threads if child.device == "cpu" else 1)
             return
@@ -161,7 +161,8 @@ class Training(Observer):
         elif isinstance(ending, MlpqError):
             self._child.tell("failed", token, error=str(ending))
         else:  # whatever it was, its reason belongs in the database
-            log.error("%s: the job failed", token, exc_info=ending)
+            for line in "".join(traceback.format_exception(ending)).splitlines():
+                log.error("%s: %s", token, line)
             self._child.tell("failed", token, error=f"{type(ending).__name__}: {ending}")
 
     def _save(self, token: str, trained: Trained) -> None:

@@ -233,16 +233,17 @@ def live_workers(store: Store) -> list[Row]:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def fair_share(store: Store, limit: int) -> int:
-    """How many jobs a worker should claim, at most `limit`: so many that each worker alive gets as many."""
-    alive = select(func.count()).where(workers.c.beat_at > now(-LEASE_SECONDS))
+def fair_share(store: Store, device: str, limit: int) -> int:
+    """How many jobs a worker should claim, at most `limit`, so that each one alive with its device gets as many."""
+    alive = select(func.count()).where(workers.c.device == device, workers.c.beat_at > now(-LEASE_SECONDS))
     with store.read() as connection:
         sharing = connection.execute(alive).scalar_one()
         if sharing < 2:
             return limit
         active = 0
         for status in (Status.QUEUED, Status.RUNNING):  # one by one, each by the index that knows its status
-            enough = select(jobs.c.seq).where(jobs.c.status == status).limit(limit * sharing).subquery()
+            fitting = (jobs.c.status == status) & jobs.c.device.in_(("auto", device))
+            enough = select(jobs.c.seq).where(fitting).limit(limit * sharing).subquery()
             active += connection.execute(select(func.count()).select_from(enough)).scalar_one()
     return max(1, min(limit, math.ceil(active / sharing)))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -69,8 +69,8 @@ class Store:
         try:
             yield
         except DBAPIError as error:
-            if isinstance(error, IntegrityError):
-                raise
+            if isinstance(error, (IntegrityError, DataError)):
+                raise  # the database is well; what was to be written is not
             if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
                 raise StoreError("the database lacks tables that mlpq needs: run mlpq db upgrade") from error
             reason = " ".join(str(error.orig).split()) or type(error.orig).__name__

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import warnings
 
-from celery import bootsteps, signals
+from celery import signals
+from celery.exceptions import SecurityWarning
 
 from mlpq.queue import celery_app, check_broker, queue_name
 from mlpq.settings import Settings, masked
@@ -16,16 +18,6 @@ from mlpq_workers.tasks import Executor, register
 from mlpq_workers.trainer_process import Trainer
 
 log = logging.getLogger("mlpq.worker")
-
-
-class ExecutorStep(bootsteps.StartStopStep):
-    """Starts the executor with the Celery worker."""
-
-    requires = ("celery.worker.components:Pool",)
-    executor: Executor
-
-    def start(self, parent: object) -> None:
-        self.executor.start()
 
 
 def _leave(executor: Executor) -> None:
@@ -38,22 +30,25 @@ def _leave(executor: Executor) -> None:
 def run(config: Settings, trainer: Trainer, gang: int) -> None:
     """Run a worker until it is told to stop; raises MlpqError where it can't begin."""
     # Celery warns root of pickled messages; only JSON is accepted here.
-    warnings.filterwarnings("ignore", message=".*superuser privileges", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     store = ready_store(config)
     check_broker(config)
     trainer.wait_until_ready()
     executor = Executor(config, store, trainer, gang)
     app = celery_app(config.broker_url)
     register(app, executor)
-    ExecutorStep.executor = executor
-    app.steps["worker"].add(ExecutorStep)
-    signals.worker_shutting_down.connect(
-        lambda **_: threading.Thread(target=_leave, args=(executor,)).start(), weak=False
-    )
+
+    def leave(*_: object, **__: object) -> None:
+        threading.Thread(target=_leave, args=(executor,)).start()
+
+    signals.worker_shutting_down.connect(leave, weak=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)  # until Celery has its own
     log.info(
         "worker %s on %s, %d thread(s), gangs of up to %d; database %s, broker %s",
         executor.name, trainer.device, config.threads, gang, masked(config.database_url), masked(config.broker_url),
     )  # fmt: skip
+    executor.start()  # it needs no broker
     # The solo pool suffices: a task only sets a flag, so the main loop never waits for training.
     try:
         app.worker_main(

@@ -9,7 +9,6 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlpq.settings import Settings
     from mlpq.store.filing import Filed
     from mlpq.store.session import Store
     from mlpq.submit import Submission
@@ -63,7 +62,9 @@ def command(
     mlpq submit --optimizer sgd --optimizer adam --lr 0.1,0.01,0.001 --seeds 0..9 --experiment sweep
     """
     from mlpq.cli import spec_file
+    from mlpq.cli.waiting import LocalWorker, wait_for
     from mlpq.settings import settings
+    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
     from mlpq.submit import check_data, plan, submit
 
@@ -78,12 +79,20 @@ def command(
         return
     check_data(config, submission)
     store = store or ready_store(config)
-    filed, warning = submit(config, store, submission, again)
-    if warning:
-        click.echo(f"mlpq: warning: {warning}", err=True)
-    if format_ == "table":
-        _show_filed(submission, filed)
-    _wait_and_show(config, store, filed, preset, wait, format_)
+    with LocalWorker(config, store, {submission.device}) as worker:
+        if wait:
+            worker.tend()  # it takes seconds to start, and the jobs are filed meanwhile
+        filed, warning = submit(config, store, submission, again)
+        if warning:
+            click.echo(f"mlpq: warning: {warning}", err=True)
+        if format_ == "table":
+            _show_filed(submission, filed)
+        if wait:
+            wait_for(store, [job.id for job in filed], worker)
+    rows = queries.jobs_by_id(store, [job.id for job in filed])
+    _show_outcome(store, filed, rows, preset, wait, format_)
+    if wait and any(row["status"] != "succeeded" for row in rows):
+        raise SystemExit(1)
 
 
 def _show_plan(submission: Submission, format_: str) -> None:
@@ -110,26 +119,21 @@ def _show_filed(submission: Submission, filed: Sequence[Filed]) -> None:
         click.echo(f"job {filed[0].id}")
 
 
-def _wait_and_show(
-    config: Settings, store: Store, filed: Sequence[Filed], preset: str | None, wait: bool, format_: str
+def _show_outcome(
+    store: Store,
+    filed: Sequence[Filed],
+    rows: Sequence[Mapping[str, Any]],
+    preset: str | None,
+    wait: bool,
+    format_: str,
 ) -> None:
-    from mlpq.cli.waiting import wait_for
     from mlpq.report import tables
-    from mlpq.store import queries
 
-    ids = [job.id for job in filed]
-    if wait:
-        wait_for(config, store, ids)
-    elif format_ == "table":
-        return
-    rows = queries.jobs_by_id(store, ids)
     if format_ == "json":
         new = {job.id for job in filed if job.is_new}
         click.echo(tables.to_json([{**row, "submitted": row["id"] in new, **_curve(store, row, wait)} for row in rows]))
-    else:
+    elif wait:
         _print_results(store, rows, preset)
-    if wait and any(row["status"] != "succeeded" for row in rows):
-        raise SystemExit(1)
 
 
 def _curve(store: Store, row: Mapping[str, Any], wait: bool) -> dict[str, Any]:

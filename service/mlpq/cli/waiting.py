@@ -24,7 +24,8 @@ class LocalWorker:
     """
 
     def __init__(self, config: Settings, store: Store, devices: Collection[str]) -> None:
-        self._config, self._store, self._devices = config, store, devices
+        self.devices = devices
+        self._config, self._store = config, store
         self._process: subprocess.Popen[bytes] | None = None
         self._log = config.home / "worker.log"
 
@@ -32,7 +33,7 @@ class LocalWorker:
         """Start the worker if none is alive; says what stands in the way. Raises MlpqError where it can't start."""
         if self._process is not None and self._process.poll() is not None:
             raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
-        obstacle = what_is_missing(self._store, self._devices)
+        obstacle = what_is_missing(self._store, self.devices)
         if obstacle and self._config.embedded:
             if self._process is None:
                 self._start()
@@ -41,7 +42,7 @@ class LocalWorker:
 
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)
-        device = next(iter(self._devices)) if len(self._devices) == 1 else "auto"
+        device = next(iter(self.devices)) if len(self.devices) == 1 else "auto"
         command = [sys.executable, "-m", "mlpq.cli", "worker", "--until-eof", "--device", device]
         with self._log.open("ab") as log:
             # However this process ends, the pipe closes with it, and the worker leaves.
@@ -49,7 +50,10 @@ class LocalWorker:
                 command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
             )
 
-    def stop(self) -> None:
+    def __enter__(self) -> LocalWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Let the worker give back what it holds and leave."""
         if self._process is not None:
             self._process.terminate()
@@ -59,18 +63,15 @@ class LocalWorker:
                 self._process.kill()
 
 
-def wait_for(config: Settings, store: Store, ids: Sequence[str]) -> None:
+def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
     """Show progress on standard error until the jobs are finished. Ctrl-C leaves them queued and says so."""
-    devices = {row["requested_device"] for row in queries.jobs_by_id(store, ids)}
-    worker = LocalWorker(config, store, devices)
+    worker.devices = {row["requested_device"] for row in queries.jobs_by_id(store, ids)}
     console = tables.console(stderr=True)
     try:
         follow(store, ids, console, worker.tend)
     except KeyboardInterrupt:
         console.print("stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel ends them")
         raise SystemExit(130) from None
-    finally:
-        worker.stop()
 
 
 def what_is_missing(store: Store, devices: Collection[str]) -> str:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "benchmarks.md"
 SECTIONS = {
     "gangs": "Gangs",
+    "sizes": "How large a gang",
     "tuners": "A sweep, beside Ray Tune and Optuna",
     "overhead": "The queue",
     "submission": "Filing jobs",

@@ -54,11 +54,13 @@ def site(worker: bool = True) -> Iterator[tuple[dict[str, str], Store]]:
 
 
 @contextmanager
-def warm_worker(env: dict[str, str]) -> Iterator[None]:
+def warm_worker(env: dict[str, str], *options: str) -> Iterator[None]:
     """A worker that has done a job already."""
-    started = subprocess.Popen(command("worker"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = subprocess.Popen(
+        command("worker", *options), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
-        mlpq(env, "submit", "--experiment", "warm", "--dataset", "digits", "--epochs", "1", "--wait")
+        mlpq(env, "submit", "--experiment", "warm", "--dataset", "digits", "--epochs", "1", "--again", "--wait")
         yield
     finally:
         started.terminate()

@@ -18,22 +18,22 @@ class CudaGraph:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._arguments: list[Tensor] = []
 
-    def run(self, rows: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """Call the function: it reads `rows` and `labels`, and writes `losses`."""
+    def run(self, images: Tensor, labels: Tensor, losses: Tensor) -> None:
+        """Call the function: it reads `images` and `labels`, and writes `losses`."""
         self._calls += 1
         if self._calls <= self.WARM_UP:
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                self._body(rows, labels, losses)
+                self._body(images, labels, losses)
             torch.cuda.current_stream().wait_stream(side)
             return
         if self._graph is None:
-            self._arguments = [rows.clone(), labels.clone(), torch.empty_like(losses)]
+            self._arguments = [images.clone(), labels.clone(), torch.empty_like(losses)]
             self._graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self._graph):
                 self._body(*self._arguments)
-        self._arguments[0].copy_(rows)
+        self._arguments[0].copy_(images)
         self._arguments[1].copy_(labels)
         self._graph.replay()
         losses.copy_(self._arguments[2])

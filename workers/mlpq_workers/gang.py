@@ -27,6 +27,8 @@ from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
 
 # Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
 STACK_PARAMETERS = 2**18
+# Pixels gathered at once, for many batches: the call itself takes as long as the pixels of one batch.
+GATHERED = 2**22
 
 
 @dataclass(frozen=True)
@@ -326,19 +328,28 @@ class Stack:
             count = (end - first) // batch
             rows = orders[:, first:end].unflatten(1, (count, batch)).transpose(0, 1).flatten(1)
             parts = [t[:, first:end].unflatten(1, (count, 1, batch)).unbind(1) for t in (labels, self._losses)]
-            for some_rows, some_labels, some_losses in zip(rows.unbind(0), *parts, strict=True):
-                yield step, some_rows, some_labels, some_losses
+            for images, some_labels, some_losses in zip(self._gathered(rows), *parts, strict=True):
+                yield step, images, some_labels, some_losses
 
-    def train(self, step: Step, rows: Tensor, labels: Tensor, losses: Tensor) -> None:
+    def _gathered(self, rows: Tensor) -> Iterator[Tensor]:
+        """The pixels of the batches `rows`, [batches, images], one after another; each is good until the next."""
+        x, (_, images) = self._data.train_x, rows.shape
+        together = max(1, GATHERED // (images * x.shape[1]))
+        buffer = x.new_empty(together * images, x.shape[1])
+        for some in rows.split(together):
+            pixels = torch.index_select(x, 0, some.flatten(), out=buffer[: some.numel()])
+            yield from pixels.split(images)
+
+    def train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Train on one batch of each stream; on a GPU the whole of it is launched at once."""
         graph = self._graphs.get(step)
         if graph:
-            graph.run(rows, labels, losses)
+            graph.run(images, labels, losses)
         else:
-            self._train(step, rows, labels, losses)
+            self._train(step, images, labels, losses)
 
-    def _train(self, step: Step, rows: Tensor, labels: Tensor, losses: Tensor) -> None:
-        step.forward.load(self._data.train_x, self._data.scale, rows)
+    def _train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
+        step.forward.load(images, self._data.scale)
         step.run(labels, losses)
         self.optimizer.step()
 

@@ -155,20 +155,15 @@ class Forward:
         self._first = [
             (self.weights[0][models], x.transpose(1, 2), self.outputs[0][models]) for models, x in self.first
         ]
-        self._raw: Tensor | None = None
 
     def inputs(self, group: Segment) -> Tensor:
         """The images that a segment's models read, [models, batch, features (+ 1)]; a view."""
         x = self.x[group.inputs]
         return x.expand(group.models.stop - group.models.start, *x.shape[1:])
 
-    def load(self, x: Tensor, scale: float, rows: Tensor) -> None:
-        """Set `x` to the rows `rows` of the pixels `x`, [streams * batch], divided by `scale`."""
-        if self._raw is None:
-            self._raw = x.new_empty(len(rows), x.shape[1])
-            self._images = self._raw.view(self.pixels.shape)
-        torch.index_select(x, 0, rows, out=self._raw)
-        torch.div(self._images, scale, out=self.pixels)
+    def load(self, images: Tensor, scale: float) -> None:
+        """Set `x` to pixels, [streams * batch, features], divided by `scale`."""
+        torch.div(images.view(self.pixels.shape), scale, out=self.pixels)
 
     def run(self, after_activation: Callable[[int], None] | None = None) -> None:
         """From `x` to `scores`; `after_activation(i)` may change z_{i+1}."""
@@ -310,12 +305,16 @@ class Evaluation:
                 forwards[batch] = Forward(parameters, groups, len(rows), batch)
             self._parts.append((first, first + batch, forwards[batch]))
         self._losses = parameters.rows.new_empty(len(streams), n)
+        self._images: Tensor | None = None
 
     def run(self, x: Tensor, scale: float) -> tuple[list[float], list[int]]:
         """Mean cross-entropy and number of right answers of each model, on pixels `x` / `scale`."""
         correct = torch.zeros(len(self._labels), dtype=torch.int64, device=x.device)
+        if self._images is None:
+            self._images = x.new_empty(len(self._rows) * self.ROWS, x.shape[1])
         for first, end, forward in self._parts:
-            forward.load(x, scale, self._rows[:, first:end].reshape(-1))
+            rows = self._rows[:, first:end].reshape(-1)
+            forward.load(torch.index_select(x, 0, rows, out=self._images[: len(rows)]), scale)
             forward.run()
             labels = self._labels[:, first:end]
             log = torch.log_softmax(forward.scores, 1)

@@ -150,12 +150,32 @@ def comparison(optimizer: str, repetitions: int, pair: Any, worker: Worker) -> s
         for way, runs in ran.items()
     ]
     header = (f"{optimizer}, one epoch", "n", "s a job", "least to most", "mean correct", "× textbook", "× JAX")
-    recording = statistics.median(
-        recorded.seconds / bare.seconds - 1
-        for recorded, bare in zip(ran[RECORDED], ran[f"**gang of {SIZE} seeds**"], strict=True)
+    return table(header, rows)
+
+
+def recording(optimizer: str, repetitions: int, worker: Worker) -> tuple[str, ...]:
+    """What it costs to evaluate and to record each of three epochs: a bare gang and one in a worker, in turn.
+
+    The least of each is compared: what the machine does besides only adds.
+    """
+    jobs = specs(optimizer, RATES[optimizer], 3, range(SIZE // 2))
+    runs = [(gang(jobs).seconds, worker.run(jobs).seconds) for _ in range(repetitions)]
+    bare, recorded = (min(seconds) for seconds in zip(*runs, strict=True))
+    share = evaluating(jobs[: SIZE // 4])
+    return (
+        optimizer,
+        str(repetitions),
+        f"{bare / 3:.3f}",
+        f"{recorded / 3:.3f}",
+        f"{100 * (recorded / bare - 1):.1f} %",
+        f"{100 * share:.1f} %",
     )
-    note = f"Recording every epoch, and each job's weights and result, adds {100 * recording:.1f} % (median of n)."
-    return f"{table(header, rows)}\n\n{note}"
+
+
+def evaluating(jobs: Sequence[JobSpec]) -> float:
+    """The evaluation after an epoch, as a share of the epoch's training."""
+    found = parts(jobs)
+    return found["evaluation, a batch's share"] / found["the whole step"]
 
 
 def microseconds(run: Callable[[], object], calls: int = 200, repetitions: int = 9) -> float:
@@ -238,6 +258,8 @@ def main(repetitions: int) -> None:
         worker = Worker(Path(folder))
         for optimizer in RATES:
             print(comparison(optimizer, repetitions, pair, worker) + "\n")
+        header = ("an epoch", "n", "s a job, bare", "in a worker", "recording adds", "of its training, evaluating is")
+        print(table(header, [recording(optimizer, 2 * repetitions, worker) for optimizer in RATES]) + "\n")
     print(what_holds_it_back())
 
 

@@ -62,10 +62,10 @@ def command(
     mlpq submit --optimizer sgd --optimizer adam --lr 0.1,0.01,0.001 --seeds 0..9 --experiment sweep
     """
     from mlpq.cli import spec_file
-    from mlpq.cli.waiting import LocalWorker, wait_for
+    from mlpq.cli.local_worker import LocalWorker
     from mlpq.settings import settings
     from mlpq.store import queries
-    from mlpq.store.migrate import ready_store
+    from mlpq.store.migrate import has_database, ready_store
     from mlpq.submit import check_data, plan, submit
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
@@ -78,16 +78,19 @@ def command(
         _show_plan(submission, format_)
         return
     check_data(config, submission)
-    store = store or ready_store(config)
-    with LocalWorker(config, store, {submission.device}) as worker:
-        if wait:
-            worker.tend()  # it takes seconds to start, and the jobs are filed meanwhile
+    with LocalWorker(config) as worker:
+        if wait and worker.may_start and not has_database(config):
+            # Then none can be alive, and one takes seconds to start: it does so while the jobs are filed.
+            worker.start({submission.device})
+        store = store or ready_store(config)
         filed, warning = submit(config, store, submission, again)
         if warning:
             click.echo(f"mlpq: warning: {warning}", err=True)
         if format_ == "table":
             _show_filed(submission, filed)
         if wait:
+            from mlpq.cli.waiting import wait_for
+
             wait_for(store, [job.id for job in filed], worker)
     rows = queries.jobs_by_id(store, [job.id for job in filed])
     _show_outcome(store, filed, rows, preset, wait, format_)

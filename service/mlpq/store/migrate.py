@@ -34,10 +34,15 @@ def upgrade(store: Store) -> None:
 
 def current(store: Store) -> str | None:
     """The revision of the database's schema; None where there is none, or no file of a SQLite database yet."""
-    if store.is_sqlite and not Path(sqlite_file(store.url)).exists():
+    if not _exists(store.url):
         return None
     with store.read() as connection:
         return _revision(connection)
+
+
+def has_database(settings: Settings) -> bool:
+    """False where there is no file of a SQLite database yet."""
+    return _exists(settings.database_url)
 
 
 def ready_store(settings: Settings) -> Store:
@@ -55,6 +60,10 @@ def ready_store(settings: Settings) -> Store:
         raise StoreError(f"the database has schema {revision}, mlpq needs {SCHEMA}: run mlpq db upgrade")
     _refuse_newer(revision)
     return store
+
+
+def _exists(url: str) -> bool:
+    return not url.startswith("sqlite") or Path(sqlite_file(url)).exists()
 
 
 def _refuse_newer(revision: str | None) -> None:

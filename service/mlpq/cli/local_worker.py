@@ -1,0 +1,66 @@
+"""A worker for the length of a wait."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from mlpq.errors import MlpqError
+from mlpq.jobs import GANG
+from mlpq.settings import Settings
+
+STOP_SECONDS = 30
+
+
+def worker_command(device: str, gang: int) -> list[str]:
+    """What runs a worker; raises MlpqError where torch is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
+    return [sys.executable, "-m", "mlpq_workers.app", "--device", device, "--gang", str(gang)]
+
+
+class LocalWorker:
+    """A worker for the length of the block, on the embedded default only; elsewhere workers are somebody's own."""
+
+    def __init__(self, config: Settings) -> None:
+        self.may_start = config.embedded
+        self._log = config.home / "worker.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, devices: Collection[str]) -> None:
+        """Start it, unless it was: for jobs that ask for these devices, "auto" among them where any will do."""
+        if self._process is not None:
+            return
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        device = next(iter(devices)) if len(devices) == 1 else "auto"
+        with self._log.open("ab") as log:
+            # However this process ends, the pipe closes with it, and the worker leaves.
+            self._process = subprocess.Popen(
+                [*worker_command(device, GANG), "--until-eof"],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def check(self) -> None:
+        """Raises MlpqError where it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
+
+    def __enter__(self) -> LocalWorker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the worker give back what it holds and leave."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+
+def _last_line(file: Path) -> str:
+    lines = file.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"

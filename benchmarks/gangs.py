@@ -193,17 +193,14 @@ def microseconds(run: Callable[[], object], calls: int = 200, repetitions: int =
 def products(step: Step) -> None:
     """The matrix products of a step, without what lies between them."""
     forward = step.forward
-    for weight, x, out in forward._first:
-        torch.bmm(weight, x, out=out)
+    for out, weight, x in forward._first:
+        out.baddbmm_(weight, x, beta=0)
     for weight, z, out in zip(forward.weights[1:], forward.z, forward.outputs[1:], strict=True):
         torch.bmm(weight, z, out=out)
     for weight, above, below in step._back[1:]:
         torch.bmm(weight, above, out=below)
-    for descends, target, above, below in step._updates:
-        if descends:
-            target.baddbmm_(above, below, alpha=1e-30)  # the same work, and the weights stay finite
-        else:
-            torch.bmm(above, below, out=target)
+    for target, above, below, beta, _ in step._updates:
+        target.baddbmm_(above, below, beta=beta, alpha=1e-30)  # the same work, and the weights stay finite
 
 
 def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
@@ -222,7 +219,7 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
         forever = (batch for batch in forever if len(batch[1]) == whole_batches)
         whole = microseconds(lambda: stack.train(*next(forever)), 400)
         found = {
-            "gather": microseconds(lambda: forward.load(next(forever)[1], data().scale), 400),
+            "gather": microseconds(lambda: forward.load(next(forever)[1]), 400),
             "products": microseconds(lambda: products(step)),
             "optimizer": microseconds(stack.optimizer.step),
         }

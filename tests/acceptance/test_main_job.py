@@ -20,7 +20,7 @@ TWO_SITES_SECONDS = 270
 DOCUMENTED = {
     "id", "experiment", "status", "dataset", "hidden", "activation", "optimizer", "lr", "seed", "epochs",
     "batch_size", "test_correct", "test_total", "test_accuracy", "weights_sha256", "train_seconds", "device",
-    "world_size", "gang_size", "attempt", "spec_hash", "parent_id",
+    "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
 }  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_an_evaluation_judges_each_model_on_its_own_rows(hidden: str, streams: l
     data = load("digits", Path("nowhere"))
     generator = torch.Generator().manual_seed(1)
     rows = torch.stack([torch.randperm(1297, generator=generator)[:600] for _ in range(3)])  # more than go at a time
-    losses, correct = Evaluation(parameters, streams, rows, data.train_y[rows]).run(data.train_x, data.scale)
+    losses, correct = Evaluation(parameters, streams, rows, data.train_y[rows], data.scale).run(data.train_x)
     for i, (spec, stream) in enumerate(zip(specs, streams, strict=True)):
         own = rows[stream]
         loss, count = evaluate(build(spec)[0], data.train_x[own], data.train_y[own], data.scale)

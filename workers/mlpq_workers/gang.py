@@ -27,8 +27,8 @@ from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
 
 # Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
 STACK_PARAMETERS = 2**18
-# Pixels gathered at once, for many batches: the call itself takes as long as the pixels of one batch.
-GATHERED = 2**22
+# Pixels gathered at once, for several batches: the call itself takes as long as the pixels of one.
+GATHERED = 2**20
 
 
 @dataclass(frozen=True)
@@ -310,11 +310,11 @@ class Stack:
         self._losses = like.new_empty(len(models), self._n)
         n = len(data.test_y)
         test_rows = torch.arange(n, device=like.device)[None]
-        self._test = Evaluation(parameters, [0] * len(models), test_rows, data.test_y[None])
+        self._test = Evaluation(parameters, [0] * len(models), test_rows, data.test_y[None], data.scale)
         self._validation = None
         if models[0].spec.validation:
             held_out = torch.stack([stream.held_out for stream in self._streams]).to(like.device)
-            self._validation = Evaluation(parameters, self._reads, held_out, data.train_y[held_out])
+            self._validation = Evaluation(parameters, self._reads, held_out, data.train_y[held_out], data.scale)
 
     def batches(self) -> Iterator[tuple[Step, Tensor, Tensor, Tensor]]:
         """Draw the order of the next epoch and yield its batches, as arguments for `train`."""
@@ -332,13 +332,16 @@ class Stack:
                 yield step, images, some_labels, some_losses
 
     def _gathered(self, rows: Tensor) -> Iterator[Tensor]:
-        """The pixels of the batches `rows`, [batches, images], one after another; each is good until the next."""
+        """The pixels of the batches `rows`, [batches, images], one after another, as [streams, batch, features].
+
+        Each is good until the next.
+        """
         x, (_, images) = self._data.train_x, rows.shape
         together = max(1, GATHERED // (images * x.shape[1]))
         buffer = x.new_empty(together * images, x.shape[1])
         for some in rows.split(together):
             pixels = torch.index_select(x, 0, some.flatten(), out=buffer[: some.numel()])
-            yield from pixels.split(images)
+            yield from pixels.view(len(some), len(self._streams), -1, x.shape[1]).unbind(0)
 
     def train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Train on one batch of each stream; on a GPU the whole of it is launched at once."""
@@ -349,7 +352,7 @@ class Stack:
             self._train(step, images, labels, losses)
 
     def _train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
-        step.forward.load(images, self._data.scale)
+        step.forward.load(images)
         step.run(labels, losses)
         self.optimizer.step()
 
@@ -360,8 +363,8 @@ class Stack:
     def evaluate(self) -> tuple[tuple[list[float], list[int]], tuple[list[float], list[int]] | None]:
         """Losses and counts on the test set, and on the validation split where there is one."""
         data = self._data
-        validation = self._validation.run(data.train_x, data.scale) if self._validation else None
-        return self._test.run(data.test_x, data.scale), validation
+        validation = self._validation.run(data.train_x) if self._validation else None
+        return self._test.run(data.test_x), validation
 
     def smaller(self, kept: Sequence[int], models: Sequence[Model], streams: dict[tuple[int, bytes], Stream]) -> Stack:
         """The stack of the models `kept`, going on where this one stands."""
@@ -377,14 +380,15 @@ class Stack:
 
     def _step(self, batch: int) -> Step:
         if batch not in self._steps:
-            scale = [-m.spec.lr / batch if is_plain_descent(m.spec) else 1 / batch for m in self._models]
+            rates = [-m.spec.lr / batch if is_plain_descent(m.spec) else 1 / batch for m in self._models]
             step = Step(
                 self.parameters,
                 self._gradients,
                 self._reads,
                 self._descending,
-                self.parameters.rows.new_tensor(scale),
+                self.parameters.rows.new_tensor(rates),
                 batch,
+                self._data.scale,
             )
             if any(model.spec.dropout for model in self._models):
                 rates = [model.spec.dropout for model in self._models]

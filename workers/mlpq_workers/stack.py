@@ -132,10 +132,13 @@ def segments(streams: Sequence[int], within: slice) -> list[Segment]:
 class Forward:
     """The forward pass of all models over as many images of each stream as `batch` says.
 
-    `x` holds the images, [streams, batch, features (+ 1)]; `scores` are W_L z_L, [models, classes, batch].
+    `x` holds the images as they are stored, [streams, batch, features (+ 1)]; the products divide them by `scale`.
+    `scores` are W_L z_L, [models, classes, batch].
     """
 
-    def __init__(self, parameters: Parameters, groups: Sequence[Segment], streams: int, batch: int) -> None:
+    def __init__(
+        self, parameters: Parameters, groups: Sequence[Segment], streams: int, batch: int, scale: float
+    ) -> None:
         shape, like = parameters.shape, parameters.rows
         models = len(like)
         self.weights = parameters.layers
@@ -146,14 +149,15 @@ class Forward:
         self.sigma = [z[:, :width] for z, width in zip(self.z, shape.hidden, strict=True)]
         self.scores = apart(models, shape.widths[-1], batch, like=like)
         if shape.ones:
-            self.x[:, :, -1] = 1
+            self.x[:, :, -1] = scale
             for z in self.z:
                 z[:, -1] = 1
         self.outputs = [*self.sigma, self.scores]
         self._activate = ACTIVATIONS[shape.activation][0]
+        self._share = 1 / scale
         self.first = [(group.models, self.inputs(group)) for group in groups]
         self._first = [
-            (self.weights[0][models], x.transpose(1, 2), self.outputs[0][models]) for models, x in self.first
+            (self.outputs[0][models], self.weights[0][models], x.transpose(1, 2)) for models, x in self.first
         ]
 
     def inputs(self, group: Segment) -> Tensor:
@@ -161,14 +165,14 @@ class Forward:
         x = self.x[group.inputs]
         return x.expand(group.models.stop - group.models.start, *x.shape[1:])
 
-    def load(self, images: Tensor, scale: float) -> None:
-        """Set `x` to pixels, [streams * batch, features], divided by `scale`."""
-        torch.div(images.view(self.pixels.shape), scale, out=self.pixels)
+    def load(self, images: Tensor) -> None:
+        """Set `x` to pixels, [streams, batch, features]."""
+        self.pixels.copy_(images)
 
     def run(self, after_activation: Callable[[int], None] | None = None) -> None:
         """From `x` to `scores`; `after_activation(i)` may change z_{i+1}."""
-        for weight, x, out in self._first:
-            torch.bmm(weight, x, out=out)
+        for out, weight, x in self._first:
+            out.baddbmm_(weight, x, beta=0, alpha=self._share)
         for i, z in enumerate(self.z):
             self._activate(self.sigma[i], out=self.sigma[i])
             if after_activation:
@@ -209,7 +213,7 @@ class Step:
     """Forward, loss and backward for batches of one size, into `gradients`.
 
     The first `descending` models have no gradient: plain gradient descent is one product that adds to the weights, with
-    the rate in the backward pass. `scale[i]` multiplies the sum of model i's gradients over the batch: 1 / batch, and
+    the rate in the backward pass. `rates[i]` multiplies the sum of model i's gradients over the batch: 1 / batch, and
     for those -lr / batch.
     """
 
@@ -219,16 +223,17 @@ class Step:
         gradients: Parameters,
         streams: Sequence[int],
         descending: int,
-        scale: Tensor,
+        rates: Tensor,
         batch: int,
+        scale: float,
     ) -> None:
         models, width = len(parameters.rows), max(streams) + 1
         rest = slice(descending, models)
         groups = segments(streams, slice(0, descending)) + segments(streams, rest)
-        self.forward = Forward(parameters, groups, width, batch)
+        self.forward = Forward(parameters, groups, width, batch, scale)
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
-        self._scale = scale[:, None, None]
+        self._rates = rates[:, None, None]
         self._minus_one = -torch.ones_like(self.forward.scores[:, :1])
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
@@ -242,13 +247,19 @@ class Step:
         self._updates = [
             update
             for i in range(len(parameters.layers))
-            for update in self._products(parameters, gradients, i, groups, descending)
+            for update in self._products(parameters, gradients, i, groups, descending, scale)
         ]
 
     def _products(
-        self, parameters: Parameters, gradients: Parameters, layer: int, groups: Sequence[Segment], descending: int
-    ) -> list[tuple[bool, Tensor, Tensor, Tensor]]:
-        """The products p_{i+1} z_iᵀ of one layer: whether it adds to the weights, where it goes, and its factors."""
+        self,
+        parameters: Parameters,
+        gradients: Parameters,
+        layer: int,
+        groups: Sequence[Segment],
+        descending: int,
+        scale: float,
+    ) -> list[tuple[Tensor, Tensor, Tensor, int, float]]:
+        """The products p_{i+1} z_iᵀ of one layer, as arguments of baddbmm_: target, factors, beta and alpha."""
         models = len(parameters.rows)
         if layer == 0:
             inputs = list(zip((group.models for group in groups), (x for _, x in self.forward.first), strict=True))
@@ -259,7 +270,8 @@ class Step:
         for part, factor in inputs:
             descends = part.stop <= descending
             target = (parameters if descends else gradients).layers[layer]
-            found.append((descends, target[part], self._p[layer][part], factor))
+            alpha = 1 / scale if layer == 0 else 1.0
+            found.append((target[part], self._p[layer][part], factor, int(descends), alpha))
         return found
 
     def run(self, labels: Tensor, losses: Tensor) -> None:
@@ -271,7 +283,7 @@ class Step:
         torch.softmax(forward.scores, 1, out=self._softmax)
         # (ŷ - y) / batch, the whole of the loss's part of the backward pass.
         self._softmax.scatter_add_(1, labels, self._minus_one)
-        torch.mul(self._softmax, self._scale, out=p[-1])
+        torch.mul(self._softmax, self._rates, out=p[-1])
         for i in range(len(p) - 1, 0, -1):
             weight, above, below = self._back[i]
             torch.bmm(weight, above, out=below)
@@ -280,11 +292,8 @@ class Step:
                 self.masks.backward(i - 1, below)
                 output = self.masks.unmasked[i - 1]
             self._differentiate(below, output)
-        for descends, target, above, below in self._updates:
-            if descends:
-                target.baddbmm_(above, below)
-            else:
-                torch.bmm(above, below, out=target)
+        for target, above, below, beta, alpha in self._updates:
+            target.baddbmm_(above, below, beta=beta, alpha=alpha)
 
 
 class Evaluation:
@@ -292,7 +301,9 @@ class Evaluation:
 
     ROWS = 256  # images at a time; a constant, because the rounding of a loss depends on it
 
-    def __init__(self, parameters: Parameters, streams: Sequence[int], rows: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, parameters: Parameters, streams: Sequence[int], rows: Tensor, labels: Tensor, scale: float
+    ) -> None:
         """`rows` are [streams, n], `labels` [streams, n]; model i is judged on those of streams[i]."""
         self._rows, self._labels = rows, labels[list(streams)]
         groups = segments(streams, slice(0, len(streams)))
@@ -302,19 +313,20 @@ class Evaluation:
         for first in range(0, n, self.ROWS):
             batch = min(self.ROWS, n - first)
             if batch not in forwards:
-                forwards[batch] = Forward(parameters, groups, len(rows), batch)
+                forwards[batch] = Forward(parameters, groups, len(rows), batch, scale)
             self._parts.append((first, first + batch, forwards[batch]))
         self._losses = parameters.rows.new_empty(len(streams), n)
         self._images: Tensor | None = None
 
-    def run(self, x: Tensor, scale: float) -> tuple[list[float], list[int]]:
-        """Mean cross-entropy and number of right answers of each model, on pixels `x` / `scale`."""
+    def run(self, x: Tensor) -> tuple[list[float], list[int]]:
+        """Mean cross-entropy and number of right answers of each model, on rows of the pixels `x`."""
         correct = torch.zeros(len(self._labels), dtype=torch.int64, device=x.device)
         if self._images is None:
             self._images = x.new_empty(len(self._rows) * self.ROWS, x.shape[1])
         for first, end, forward in self._parts:
             rows = self._rows[:, first:end].reshape(-1)
-            forward.load(torch.index_select(x, 0, rows, out=self._images[: len(rows)]), scale)
+            images = torch.index_select(x, 0, rows, out=self._images[: len(rows)])
+            forward.load(images.view(forward.pixels.shape))
             forward.run()
             labels = self._labels[:, first:end]
             log = torch.log_softmax(forward.scores, 1)

@@ -169,6 +169,7 @@ def recording(optimizer: str, repetitions: int, worker: Worker) -> tuple[str, ..
         f"{recorded / 3:.3f}",
         f"{100 * (recorded / bare - 1):.1f} %",
         f"{100 * share:.1f} %",
+        f"{100 * (1 - bare / (1 + share) / recorded):.1f} %",
     )
 
 
@@ -255,7 +256,15 @@ def main(repetitions: int) -> None:
         worker = Worker(Path(folder))
         for optimizer in RATES:
             print(comparison(optimizer, repetitions, pair, worker) + "\n")
-        header = ("an epoch", "n", "s a job, bare", "in a worker", "recording adds", "of its training, evaluating is")
+        header = (
+            "an epoch",
+            "n",
+            "s a job, bare",
+            "in a worker",
+            "recording adds",
+            "evaluating adds",
+            "both, of the whole",
+        )
         print(table(header, [recording(optimizer, 2 * repetitions, worker) for optimizer in RATES]) + "\n")
     print(what_holds_it_back())
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import threading
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from mlpq.spec import JobSpec, Sweep
-from mlpq_workers.data import Data
+from mlpq_workers.data import Data, load
 from mlpq_workers.engine import Epoch, Start, Trained
 from mlpq_workers.gang import Member, Observer, train_gang
+from mlpq_workers.model import weights_sha256
+
+# Fewer images than there are, for speed; the validation split is of as many as a spec says. An odd number remains.
+VALIDATION = 0.1
+HELD_OUT, LEFT = 130, 171
 
 # Each option at a value other than torch's default; with what it needs to have an effect.
 OPTIONS = {
@@ -53,6 +63,19 @@ OPTIMIZERS_AND_OPTIONS = [
     *OPTIONS,
     *(f"{name}:{option}" for name, options in OPTIONS.items() for option in options),
 ]
+
+
+@functools.cache
+def digits() -> Data:
+    return load("digits", Path("nowhere"))
+
+
+@functools.cache
+def few() -> Data:
+    data, n, m = digits(), HELD_OUT + LEFT, 300
+    return dataclasses.replace(
+        data, train_x=data.train_x[:n], train_y=data.train_y[:n], test_x=data.test_x[:m], test_y=data.test_y[:m]
+    )
 
 
 class Record(Observer):
@@ -106,3 +129,15 @@ def train_together(*members: Member | JobSpec, data: Data, threads: int = 1, obs
     train_gang(named, data, "cpu", record, threads)
     assert record.endings.keys() == named.keys()
     return record
+
+
+def assert_same(mine: Trained, theirs: Trained) -> None:
+    for field in dataclasses.fields(Trained):
+        a, b = getattr(mine, field.name), getattr(theirs, field.name)
+        if field.name == "weights":
+            assert weights_sha256(a) == mine.weights_sha256
+            assert list(a) == list(b)
+        elif field.name.endswith("_state"):
+            assert torch.equal(a, b), field.name
+        elif field.name != "train_seconds":
+            assert a == b, field.name

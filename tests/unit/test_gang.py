@@ -14,35 +14,27 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gangs import OPTIMIZERS_AND_OPTIONS, Record, goes_on, job, train_together
+from gangs import (
+    LEFT,
+    OPTIMIZERS_AND_OPTIONS,
+    VALIDATION,
+    Record,
+    assert_same,
+    digits,
+    few,
+    goes_on,
+    job,
+    train_together,
+)
 from mlpq.spec import JobSpec
 from mlpq_workers import engine
 from mlpq_workers import gang as gang_engine
-from mlpq_workers.data import Data, load, split
+from mlpq_workers.data import split
 from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained, load_start, save
 from mlpq_workers.gang import STACK_PARAMETERS, Member, Model, Observer, how_many_stacks
-from mlpq_workers.model import weights_sha256
 from pixels import in_floats
 
-# Fewer images than there are, for speed; the validation split is of as many as a spec says. An odd number remains.
-VALIDATION = 0.1
-HELD_OUT, LEFT = 130, 171
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@functools.cache
-def digits() -> Data:
-    return load("digits", Path("nowhere"))
-
-
-@functools.cache
-def few() -> Data:
-    data, n, m = digits(), HELD_OUT + LEFT, 300
-    return dataclasses.replace(
-        data, train_x=data.train_x[:n], train_y=data.train_y[:n], test_x=data.test_x[:m], test_y=data.test_y[:m]
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +56,8 @@ def alone(drawn: Drawn) -> Record:
     return train_together(drawn.member(), data=few())
 
 
-STACKS = [
-    1,
-    2000,
-    STACK_PARAMETERS,
-]  # how many parameters a stack may have: all in stacks of their own, some, all in one
+# How many parameters a stack may have: all in stacks of their own, some, all in one.
+STACKS = [1, 2000, STACK_PARAMETERS]
 SHAPES = st.fixed_dictionaries(
     {
         "hidden": st.lists(st.sampled_from([1, 2, 7, 16, 20, 33]), max_size=3),
@@ -119,18 +108,6 @@ def gangs(draw: st.DrawFn, size: int) -> Case:
 
 def but_seconds(epochs: list[Epoch]) -> list[Epoch]:
     return [dataclasses.replace(epoch, seconds=0.0) for epoch in epochs]
-
-
-def assert_same(mine: Trained, theirs: Trained) -> None:
-    for field in dataclasses.fields(Trained):
-        a, b = getattr(mine, field.name), getattr(theirs, field.name)
-        if field.name == "weights":
-            assert weights_sha256(a) == mine.weights_sha256
-            assert list(a) == list(b)
-        elif field.name.endswith("_state"):
-            assert torch.equal(a, b), field.name
-        elif field.name != "train_seconds":
-            assert a == b, field.name
 
 
 def check_same_bits(case: Case) -> None:

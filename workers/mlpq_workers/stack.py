@@ -154,7 +154,7 @@ class Forward:
                 z[:, -1] = 1
         self.outputs = [*self.sigma, self.scores]
         self._activate = ACTIVATIONS[shape.activation][0]
-        self._share = 1 / scale
+        self.share = 1 / scale  # of a stored pixel
         self.first = [(group.models, self.inputs(group)) for group in groups]
         self._first = [
             (self.outputs[0][models], self.weights[0][models], x.transpose(1, 2)) for models, x in self.first
@@ -172,7 +172,7 @@ class Forward:
     def run(self, after_activation: Callable[[int], None] | None = None) -> None:
         """From `x` to `scores`; `after_activation(i)` may change z_{i+1}."""
         for out, weight, x in self._first:
-            out.baddbmm_(weight, x, beta=0, alpha=self._share)
+            out.baddbmm_(weight, x, beta=0, alpha=self.share)
         for i, z in enumerate(self.z):
             self._activate(self.sigma[i], out=self.sigma[i])
             if after_activation:
@@ -247,7 +247,7 @@ class Step:
         self._updates = [
             update
             for i in range(len(parameters.layers))
-            for update in self._products(parameters, gradients, i, groups, descending, scale)
+            for update in self._products(parameters, gradients, i, groups, descending)
         ]
 
     def _products(
@@ -257,7 +257,6 @@ class Step:
         layer: int,
         groups: Sequence[Segment],
         descending: int,
-        scale: float,
     ) -> list[tuple[Tensor, Tensor, Tensor, int, float]]:
         """The products p_{i+1} z_iᵀ of one layer, as arguments of baddbmm_: target, factors, beta and alpha."""
         models = len(parameters.rows)
@@ -270,7 +269,7 @@ class Step:
         for part, factor in inputs:
             descends = part.stop <= descending
             target = (parameters if descends else gradients).layers[layer]
-            alpha = 1 / scale if layer == 0 else 1.0
+            alpha = self.forward.share if layer == 0 else 1.0
             found.append((target[part], self._p[layer][part], factor, int(descends), alpha))
         return found
 

@@ -26,11 +26,12 @@ from mlpq.spec import JobSpec, Sweep
 from mlpq.store import filing, migrate, queries, repository
 from mlpq.store.session import Store
 from mlpq_workers import engine
-from mlpq_workers.engine import Trained
 from mlpq_workers.gang import Member, Model, Observer, StackTraining, train_gang
 from mlpq_workers.stack import Step
+from mlpq_workers.states import Trained
 from mlpq_workers.tasks import Run as GangRun
 from mlpq_workers.trainer_process import Trainer
+from mlpq_workers.watchdog import Pulse
 
 from .jax_vmap import in_a_process
 from .peak import sgemm_peak
@@ -106,7 +107,7 @@ class Worker:
         filed = filing.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
         held = repository.claim(self._store, "benchmark", "cpu", {}, SIZE)
         began = time.perf_counter()
-        GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None).run()
+        GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None, Pulse("")).run()
         seconds = (time.perf_counter() - began) / len(jobs)
         rows = queries.jobs_by_id(self._store, [job.id for job in filed])
         return Run(seconds, 0.0, tuple(row["test_correct"] for row in rows))

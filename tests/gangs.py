@@ -14,9 +14,9 @@ import torch
 
 from mlpq.spec import JobSpec, Sweep
 from mlpq_workers.data import Data, load
-from mlpq_workers.engine import Epoch, Start, Trained
 from mlpq_workers.gang import Member, Observer, train_gang
 from mlpq_workers.model import weights_sha256
+from mlpq_workers.states import Epoch, Start, Trained
 
 # Fewer images than there are, for speed; the validation split is of as many as a spec says. An odd number remains.
 VALIDATION = 0.1

@@ -37,6 +37,13 @@ def checkup(config: Settings) -> list[Line]:
         _artifacts(config.artifacts_dir, source["MLPQ_ARTIFACTS_DIR"]),
         Line(True, "MLPQ_THREADS", str(config.threads), source["MLPQ_THREADS"], f"of {os.cpu_count()} cores"),
         Line(
+            True,
+            "MLPQ_CHECKPOINT_SECONDS",
+            str(config.checkpoint_seconds),
+            source["MLPQ_CHECKPOINT_SECONDS"],
+            "between the checkpoints of a job",
+        ),
+        Line(
             True, "torch", _version("torch"), "", "" if _version("torch") else "not installed: no worker can run here"
         ),
     ]

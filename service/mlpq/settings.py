@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ class Settings:
     data_dir: Path
     artifacts_dir: Path
     threads: int
+    checkpoint_seconds: int
     sources: Mapping[str, str]
 
     @property
@@ -63,7 +65,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         broker_url=broker_url,
         data_dir=_folder("MLPQ_DATA_DIR", value("MLPQ_DATA_DIR", str(home / "data"))),
         artifacts_dir=_folder("MLPQ_ARTIFACTS_DIR", value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))),
-        threads=_threads(value("MLPQ_THREADS", str(min(_cores(), THREADS)))),
+        threads=_number("MLPQ_THREADS", value("MLPQ_THREADS", str(min(_cores(), THREADS))), 1, 1024),
+        checkpoint_seconds=_number("MLPQ_CHECKPOINT_SECONDS", value("MLPQ_CHECKPOINT_SECONDS", "60"), 0, 86_400),
         sources=sources,
     )
 
@@ -77,12 +80,14 @@ def settings() -> Settings:
 
 
 def masked(url: str) -> str:
-    """The URL without its password, fit for a log or a screen."""
-    try:
-        password = urlsplit(url).password
-    except ValueError:
-        return url.partition(":")[0] + "://…"
-    return url.replace(f":{password}@", ":***@") if password else url
+    """The URL without its password, fit for a log or a screen.
+
+    It is not parsed for that: a password may hold what ends a URL's host, or make it no URL at all.
+    """
+    scheme, separator, rest = re.sub(r"(?i)(password[^=&]*=)[^&]*", r"\1***", url).partition("://")
+    credentials, at, where = rest.rpartition("@")
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{where}"
 
 
 def _folder(name: str, text: str) -> Path:
@@ -95,7 +100,8 @@ def _folder(name: str, text: str) -> Path:
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme, separator, rest = url.partition("://")
     absolute = {"sqlite": "//", "filesystem": "/"}.get(scheme, "")
-    if scheme not in schemes or not separator or not rest.startswith(absolute):
+    well_formed = scheme in schemes and separator and rest.startswith(absolute)
+    if not well_formed or (scheme.startswith("redis") and not _is_redis(url)):
         examples = {
             "MLPQ_DATABASE_URL": "sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/database",
             "MLPQ_BROKER_URL": "redis://host:6379/0 or filesystem:///absolute/folder",
@@ -103,12 +109,23 @@ def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
         raise SettingsError(f"{name} is '{masked(url)}'; it must look like {examples[name]}")
 
 
+def _is_redis(url: str) -> bool:
+    """Whether the port and the database in a Redis URL are numbers, if they are there."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    database = parts.path.strip("/")
+    return not database or (database.isascii() and database.isdigit())
+
+
 def _cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _threads(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1024:
-        raise SettingsError(f"MLPQ_THREADS is '{text}'; it must be a whole number from 1 to 1024")
+def _number(name: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
+        raise SettingsError(f"{name} is '{text}'; it must be a whole number from {least} to {most}")
     return int(text)

@@ -18,18 +18,10 @@ from mlpq.errors import DataError
 from mlpq.optimizers import OPTIMIZERS
 from mlpq.spec import JobSpec, Sweep
 from mlpq_workers.data import Data, load, split
-from mlpq_workers.engine import (
-    Diverged,
-    Epoch,
-    Start,
-    Stopped,
-    Trained,
-    evaluate,
-    load_start,
-    save,
-    train,
-)
+from mlpq_workers.engine import evaluate, train
+from mlpq_workers.files import load_start, save
 from mlpq_workers.model import build, weights_sha256
+from mlpq_workers.states import Diverged, Epoch, Start, Stopped, Trained
 from pixels import in_floats
 
 OVERFITS = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 30, "validation": 0.3, "patience": 2}

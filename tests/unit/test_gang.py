@@ -30,8 +30,9 @@ from mlpq.spec import JobSpec
 from mlpq_workers import engine
 from mlpq_workers import gang as gang_engine
 from mlpq_workers.data import split
-from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained, load_start, save
+from mlpq_workers.files import load_start, save
 from mlpq_workers.gang import STACK_PARAMETERS, Member, Model, Observer, how_many_stacks
+from mlpq_workers.states import Diverged, Epoch, Start, Stopped, Trained
 from pixels import in_floats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,8 +57,11 @@ def alone(drawn: Drawn) -> Record:
     return train_together(drawn.member(), data=few())
 
 
-# How many parameters a stack may have: all in stacks of their own, some, all in one.
-STACKS = [1, 2000, STACK_PARAMETERS]
+STACKS = [
+    1,
+    2000,
+    STACK_PARAMETERS,
+]  # how many parameters a stack may have: all in stacks of their own, some, all in one
 SHAPES = st.fixed_dictionaries(
     {
         "hidden": st.lists(st.sampled_from([1, 2, 7, 16, 20, 33]), max_size=3),

@@ -16,10 +16,11 @@ from gangs import OPTIMIZERS_AND_OPTIONS, OPTIONS, goes_on, job, train_together
 from mlpq.optimizers import OPTIMIZERS
 from mlpq.spec import JobSpec
 from mlpq_workers.data import Data, epoch_order, load
-from mlpq_workers.engine import Epoch, train
+from mlpq_workers.engine import train
 from mlpq_workers.gang import Member
 from mlpq_workers.model import build
 from mlpq_workers.optim import build_optimizer
+from mlpq_workers.states import Epoch
 from pixels import in_floats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -183,7 +184,7 @@ def test_after_many_steps_in_double_precision_everything_is_the_plain_engines(nu
     gang = train_together(*members, data=data)
     for i, member in enumerate(members):
         epochs: list[Epoch] = []
-        plain, mine = train(member.spec, data, "cpu", member.start, epochs.append), gang.trained(str(i))
+        plain, mine = train(member.spec, data, "cpu", member.start, on_epoch=epochs.append), gang.trained(str(i))
         assert len(gang.epochs[str(i)]) == len(epochs)
         assert all(map(close, gang.epochs[str(i)], epochs)), member.spec
         assert (mine.best_epoch, mine.epochs_run) == (plain.best_epoch, plain.epochs_run)

@@ -85,7 +85,7 @@ class Run:
     def __init__(self, specs: list[JobSpec], rows: Tensor) -> None:
         self.specs, self.rows = specs, rows
         self.gradients = torch.zeros_like(rows)
-        self.optimizer = StackOptimizer(specs, self.rows, self.gradients)
+        self.optimizer = StackOptimizer(specs, [settings_key(spec, 0) for spec in specs], self.rows, self.gradients)
 
     def step(self, drawn: Tensor) -> None:
         self.gradients.copy_(drawn)
@@ -102,7 +102,7 @@ def gradients_of(count: int, steps: int, dtype: torch.dtype = torch.float32) -> 
 
 
 def in_order(specs: list[JobSpec]) -> list[JobSpec]:
-    return sorted(specs, key=settings_key)
+    return sorted(specs, key=lambda spec: settings_key(spec, 0))
 
 
 @pytest.mark.parametrize("before", [0, 1, 3])

@@ -38,11 +38,12 @@ def test_each_variable_is_read_and_named_as_the_source() -> None:
         "MLPQ_DATA_DIR": "/data",
         "MLPQ_ARTIFACTS_DIR": "/artifacts",
         "MLPQ_THREADS": "4",
+        "MLPQ_CHECKPOINT_SECONDS": "30",
     }
     settings = read_settings(environ)
     assert (settings.database_url, settings.broker_url) == (environ["MLPQ_DATABASE_URL"], environ["MLPQ_BROKER_URL"])
     assert (settings.data_dir, settings.artifacts_dir) == (Path("/data"), Path("/artifacts"))
-    assert settings.threads == 4
+    assert (settings.threads, settings.checkpoint_seconds) == (4, 30)
     assert not settings.embedded
     assert settings.queue_dir is None
     assert settings.sources == {name: name for name in environ}
@@ -98,7 +99,7 @@ def test_an_error_does_not_show_a_password() -> None:
         ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
         ("postgresql+psycopg://me@host/db", "postgresql+psycopg://me@host/db"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-        ("redis://[broken:secret@host", "redis://…"),
+        ("redis://[broken:secret@host", "redis://[broken:***@host"),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:

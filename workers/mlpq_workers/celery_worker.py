@@ -3,28 +3,66 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import warnings
+from typing import Any
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from celery.worker import consumer
 
+from mlpq.errors import QueueError
 from mlpq.queue import celery_app, check_broker, queue_name
 from mlpq.settings import Settings, masked
 from mlpq.store.migrate import ready_store
 from mlpq_workers.tasks import Executor, register
 from mlpq_workers.trainer_process import Trainer
+from mlpq_workers.watchdog import LOOK_SECONDS, Pulse, Watchdog, end
 
 log = logging.getLogger("mlpq.worker")
 
 
-def _leave(executor: Executor) -> None:
-    """Give back what runs, and end: Celery's own way there takes seconds, and it holds nothing that could be lost."""
-    executor.stop()
-    logging.shutdown()
-    os._exit(0)
+class Consumer(consumer.Consumer):
+    """Celery's, with a pulse: its loop ticks. While the broker is away it rests, since then it waits on purpose."""
+
+    pulse = Pulse("Celery's loop")
+
+    def ensure_connected(self, connection: Any) -> Any:
+        self.pulse.rests = True
+        try:
+            return super().ensure_connected(connection)
+        finally:
+            self.pulse.rests = False
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(LOOK_SECONDS, self.pulse.tick)
+
+    def perform_pending_operations(self) -> None:
+        """Where there is no event loop, this is done in each round."""
+        self.pulse.tick()
+        super().perform_pending_operations()
+
+
+class Leaving:
+    """What SIGTERM does: the first time give back what runs, and end; the second time end at once.
+
+    Celery's own way to the end takes seconds, and it holds nothing that could be lost.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor, self._asked = executor, False
+
+    def __call__(self, *_: object, **__: object) -> None:
+        if self._asked:
+            end(1, "the worker was told twice to stop, and ends at once")
+        self._asked = True
+        threading.Thread(target=self._leave).start()
+
+    def _leave(self) -> None:
+        self._executor.stop()
+        end(0, "the worker has left")
 
 
 def run(config: Settings, trainer: Trainer, gang: int) -> None:
@@ -32,15 +70,13 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
     # Celery warns root of pickled messages; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     store = ready_store(config)
-    check_broker(config)
+    _check_broker(config)
     trainer.wait_until_ready()
     executor = Executor(config, store, trainer, gang)
     app = celery_app(config.broker_url)
+    app.conf.worker_consumer = f"{__name__}:{Consumer.__name__}"
     register(app, executor)
-
-    def leave(*_: object, **__: object) -> None:
-        threading.Thread(target=_leave, args=(executor,)).start()
-
+    leave = Leaving(executor)
     signals.worker_shutting_down.connect(leave, weak=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)  # until Celery has its own
@@ -49,6 +85,7 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
         executor.name, trainer.device, config.threads, gang, masked(config.database_url), masked(config.broker_url),
     )  # fmt: skip
     executor.start()  # it needs no broker
+    Watchdog([executor.pulse, Consumer.pulse]).start()
     # The solo pool suffices: a task only sets a flag, so the main loop never waits for training.
     try:
         app.worker_main(
@@ -65,6 +102,16 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
         )
     finally:  # where Celery ends by itself
         executor.stop()
+
+
+def _check_broker(config: Settings) -> None:
+    """An embedded queue must be there; without Redis jobs are found by polling, and it may come back."""
+    try:
+        check_broker(config)
+    except QueueError as error:
+        if config.queue_dir is not None:
+            raise
+        log.warning("%s; going on without it, by polling", error)
 
 
 @signals.setup_logging.connect

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,10 @@ from torch import Tensor
 from mlpq.spec import JobSpec
 from mlpq_workers.cuda_graph import CudaGraph
 from mlpq_workers.data import Data, epoch_order, split
-from mlpq_workers.engine import Diverged, Epoch, Start, Stopped, Trained
-from mlpq_workers.model import build, weights_sha256
+from mlpq_workers.model import build
 from mlpq_workers.optim import StackOptimizer, is_capturable, is_plain_descent, settings_key
 from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
+from mlpq_workers.states import Checkpoint, Diverged, Epoch, History, Start, Stopped, Trained
 
 # Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
 STACK_PARAMETERS = 2**18
@@ -33,10 +33,16 @@ GATHERED = 2**20
 
 @dataclass(frozen=True)
 class Member:
-    """A job of a gang, and where it goes on from."""
+    """A job of a gang, the parent's end that it goes on from, and its own checkpoint where it was interrupted."""
 
     spec: JobSpec
     start: Start | None = None
+    resume: Checkpoint | None = None
+
+    @property
+    def begin(self) -> Start | None:
+        """Where it begins; None at fresh weights."""
+        return self.resume.last if self.resume else self.start
 
 
 class Observer:
@@ -51,6 +57,14 @@ class Observer:
     def to_stop(self) -> Collection[str]:
         """The members that shall end before the next batch; asked often."""
         return ()
+
+    def is_leaving(self) -> bool:
+        """Whether what has not begun shall not begin."""
+        return False
+
+    def between(self, member: str, take: Callable[[], Checkpoint]) -> bool:
+        """After an epoch that is not the last; `take` takes a checkpoint. Whether the member shall end here."""
+        return False
 
 
 def train_gang(members: Mapping[str, Member], data: Data, device: str, observer: Observer, threads: int = 1) -> None:
@@ -82,16 +96,16 @@ def how_many_stacks(models: Sequence[Model], device: str, threads: int) -> int:
 
 
 class Model:
-    """One member: its generators, what it has reached, and whether it has ended."""
+    """One member: its generators, its history, and whether it has ended."""
 
     def __init__(self, name: str, member: Member, observer: Observer) -> None:
         self.name, self.spec, self._observer = name, member.spec, observer
         self.weights, self.dropout = build_start(member)
         self.stream = Stream.key(member)
-        self.start = member.start
-        self.seconds = 0.0
-        self.best: Epoch | None = None
-        self.kept: Start | None = None
+        self.begin = member.begin
+        self.history = History(member.spec, member.resume)
+        self.optimizer = member.resume.optimizer if member.resume else None
+        self.key = settings_key(member.spec, len(self.history.curve))
         self.waits, self.has_ended = True, False
         self._ending = threading.Lock()
 
@@ -102,15 +116,15 @@ class Model:
                 return
             self.has_ended = True
         self._observer.ended(self.name, ending)
-        self.kept, self.weights = None, {}
+        self.history, self.weights = History(self.spec), {}  # lets go of tensors
 
 
 def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
     """The weights and the dropout generator that a member begins with."""
     model, dropout = build(member.spec)
-    if member.start:
-        model.load_state_dict(member.start.weights)
-        dropout.set_state(member.start.dropout_state)
+    if member.begin:
+        model.load_state_dict(member.begin.weights)
+        dropout.set_state(member.begin.dropout_state)
     return {name: tensor.detach() for name, tensor in model.state_dict().items()}, dropout
 
 
@@ -120,8 +134,8 @@ class Stream:
     def __init__(self, model: Model, n: int) -> None:
         spec = model.spec
         self.shuffle = torch.Generator().manual_seed(spec.seed)
-        if model.start:
-            self.shuffle.set_state(model.start.shuffle_state)
+        if model.begin:
+            self.shuffle.set_state(model.begin.shuffle_state)
         self.rows, self.held_out = torch.arange(n), torch.empty(0, dtype=torch.int64)
         if spec.validation:
             self.rows, self.held_out = split(n, spec.validation_size, spec.seed)
@@ -129,7 +143,7 @@ class Stream:
     @staticmethod
     def key(member: Member) -> tuple[int, bytes]:
         """Equal for members that see the same images in the same order."""
-        state = member.start.shuffle_state.numpy().tobytes() if member.start else b""
+        state = member.begin.shuffle_state.numpy().tobytes() if member.begin else b""
         return member.spec.seed, state
 
     def next_epoch(self) -> Tensor:
@@ -162,12 +176,14 @@ class StackTraining:
         """Make the stack, of those that were not stopped before it was their turn."""
         for model in self._models:
             model.waits = False
+            if self._observer.is_leaving():
+                model.end(Stopped())
         self._models = [model for model in self._models if not model.has_ended]
         for model in self._models:
             if model.stream not in self._streams:
                 self._streams[model.stream] = Stream(model, len(self._data.train_y))
         numbers = {key: i for i, key in enumerate(self._streams)}
-        self._models.sort(key=lambda m: (not is_plain_descent(m.spec), settings_key(m.spec), numbers[m.stream]))
+        self._models.sort(key=lambda m: (not is_plain_descent(m.spec), m.key, numbers[m.stream]))
         if not self._models:
             return
         parameters = Parameters(self._shape, len(self._models), self._like)
@@ -175,14 +191,15 @@ class StackTraining:
             parameters.put(i, model.weights)
             model.weights = {}
         self.stack = Stack(self._models, self._streams, parameters, self._data)
+        self.stack.put_state([model.optimizer for model in self._models])
+        for model in self._models:
+            model.optimizer = None
 
     def _run(self) -> None:
-        number = 0
         while self._models:
-            number += 1
             began = time.perf_counter()
             losses = self._train_epoch()
-            self._evaluate(number, losses, began)
+            self._evaluate(losses, began)
             self._leave()
 
     def _train_epoch(self) -> list[float]:
@@ -203,7 +220,7 @@ class StackTraining:
                     model.end(Stopped())
         return all(model.has_ended for model in self._models)
 
-    def _evaluate(self, number: int, train_losses: Sequence[float], began: float) -> None:
+    def _evaluate(self, train_losses: Sequence[float], began: float) -> None:
         if all(model.has_ended for model in self._models):
             return
         test, validation = self.stack.evaluate()
@@ -213,7 +230,7 @@ class StackTraining:
                 continue
             validation_loss, validation_correct = (validation[0][i], validation[1][i]) if validation else (None, None)
             epoch = Epoch(
-                epoch=number,
+                epoch=len(model.history.curve) + 1,
                 train_loss=train_losses[i],
                 validation_loss=validation_loss,
                 validation_correct=validation_correct,
@@ -232,19 +249,19 @@ class StackTraining:
             if loss is not None and not math.isfinite(loss):
                 model.end(Diverged(epoch.epoch, loss))
                 return
-        model.seconds += epoch.seconds
         self._observer.epoch(model.name, epoch)
-        patience, best = model.spec.patience, model.best
-        is_last = epoch.epoch == model.spec.epochs
-        if best is None or patience is None or _lower(epoch, best):
-            model.best = epoch
-            if patience is not None or is_last:
-                shuffle = self._streams[model.stream].shuffle.get_state()
-                model.kept = Start(self.stack.parameters.take(i), shuffle, model.dropout.get_state())
-        elif epoch.epoch - best.epoch >= patience:
-            is_last = True
-        if is_last:
-            model.end(trained(model, epoch.epoch))
+        if model.history.add(epoch, lambda: self._stands(i, model)):
+            model.end(model.history.trained())
+        elif self._observer.between(model.name, lambda: self._checkpoint(i, model)):
+            model.end(Stopped())
+
+    def _stands(self, i: int, model: Model) -> Start:
+        """A copy of where model i stands."""
+        shuffle = self._streams[model.stream].shuffle.get_state()
+        return Start(self.stack.parameters.take(i), shuffle, model.dropout.get_state())
+
+    def _checkpoint(self, i: int, model: Model) -> Checkpoint:
+        return model.history.checkpoint(self._stands(i, model), self.stack.take_state(i))
 
     def _leave(self) -> None:
         """Make the stack smaller where models have ended."""
@@ -257,34 +274,6 @@ class StackTraining:
                 larger.release()
             else:
                 self.stack.release()
-
-
-def _lower(epoch: Epoch, best: Epoch) -> bool:
-    assert epoch.validation_loss is not None  # patience needs a split
-    assert best.validation_loss is not None
-    return epoch.validation_loss < best.validation_loss
-
-
-def trained(model: Model, epochs_run: int) -> Trained:
-    """The result of a model: the figures and weights of its best epoch."""
-    best, kept = model.best, model.kept
-    assert best is not None
-    assert kept is not None
-    return Trained(
-        weights=kept.weights,
-        shuffle_state=kept.shuffle_state,
-        dropout_state=kept.dropout_state,
-        weights_sha256=weights_sha256(kept.weights),
-        best_epoch=best.epoch,
-        epochs_run=epochs_run,
-        validation_loss=best.validation_loss,
-        validation_correct=best.validation_correct,
-        validation_total=best.validation_total,
-        test_loss=best.test_loss,
-        test_correct=best.test_correct,
-        test_total=best.test_total,
-        train_seconds=model.seconds,
-    )
 
 
 class Stack:
@@ -304,7 +293,8 @@ class Stack:
         self._descending = sum(is_plain_descent(model.spec) for model in models)
         rest = slice(self._descending, len(models))
         specs = [model.spec for model in models[rest]]
-        self.optimizer = StackOptimizer(specs, parameters.rows[rest], self._gradients.rows[rest])
+        keys = [model.key for model in models[rest]]
+        self.optimizer = StackOptimizer(specs, keys, parameters.rows[rest], self._gradients.rows[rest])
         self._steps: dict[int, Step] = {}
         self._graphs: dict[Step, CudaGraph] = {}
         self._losses = like.new_empty(len(models), self._n)
@@ -365,6 +355,14 @@ class Stack:
         data = self._data
         validation = self._validation.run(data.train_x) if self._validation else None
         return self._test.run(data.test_x), validation
+
+    def take_state(self, model: int) -> dict[str, Tensor]:
+        """A copy on the CPU of what the optimizer remembers of a model; plain descent remembers nothing."""
+        return self.optimizer.take_state(model - self._descending) if model >= self._descending else {}
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor] | None]) -> None:
+        """Let models that were interrupted go on from what `take_state` took; None for one that begins."""
+        self.optimizer.put_state(states[self._descending :])
 
     def smaller(self, kept: Sequence[int], models: Sequence[Model], streams: dict[tuple[int, bytes], Stream]) -> Stack:
         """The stack of the models `kept`, going on where this one stands."""

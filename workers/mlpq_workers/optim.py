@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,29 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
     return optimizer
 
 
+def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A copy on the CPU of what the optimizer remembers of its parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"{i} {name}": value.detach().to("cpu", copy=True)
+        for i, parameter in enumerate(parameters)
+        for name, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Let a fresh optimizer, of parameters on their device, go on from what `take_state` took."""
+    for group in optimizer.param_groups:
+        counts_on_device = group.get("capturable") or group.get("fused")
+        for i, parameter in enumerate(group["params"]):
+            for name, value in state.items():
+                number, _, own = name.partition(" ")
+                if int(number) == i:
+                    device = parameter.device if value.dim() or counts_on_device else "cpu"
+                    optimizer.state[parameter][own] = value.to(device, copy=True)
+
+
 def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
     """l1 times the sum of |p| over all parameters, biases too, as weight_decay of torch.optim takes all; a scalar."""
     return l1 * torch.stack([p.abs().sum() for p in parameters]).sum()
@@ -45,9 +68,12 @@ def is_capturable(spec: JobSpec) -> bool:
     return spec.optimizer == "sgd" or "capturable" in inspect.signature(make).parameters
 
 
-def settings_key(spec: JobSpec) -> tuple[Any, ...]:
-    """Equal for jobs that can share one parameter tensor of an optimizer; sorts those with an L1 penalty last."""
-    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr)
+def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
+    """Equal for jobs that can share one parameter tensor of an optimizer; sorts those with an L1 penalty last.
+
+    `epochs` are those that lie behind a job when it joins: the optimizer counts its steps for all its rows together.
+    """
+    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr, epochs)
 
 
 class Rows:
@@ -69,6 +95,20 @@ class Rows:
 
     def step(self) -> None:
         self._optimizer.step()
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        """A copy on the CPU of what is remembered of one row."""
+        state = self._optimizer.state[self._rows]
+        return {
+            name: (value[row] if value.shape == self._rows.shape else value).to("cpu", copy=True)
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Go on from what `take_state` took of each row, all after as many steps."""
+        merged = {name: torch.stack([s[name] for s in states]) if v.dim() else v for name, v in states[0].items()}
+        put_state(self._optimizer, {f"0 {name}": value for name, value in merged.items()})
 
     def take_over(self, other: Rows, kept: Sequence[int]) -> None:
         """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""
@@ -120,6 +160,17 @@ class FusedRows(Rows):
         if "is_first_step" in self._options:
             self._options["is_first_step"] = False
 
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        rows = {str(i): tensor[row].to("cpu", copy=True) for i, tensor in enumerate(self._state)}
+        return {"steps": self._steps.to("cpu", copy=True), **rows}
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        for i, tensor in enumerate(self._state):
+            tensor.copy_(torch.stack([state[str(i)] for state in states]))
+        self._steps.copy_(states[0]["steps"])
+        if "is_first_step" in self._options:
+            self._options["is_first_step"] = False
+
     def take_over(self, other: Rows, kept: Sequence[int]) -> None:
         assert isinstance(other, FusedRows)
         self._state = [tensor[kept] for tensor in other._state]
@@ -131,12 +182,12 @@ class FusedRows(Rows):
 class StackOptimizer:
     """The optimizers of models that are rows of one matrix, and their L1 penalties.
 
-    `specs` are those of the rows, neighbours with the same `settings_key` together.
+    `specs` are those of the rows, neighbours with the same key in `keys` (see `settings_key`) together.
     """
 
-    def __init__(self, specs: Sequence[JobSpec], rows: Tensor, gradients: Tensor) -> None:
+    def __init__(self, specs: Sequence[JobSpec], keys: Sequence[Any], rows: Tensor, gradients: Tensor) -> None:
         self._rows, self._gradients = rows, gradients
-        sizes = [len(list(group)) for _, group in itertools.groupby(specs, key=settings_key)]
+        sizes = [len(list(group)) for _, group in itertools.groupby(keys)]
         self._parts = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
         self._groups = []
         for part in self._parts:
@@ -155,6 +206,18 @@ class StackOptimizer:
             self._gradients[self._penalized].add_(self._sign.mul_(self._l1))
         for group in self._groups:
             group.step()
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        """A copy on the CPU of what is remembered of one row."""
+        i = next(i for i, part in enumerate(self._parts) if row < part.stop)
+        return self._groups[i].take_state(row - self._parts[i].start)
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor] | None]) -> None:
+        """Go on from what `take_state` took of each row; None for one that begins."""
+        for part, group in zip(self._parts, self._groups, strict=True):
+            given = [state for state in states[part] if state is not None]
+            if given:
+                group.put_state(given)
 
     def take_over(self, other: StackOptimizer, kept: Sequence[int]) -> None:
         """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""

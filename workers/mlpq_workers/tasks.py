@@ -6,6 +6,7 @@ the jobs of workers that fell silent.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 from celery import Celery
 
-from mlpq.errors import LeaseLostError, MlpqError, StoreError
+from mlpq.errors import MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, Outcome
 from mlpq.queue import WAKE
 from mlpq.settings import Settings
@@ -26,13 +27,17 @@ from mlpq.store import queries, repository
 from mlpq.store.repository import Ending, Held, Progress
 from mlpq.store.session import Store
 from mlpq_workers.trainer_process import Event, Trainer
+from mlpq_workers.watchdog import Pulse
 
 POLL_SECONDS = 3.0  # an idle worker looks into the database this often
-REAP_SECONDS = 15.0  # and looks for expired leases
+REAP_SECONDS = LEASE_SECONDS / 4  # and looks for expired leases
 CANCEL_SECONDS = 2.0  # a running job looks whether it was cancelled
 FLUSH_SECONDS = 0.5  # epochs are recorded at most this often
 GRACE_SECONDS = 10.0  # for the training process to stop between two batches
-SILENCE_SECONDS = LEASE_SECONDS - 15.0  # without a successful beat for so long, the job may soon be another's
+LEAVE_SECONDS = 20.0  # and to finish the epochs it is in and write checkpoints, before the worker leaves
+CHILD_SILENCE_SECONDS = LEASE_SECONDS / 2  # the training process says that it is alive much more often
+MODEST_SECONDS = 5.0  # a worker on which a whole gang failed lets the others go first
+SILENCE_SECONDS = LEASE_SECONDS * 3 / 4  # without a successful beat for so long, the job may soon be another's
 
 STACKING = ("cpu", "cuda")  # the kinds of device that train gangs
 
@@ -52,6 +57,7 @@ class Executor:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
         self._due: dict[str, float] = {}
+        self.pulse = Pulse("the executor")
 
     def start(self) -> None:
         self._thread.start()
@@ -60,7 +66,7 @@ class Executor:
         """There may be a job."""
         self._awake.set()
 
-    def stop(self, timeout: float = 30.0) -> None:
+    def stop(self, timeout: float = LEAVE_SECONDS + 5) -> None:
         """Give the running jobs back and end."""
         self._stopping.set()
         self._awake.set()
@@ -70,6 +76,7 @@ class Executor:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            self.pulse.tick()
             try:
                 if not self._work_once():
                     self._awake.wait(POLL_SECONDS)
@@ -88,7 +95,11 @@ class Executor:
     def _work_once(self) -> bool:
         """Claim and run a gang; False where there is nothing to do."""
         self._keep_house()
-        self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
+        self.pulse.rests = True  # importing torch from a cold disk takes its time
+        try:
+            self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
+        finally:
+            self.pulse.rests = False
         device = self._trainer.device
         most = queries.fair_share(self._store, device, self._gang) if device in STACKING else 1
         gang = repository.claim(self._store, self.name, device, self._trainer.facts, most)
@@ -99,16 +110,21 @@ class Executor:
         return True
 
     def _execute(self, gang: Sequence[Held]) -> None:
-        run = Run(self._store, self._trainer, gang, self._config.artifacts_dir, self._stopping, self._beat)
+        folder = self._config.artifacts_dir
+        run = Run(self._store, self._trainer, gang, folder, self._stopping, self._keep_house, self.pulse)
         try:
             run.run()
-        except LeaseLostError:
-            log.warning("the database was away for too long: the leases are lost, nothing more is recorded")
-            self._trainer.kill()
         except Exception as error:  # a fault of the worker: the jobs must not train on unattended
             self._trainer.kill()
             log.exception("an error of the worker itself")
             run.give_up(f"an error of the worker itself: {type(error).__name__}: {error}")
+        if run.failed == len(gang) and self._has_peers():
+            self._stopping.wait(MODEST_SECONDS)
+
+    def _has_peers(self) -> bool:
+        """Whether there are others who can do what this worker can."""
+        alive = queries.live_workers(self._store)
+        return any(one["device"] == self._trainer.device and one["name"] != self.name for one in alive)
 
     def _keep_house(self) -> None:
         self._beat()
@@ -140,8 +156,8 @@ class Running:
         self.token = token_of(held)
         self.curve: list[dict[str, Any]] = []
         self.asked: Outcome | None = None
-        self.asked_at = 0.0
-        self._weights_file = artifacts_dir / held.id / f"attempt-{held.attempt}.safetensors"
+        self.until = 0.0  # when it must have answered
+        self.weights_file = artifacts_dir / held.id / f"attempt-{held.attempt}.safetensors"
 
     def message(self) -> dict[str, Any]:
         """What the training process must know."""
@@ -151,14 +167,22 @@ class Running:
             "spec": held.spec.model_dump(mode="json"),
             "parent_weights": held.parent_weights,
             "parent_sha256": held.parent_sha256,
-            "weights_file": str(self._weights_file),
+            "attempt": held.attempt,
+            "weights_file": str(self.weights_file),
         }
 
     def ending(self, event: Event, log_tail: str) -> Ending:
         """What to record, after the last word about this job."""
         result = event.get("result")
         outcome, error = self._outcome(event)
-        return Ending(self.held, outcome, result, error, log_tail, tuple(self.curve))
+        return Ending(self.held, outcome, result, error, log_tail, tuple(self.curve), event.get("alone", False))
+
+    def forget_checkpoints(self) -> None:
+        """Remove what only an unfinished job needs, and what attempts that were killed left half-written."""
+        for pattern in ("attempt-*-epoch-*.safetensors", ".attempt-*"):
+            for path in self.weights_file.parent.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _outcome(self, event: Event) -> tuple[Outcome, str | None]:
         if event["event"] == "succeeded":
@@ -182,24 +206,29 @@ class Run:
         gang: Sequence[Held],
         artifacts_dir: Path,
         stopping: threading.Event,
-        beat_worker: Callable[[], None],
+        keep_house: Callable[[], None],
+        pulse: Pulse,
     ) -> None:
-        self._store, self._trainer, self._stopping, self._beat_worker = store, trainer, stopping, beat_worker
-        jobs = [Running(held, artifacts_dir) for held in gang]
-        self._running = {job.token: job for job in jobs}
-        self._last_beat = self._last_look = self._last_log = time.monotonic()
+        self._store, self._trainer, self._stopping = store, trainer, stopping
+        self._keep_house, self._pulse = keep_house, pulse
+        self._jobs = [Running(held, artifacts_dir) for held in gang]
+        self._running = {job.token: job for job in self._jobs}
+        self._last_beat = self._last_look = self._last_log = self._last_round = time.monotonic()
+        self._heard_words, self._silence = trainer.words, 0.0
+        self.failed = 0
 
     def run(self) -> None:
-        """Train and record; raises LeaseLostError where the database was away for longer than a lease."""
+        """Train and record, until every job has ended or may be another worker's."""
         self._trainer.train([job.message() for job in self._running.values()])
         while self._running:
+            self._pulse.tick()
             self._record([ending for event in self._trainer.events(timeout=0.2) for ending in self._heard(event)])
             if self._running:
                 self._tick()
 
     def give_up(self, reason: str) -> None:
         """Record that what still runs has failed."""
-        died = {"event": "died", "error": reason}
+        died = {"event": "died", "error": reason, "alone": True}
         repository.record(self._store, self._heard(died))
 
     def _heard(self, event: Event) -> list[Ending]:
@@ -220,6 +249,8 @@ class Run:
     def _tick(self) -> None:
         """What is due between two events: record epochs, renew the leases, look for wishes to stop."""
         elapsed = time.monotonic()
+        if self._stopping.is_set():  # first, since the database may take its time
+            self._release()
         try:
             has_news = any(job.curve for job in self._running.values())
             if elapsed - self._last_beat >= (FLUSH_SECONDS if has_news else BEAT_SECONDS):
@@ -228,14 +259,29 @@ class Run:
                 self._last_look = elapsed
                 cancelled = queries.cancel_requested(self._store, [job.held.id for job in self._running.values()])
                 self._ask(cancelled, Outcome.CANCELLED)
-            self._beat_worker()
+            self._keep_house()
         except StoreError as error:
             self._endure(error)
-        if self._stopping.is_set():
-            self._ask([job.held.id for job in self._running.values()], Outcome.RELEASED)
         # A process that does not listen may be loading data; it is ended only where that ends no other's job.
-        if all(job.asked and elapsed - job.asked_at >= GRACE_SECONDS for job in self._running.values()):
+        if all(job.asked and elapsed >= job.until for job in self._running.values()) or self._is_silent(elapsed):
             self._trainer.kill()
+
+    def _release(self) -> None:
+        """Give the jobs back, after the epochs they are in."""
+        unasked = [job for job in self._running.values() if job.asked is None]
+        for job in unasked:
+            job.asked, job.until = Outcome.RELEASED, time.monotonic() + LEAVE_SECONDS
+        if unasked:
+            self._trainer.leave()
+
+    def _is_silent(self, elapsed: float) -> bool:
+        """Whether the training process hangs. Rounds are counted, as long as they should be: a worker that was itself
+        stopped for a while has not listened."""
+        self._silence += min(elapsed - self._last_round, 1.0)
+        self._last_round = elapsed
+        if self._trainer.words != self._heard_words:
+            self._heard_words, self._silence = self._trainer.words, 0.0
+        return self._silence >= CHILD_SILENCE_SECONDS
 
     def _beat(self) -> None:
         # Logs are long, so they go less often than epochs do.
@@ -284,18 +330,21 @@ class Run:
     def _ask(self, ids: Collection[str], outcome: Outcome) -> None:
         for job in self._running.values():
             if job.held.id in ids and job.asked is None:
-                job.asked, job.asked_at = outcome, time.monotonic()
+                job.asked, job.until = outcome, time.monotonic() + GRACE_SECONDS
                 self._trainer.stop_job(job.token)
 
     def _endure(self, error: StoreError) -> None:
-        """Wait for a database that is away, as long as the leases surely hold."""
-        if time.monotonic() - self._last_beat > SILENCE_SECONDS:
-            raise LeaseLostError
-        log.warning("%s; the jobs go on", error)
+        """Wait for a database that is away; what trains is dropped before its leases can have run out."""
+        if self._running and time.monotonic() - self._last_beat > SILENCE_SECONDS:
+            log.warning("the database was away for too long: other workers may have the jobs that still train")
+            self._trainer.kill()
+            self._running.clear()
+        log.warning("%s; waiting", error)
+        self._pulse.tick()
         time.sleep(1.0)
 
     def _record(self, endings: Sequence[Ending]) -> None:
-        """Record what ended; the leases are as fresh as the last beat, so it may be tried until they run out."""
+        """Record what ended. It is tried until the database answers: then the fence says whether it comes too late."""
         if not endings:
             return
         while True:
@@ -308,6 +357,10 @@ class Run:
             held = ending.held
             status = statuses.get(held.id, "the lease was lost, nothing is recorded")
             log.info("job %s attempt %d: %s; now %s", held.id, held.attempt, ending.error or ending.outcome, status)
+        self.failed += sum(ending.outcome is Outcome.FAILED for ending in endings)
+        for job in self._jobs:
+            if job.held.id in statuses and statuses[job.held.id].is_finished:
+                job.forget_checkpoints()
 
 
 def register(app: Celery, executor: Executor) -> None:

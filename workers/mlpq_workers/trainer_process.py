@@ -42,10 +42,12 @@ class Trainer:
     def __init__(self, config: Settings, device: str) -> None:
         self._command = [
             sys.executable, "-m", "mlpq_workers.trainer_process", device, str(config.threads), str(config.data_dir),
+            str(config.checkpoint_seconds),
         ]  # fmt: skip
         self._child: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._logs: dict[str, collections.deque[str]] = {}  # by token
+        self.words = 0  # lines that the child has said, those among them that only say that it is alive
         self.device = ""
         self.facts: dict[str, Any] = {}
 
@@ -91,6 +93,10 @@ class Trainer:
         """Ask the child to stop a job between two batches; it answers with the event "stopped"."""
         self._send({"do": "stop", "token": token})
 
+    def leave(self) -> None:
+        """Ask the child to end its jobs after the epoch they are in, with a checkpoint; each answers with "stopped"."""
+        self._send({"do": "leave"})
+
     def event(self, timeout: float) -> Event | None:
         """The next event within `timeout` seconds; the last one of a dead child is "died"."""
         with contextlib.suppress(queue.Empty):
@@ -128,11 +134,15 @@ class Trainer:
         assert child.stdout is not None
         for line in child.stdout:
             try:
-                events.put(json.loads(line))
+                event = json.loads(line)
             except ValueError:  # cut short by its death, or it is out of its mind
                 child.kill()
                 break
-        events.put({"event": "died", "error": f"the training process ended unasked: {_ending(child.wait())}"})
+            self.words += 1
+            if event["event"] != "alive":
+                events.put(event)
+        error = f"the training process ended unasked: {_ending(child.wait())}"
+        events.put({"event": "died", "error": error, "alone": True})
 
     def _read_log(self, child: subprocess.Popen[str], _events: queue.Queue[Event]) -> None:
         assert child.stderr is not None
@@ -158,9 +168,12 @@ def _die_with_parent() -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m mlpq_workers.trainer_process DEVICE THREADS DATA_DIR`: only a worker starts this."""
+    """`python -m mlpq_workers.trainer_process DEVICE THREADS DATA_DIR SECONDS`: only a worker starts this.
+
+    SECONDS is the least time between two checkpoints of a job.
+    """
     _die_with_parent()
-    device, threads, data_dir = arguments
+    device, threads, data_dir, checkpoint_seconds = arguments
     # Libraries print: the pipe of events must stay clean, so file descriptor 1 becomes standard error.
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -168,7 +181,7 @@ def main(arguments: list[str]) -> None:
     # Torch is imported here, and only here: after all that must not wait for it.
     from mlpq_workers.training import Child
 
-    Child(out, Path(data_dir)).serve(device, int(threads))
+    Child(out, Path(data_dir), float(checkpoint_seconds)).serve(device, int(threads))
 
 
 if __name__ == "__main__":

@@ -121,10 +121,10 @@ def let_lease_expire(store: Store, job: str) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=now(-1)))
 
 
-def let_delay_pass(store: Store, job: str) -> None:
-    """As if the wait before the next attempt were over."""
+def let_delay_pass(store: Store, job: str, ago: float = 1) -> None:
+    """As if the wait before the next attempt were over since so many seconds."""
     with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-1)))
+        connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-ago)))
 
 
 def claim_all(url: str, worker: str, limit: int = 1) -> list[str]:

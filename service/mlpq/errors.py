@@ -34,10 +34,6 @@ class NotFoundError(MlpqError):
     """No job or experiment goes by that name, or several do."""
 
 
-class LeaseLostError(Exception):
-    """This attempt no longer holds the job: nothing may be written in its name."""
-
-
 def nearest(word: str, known: Iterable[str]) -> str:
     """ " (did you mean 'sgd'?)" for a slip of the keyboard, else the whole list."""
     known = sorted(known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from functools import cache
 from typing import Any
 
@@ -13,8 +14,8 @@ from mlpq.errors import QueueError
 from mlpq.settings import Settings, masked
 
 WAKE = "mlpq.wake"
-# ValueError: a port or a database in the URL that is no number.
-BROKER_ERRORS = (KombuError, ChannelError, OSError, ValueError)
+BROKER_ERRORS = (KombuError, ChannelError, OSError)
+WAKE_SECONDS = 10  # however many layers of a library try again
 AT_MOST = 16  # wake-ups a submission: a worker that is awake goes on by itself until the queue is empty
 
 # Sockets have time-outs and are checked: by default a half-open connection hangs for good.
@@ -69,14 +70,26 @@ def check_broker(config: Settings) -> None:
 
 
 def wake(config: Settings, device: str, jobs: int) -> None:
-    """Wake workers for `jobs` new jobs. Raises QueueError; the jobs are in the database all the same."""
-    app = celery_app(config.broker_url)
-    name = queue_name(device)
+    """Wake workers for `jobs` new jobs. Raises QueueError within WAKE_SECONDS; the jobs are filed all the same."""
+    failed: list[Exception] = []
+    sending = threading.Thread(target=_send, args=(config, device, min(jobs, AT_MOST), failed), daemon=True)
+    sending.start()
+    sending.join(WAKE_SECONDS)
+    if sending.is_alive():
+        failed.append(QueueError(f"the broker {masked(config.broker_url)} does not answer"))
+    if failed:
+        raise QueueError(f"no worker could be woken: {' '.join(str(failed[0]).split())}") from failed[0]
+
+
+def _send(config: Settings, device: str, count: int, failed: list[Exception]) -> None:
     try:
-        for _ in range(min(jobs, AT_MOST)):
+        if config.queue_dir is not None:
+            _make_queue_dir(config)
+        app, name = celery_app(config.broker_url), queue_name(device)
+        for _ in range(count):
             app.send_task(WAKE, args=[name], queue=name)
-    except BROKER_ERRORS as error:
-        raise QueueError(f"no worker could be woken: {error}") from error
+    except Exception as error:  # whatever it is, the jobs are filed, and workers look by themselves
+        failed.append(error)
 
 
 def _make_queue_dir(config: Settings) -> None:

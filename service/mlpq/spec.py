@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mlpq.datasets import DATASETS, Dataset
 from mlpq.errors import SpecError, nearest
+from mlpq.jobs import MAX_ATTEMPTS
 from mlpq.optimizers import Value, complete, optimizer
 from mlpq.parsing import (
     MAX_BATCH,
@@ -156,6 +157,7 @@ class Sweep(BaseModel):
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
     device: Device = "auto"
     priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
+    attempts: Annotated[int, BeforeValidator(whole("attempts", 1, 1000))] = MAX_ATTEMPTS
 
     @classmethod
     def parse(cls, document: Mapping[str, object]) -> Sweep:

@@ -24,6 +24,7 @@ class Submission:
     specs: Sequence[JobSpec]
     device: str
     priority: int
+    attempts: int
     parent_id: str | None = None
 
 
@@ -45,21 +46,21 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     else:
         sweep = Sweep.parse(document)
         specs = sweep.jobs()
-    return Submission(sweep.experiment, specs, sweep.device, sweep.priority, parent_id)
+    return Submission(sweep.experiment, specs, sweep.device, sweep.priority, sweep.attempts, parent_id)
 
 
 def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
     """File the jobs, commit, then wake workers. Answers the jobs and a warning, empty where all went well.
 
-    Raises an MlpqError, with nothing written, where the broker does not answer.
+    A broker that does not answer delays them by moments: workers look into the database by themselves.
     """
-    queue.check_broker(config)
     filed = filing.file_jobs(
         store,
         submission.experiment,
         submission.specs,
         device=submission.device,
         priority=submission.priority,
+        attempts=submission.attempts,
         parent_id=submission.parent_id,
         again=again,
     )
@@ -68,7 +69,6 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
 
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
     """File failed or cancelled jobs anew and wake workers; as `submit`."""
-    queue.check_broker(config)
     filed = filing.file_again(store, ids)
     return filed, _wake(config, "auto", filed)
 
@@ -89,5 +89,5 @@ def _wake(config: Settings, device: str, filed: Sequence[Filed]) -> str:
     try:
         queue.wake(config, device, new)
     except QueueError as error:
-        return f"{error}; what was submitted is filed, and workers find it by polling"
+        return f"{error}; the jobs are filed, and workers find them by polling"
     return ""

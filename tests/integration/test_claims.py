@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from mlpq.jobs import LEASE_SECONDS
-from mlpq.store import queries
+from mlpq.store import queries, repository
+from mlpq.store.models import jobs
+from mlpq.store.repository import ELSEWHERE_SECONDS
 from mlpq.store.session import Store, now
 from samples import (
     FACTS,
@@ -20,8 +23,10 @@ from samples import (
     claim_all,
     claim_all_in_processes,
     claim_one,
+    fail,
     file,
     finish,
+    let_delay_pass,
     row,
     spec,
     specs,
@@ -36,6 +41,22 @@ def test_threads_that_race_claim_every_job_exactly_once(store: Store) -> None:
         found = pool.map(claim_all, [store.url] * 6, [f"thread {number}" for number in range(6)])
     assert Counter(job for claimed in found for job in claimed) == Counter(ids)
     assert all(attempts(store, job) == [(1, None)] for job in ids)
+
+
+def test_writers_that_read_first_wait_for_each_other(store: Store) -> None:
+    """SQLite turns away at once whoever read before another wrote, unless the transaction began with the lock."""
+    (job,) = file(store, spec(), priority=0)
+    mine = jobs.c.id == job
+
+    def add_one(_: int) -> None:
+        with store.write() as connection:
+            before = connection.execute(select(jobs.c.priority).where(mine).with_for_update()).scalar_one()
+            time.sleep(0.002)
+            connection.execute(update(jobs).where(mine).values(priority=before + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add_one, range(60)))
+    assert whole_row(store, job)["priority"] == 60
 
 
 def test_threads_that_race_for_gangs_claim_every_job_exactly_once(store: Store) -> None:
@@ -121,3 +142,30 @@ def test_a_lease_is_counted_by_the_databases_clock(store: Store) -> None:
     left = whole_row(store, job)["lease_until"] - clock
     assert timedelta(seconds=LEASE_SECONDS - 20) < left <= timedelta(seconds=LEASE_SECONDS)
     assert status(store, job) == "running"
+
+
+def test_what_failed_on_a_worker_is_left_to_the_others_for_a_while(store: Store) -> None:
+    """It may be the worker that is broken; where it is the only one of its kind, it tries again."""
+    (job,) = file(store, spec())
+    for name, device in (("ann", "cpu"), ("dora", "cuda")):
+        repository.worker_beat(store, name, device)
+    fail(store, claim_one(store, "ann"))
+    let_delay_pass(store, job)
+    fail(store, claim_one(store, "ann"))
+    let_delay_pass(store, job)
+    repository.worker_beat(store, "bob", "cpu")
+    assert claim(store, "ann") == []
+    assert claim_one(store, "bob").attempt == 3
+
+
+def test_the_last_attempt_is_not_for_the_worker_on_which_the_one_before_failed(store: Store) -> None:
+    """Or a broken worker would use up a sweep's attempts while the others are busy."""
+    (job,) = file(store, spec())
+    for name in ("ann", "bob"):
+        repository.worker_beat(store, name, "cpu")
+    fail(store, claim_one(store, "ann"))
+    let_delay_pass(store, job, ago=ELSEWHERE_SECONDS + 1)
+    fail(store, claim_one(store, "ann"))
+    let_delay_pass(store, job, ago=3600)
+    assert claim(store, "ann") == []
+    assert claim_one(store, "bob").attempt == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -135,21 +136,33 @@ def test_what_another_worker_is_claiming_is_passed_over(both_stores: tuple[Store
     assert gangs(store) == [[filed[0], filed[3], filed[5]]]
 
 
-@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.LOST])
-def test_a_job_whose_attempt_failed_is_tried_again_alone(store: Store, outcome: Outcome) -> None:
-    """One that kills its process takes a gang with it once and never twice."""
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_job_that_may_have_ended_its_process_is_tried_again_alone(store: Store, alone: bool) -> None:
+    """One that kills its process takes a gang with it once and never twice; a full disk is no job's fault.
+
+    The last attempt is each one's own in any case.
+    """
     filed = file(store, *specs(seeds="0..2"))
-    gang = claim(store, limit=8)
-    if outcome is Outcome.LOST:
+    repository.record(store, [replace(failure(held), alone=alone) for held in claim(store, limit=8)])
+    for job in filed:
+        let_delay_pass(store, job)
+    second = claim(store, limit=8)
+    assert ids(second) == (filed[:1] if alone else filed)
+    if not alone:
+        repository.record(store, [failure(held) for held in second])
+        for job in filed:
+            let_delay_pass(store, job)
+        assert gangs(store) == [[job] for job in filed]
+
+
+def test_jobs_whose_worker_fell_silent_run_together_again_but_alone_on_their_last_attempt(store: Store) -> None:
+    filed = file(store, *specs(seeds="0..2"))
+    for claimed in ([filed], [filed], [[job] for job in filed]):
+        assert gangs(store) == claimed
         for job in filed:
             let_lease_expire(store, job)
         repository.reap(store)
-    else:
-        repository.record(store, [failure(held) for held in gang])
-        for job in filed:
-            let_delay_pass(store, job)
-    more = file(store, *specs(seeds="3..4"))
-    assert gangs(store) == [*([job] for job in filed), more]
+    assert {status(store, job) for job in filed} == {"failed"}
 
 
 def test_a_job_that_was_given_back_joins_a_gang_again(store: Store) -> None:

@@ -32,14 +32,15 @@ def fail_for_good(store: Store, held: Held) -> None:
 
 
 def test_a_failed_job_is_filed_anew_and_itself_unchanged(store: Store) -> None:
-    (job,) = file(store, spec(), device="cpu", priority=3)
+    (job,) = file(store, spec(), device="cpu", priority=3, attempts=2)
     fail_for_good(store, claim_one(store))
     before = whole_row(store, job)
     (renewed,) = filing.file_again(store, [job])
     assert whole_row(store, job) == before
     new = whole_row(store, renewed.id)
     assert (new["status"], new["attempt"], new["repeat"]) == ("queued", 0, 1)
-    assert all(new[key] == before[key] for key in ("spec", "spec_hash", "seed", "device", "priority", "experiment_id"))
+    kept = ("spec", "spec_hash", "seed", "device", "priority", "max_attempts", "experiment_id")
+    assert all(new[key] == before[key] for key in kept)
     held = claim_one(store)
     assert (held.id, held.attempt, held.spec) == (renewed.id, 1, spec())
 

@@ -22,6 +22,7 @@ from mlpq.store.session import Store
 from mlpq_workers import tasks
 from mlpq_workers.tasks import Executor, Run
 from mlpq_workers.trainer_process import Trainer
+from mlpq_workers.watchdog import Pulse
 from samples import RESULT, TOO_BIG_TO_STACK
 
 READY = 'print(\'{"event": "ready", "token": "", "device": "cpu", "facts": {}}\', flush=True); '
@@ -49,7 +50,7 @@ def filed(store: Store, **keys: object) -> list[str]:
 
 
 def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
-    Run(store, trainer, gang, folder, threading.Event(), lambda: None).run()
+    Run(store, trainer, gang, folder, threading.Event(), lambda: None, Pulse("")).run()
 
 
 def outcomes(store: Store, ids: list[str]) -> list[tuple[str, str | None]]:
@@ -91,7 +92,7 @@ def test_words_about_another_job_are_not_taken_for_this_one(store: Store, traine
     figures = {"epoch": 1, "train_loss": 9.0, "test_loss": 9.0, "test_correct": 1, "test_total": 500, "seconds": 9.0}
     trainer._events.put({"event": "epoch", "token": "another/1", "epoch": figures})
     trainer._events.put({"event": "succeeded", "token": "another/1", "result": {}})
-    Run(store, trainer, [held], tmp_path, threading.Event(), lambda: None).run()
+    Run(store, trainer, [held], tmp_path, threading.Event(), lambda: None, Pulse("")).run()
     (row,) = queries.job_rows(store)
     assert row["status"] == "succeeded"
     assert [epoch["epoch"] for epoch in queries.curve(store, held.id)] == [1, 2]
@@ -257,6 +258,6 @@ def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Traine
     gang = repository.claim(store, "w", "cpu", {}, limit=2)
     stopping = threading.Event()
     stopping.set()
-    Run(store, trainer, gang, tmp_path, stopping, lambda: None).run()
+    Run(store, trainer, gang, tmp_path, stopping, lambda: None, Pulse("")).run()
     assert outcomes(store, ids) == [("queued", "released")] * 2
     assert [held.id for held in repository.claim(store, "w", "cpu", {}, limit=2)] == ids

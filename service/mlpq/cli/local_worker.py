@@ -57,7 +57,7 @@ class LocalWorker:
             self._process.terminate()
             try:
                 self._process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 self._process.kill()
 
 

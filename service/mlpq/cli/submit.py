@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps [default: auto].")
 @click.option("--priority", metavar="N", help="Higher runs first [default: 0].")
+@click.option("--attempts", metavar="N", help="Give up a job after so many failed attempts [default: 3].")
 @click.option("--again", is_flag=True, help="Run a spec once more that the experiment has already.")
 @click.option("--wait", is_flag=True, help="Show progress until all is done; exit 0 only if every job succeeded.")
 @click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")

@@ -32,6 +32,7 @@ def file_jobs(
     *,
     device: str = "auto",
     priority: int = 0,
+    attempts: int = MAX_ATTEMPTS,
     parent_id: str | None = None,
     again: bool = False,
 ) -> list[Filed]:
@@ -62,7 +63,7 @@ def file_jobs(
                         "priority": priority,
                         "gang_key": spec.gang_key,
                         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
-                        "max_attempts": MAX_ATTEMPTS,
+                        "max_attempts": attempts,
                         "parent_id": ids.get(spec.parent, parent_id) if spec.parent else None,
                     }
                 )
@@ -117,14 +118,13 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
 
 
 def _renewed_row(old: Any, new: Filed, repeat: int, parent_id: str | None) -> dict[str, Any]:
-    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority")
+    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority", "max_attempts")
     return {
         **{name: getattr(old, name) for name in kept},
         "id": new.id,
         "repeat": repeat,
         "gang_key": new.spec.gang_key,
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
-        "max_attempts": MAX_ATTEMPTS,
         "parent_id": parent_id,
     }
 

@@ -19,7 +19,10 @@ from mlpq.store.models import attempts, environments, epochs, job_results, jobs,
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import end_children, move, unblock_children
 
-RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number
+RETRY_SECONDS = 5  # before a failed attempt is tried again, times the attempt's number, and at most
+LONGEST_RETRY_SECONDS = 60
+ELSEWHERE_SECONDS = 30  # for so long it is left to other workers if there are any, its last attempt for good: it may
+# be this one that is broken
 LOG_CHARACTERS = 20_000
 FORGET_SECONDS = 24 * 3600  # a worker that was silent this long was killed, and is no longer listed
 
@@ -46,7 +49,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Ending:
-    """How an attempt ended. `result` has the columns of `job_results`, but for the job and the attempt."""
+    """How an attempt ended. `result` has the columns of `job_results`, but for the job and the attempt.
+
+    `alone` says of a failure that another one of the gang may have been at fault: so each is tried again alone.
+    """
 
     held: Held
     outcome: Outcome
@@ -54,6 +60,7 @@ class Ending:
     error: str | None
     log_tail: str
     curve: Sequence[Mapping[str, Any]] = ()
+    alone: bool = False
 
     def __post_init__(self) -> None:
         assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "a result is what a success brings"
@@ -97,10 +104,18 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
 
 def _claiming(worker: str, device: str, limit: int) -> Any:
     """The statement that claims. What another worker is just claiming is passed over, not waited for."""
+    peers = select(workers.c.name).where(
+        workers.c.device == device, workers.c.name != worker, workers.c.beat_at > now(-LEASE_SECONDS)
+    )
+    is_due = (jobs.c.not_before <= now()) & (
+        (jobs.c.worker != worker)
+        | ((jobs.c.not_before <= now(-ELSEWHERE_SECONDS)) & (jobs.c.attempt + 1 < jobs.c.max_attempts))
+        | ~peers.exists()
+    )
     claimable = (
         jobs.c.status == Status.QUEUED,
         jobs.c.device.in_(("auto", device)),
-        (jobs.c.not_before.is_(None)) | (jobs.c.not_before <= now()),
+        jobs.c.not_before.is_(None) | is_due,
     )
     leader = (
         select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
@@ -183,7 +198,7 @@ def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
         for ending in endings:
             held, row = ending.held, rows[ending.held.id]
             if _holds(held, rows):
-                status, values = _after_attempt(ending.outcome, held.attempt, row.max_attempts, row.cancel_requested)
+                status, values = _after_attempt(row, ending.outcome, ending.alone)
                 statuses[held.id] = status
                 kept.append(ending)
                 if status is not Status.SUCCEEDED:
@@ -196,19 +211,24 @@ def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
     return statuses
 
 
-def _after_attempt(outcome: Outcome, attempt: int, most: int, cancel_requested: bool) -> tuple[Status, dict[str, Any]]:
-    """What becomes of a job whose attempt ended so, and the columns that say so."""
+def _after_attempt(row: Any, outcome: Outcome, alone: bool = False) -> tuple[Status, dict[str, Any]]:
+    """What becomes of a job whose attempt ended so, and the columns that say so.
+
+    Without a gang key it runs alone: after an end that another may have brought about, and on its last attempt, which
+    no other shall cost it.
+    """
     if outcome is Outcome.SUCCEEDED:
         return Status.SUCCEEDED, {}
-    if cancel_requested and outcome is not Outcome.DIVERGED:
+    if row.cancel_requested and outcome is not Outcome.DIVERGED:
         return Status.CANCELLED, {}
     if outcome is Outcome.RELEASED:
-        return Status.QUEUED, {"max_attempts": most + 1}
-    # Without a gang key it is tried again alone: what ends its process must not take others with it twice.
-    if outcome is Outcome.FAILED and attempt < most:
-        return Status.QUEUED, {"gang_key": None, "not_before": now(RETRY_SECONDS * attempt)}
-    if outcome is Outcome.LOST and attempt < most:
-        return Status.QUEUED, {"gang_key": None}
+        return Status.QUEUED, {"max_attempts": row.max_attempts + 1}
+    left = row.max_attempts - row.attempt
+    again: dict[str, Any] = {"gang_key": None} if alone or left <= 1 else {}
+    if outcome is Outcome.FAILED and left > 0:
+        return Status.QUEUED, {**again, "not_before": now(min(RETRY_SECONDS * row.attempt, LONGEST_RETRY_SECONDS))}
+    if outcome is Outcome.LOST and left > 0:
+        return Status.QUEUED, again
     return (Status.CANCELLED if outcome is Outcome.CANCELLED else Status.FAILED), {}
 
 
@@ -224,7 +244,7 @@ def reap(store: Store) -> list[str]:
     with store.write() as connection:
         rows = connection.execute(expired.with_for_update(skip_locked=True)).all()
         for row in rows:
-            status, values = _after_attempt(Outcome.LOST, row.attempt, row.max_attempts, row.cancel_requested)
+            status, values = _after_attempt(row, Outcome.LOST)
             _end(connection, row.id, row.attempt, status, Outcome.LOST, reason, None, **values)
     return [row.id for row in rows]
 

@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench clean
+.PHONY: help setup demo test bench chaos mutations soak clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## make .venv with pinned dependencies; afterwards .venv/bin/mlpq is the command
 
@@ -30,6 +30,21 @@ bench: setup ## measure everything that mlpq claims of its speed, half an hour; 
 	@scripts/system-packages $(PYTHON) data services
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
 	$(BIN)/python -m benchmarks
+
+STORM ?= --jobs 1000 --kills 300 --restarts 50
+
+chaos: setup ## a long storm of kills and restarts over real training, half an hour; prints what came of it
+	@scripts/system-packages $(PYTHON) services
+	PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py $(STORM)
+
+mutations: setup ## take each mechanism of docs/reliability.md out in turn: a named test must fail
+	@scripts/system-packages $(PYTHON) data services
+	$(BIN)/python tests/chaos/mutations.py
+
+soak: setup ## half an hour of small gangs: the memory of a worker, with a figure
+	@scripts/system-packages $(PYTHON) services
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
+	PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --figure docs/soak.svg
 
 clean: ## remove what setup and demo made
 	rm -rf .venv .demo

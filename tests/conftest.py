@@ -21,6 +21,7 @@ from sites import EMBEDDED, SERVICES, Site, Sites
 
 # A busy machine is slow: no test may fail by the clock.
 hypothesis.settings.register_profile("mlpq", deadline=None)
+hypothesis.settings.register_profile("no-shrinking", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("mlpq")
 
 Server = TypeVar("Server", Postgres, Redis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,6 +48,11 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         made = subprocess.run(
             [self._programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-locale",
@@ -55,6 +61,10 @@ class Postgres:
         )  # fmt: skip
         if made.returncode:
             pytest.fail(f"initdb failed: {made.stderr}")
+        self.start_again()
+
+    def start_again(self) -> None:
+        """On the same port, with the data that there are."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -65,14 +75,20 @@ class Postgres:
         command = [self._programs / "postgres", "-D", self._data]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
-        with self._log.open("wb") as log:
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._as_user)
         wait_until("PostgreSQL answers", self._answers)
+
+    def crash(self) -> None:
+        """An immediate shutdown, as if it had crashed: connections are cut, and it recovers when it starts again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(START_SECONDS)
 
     def stop(self) -> None:
         """A fast shutdown: connections are cut, nothing is lost."""
         if self._process is not None:
-            self._process.send_signal(2)
+            self._process.send_signal(signal.SIGINT)
             self._process.wait(START_SECONDS)
         shutil.rmtree(self._folder)
 
@@ -120,11 +136,22 @@ class Redis:
         self._process: subprocess.Popen[bytes] | None = None
         self._handed_out = 0
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
+        """Also again, on the same port; nothing of before is left then."""
         options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
-        with (self._folder / "log").open("wb") as log:
+        with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *options], cwd=self._folder, stdout=log, stderr=log)
         wait_until("Redis answers", self._answers)
+
+    def crash(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(START_SECONDS)
 
     def stop(self) -> None:
         if self._process is not None:

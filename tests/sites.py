@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,27 +84,38 @@ class Site:
         """The whole environment of a command here; of the caller's MLPQ_* variables none."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLPQ_")}
         paths = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
-        return {**inherited, "PYTHONPATH": paths, **self.env, **(more or {})}
+        # One thread, since tests run side by side.
+        return {**inherited, "PYTHONPATH": paths, "MLPQ_THREADS": "1", **self.env, **(more or {})}
 
     @contextmanager
-    def worker(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker, alive when the block begins; ended after it, with its training process."""
+    def worker(
+        self,
+        *arguments: str,
+        launcher: Sequence[str] = ("-m", "mlpq.cli", "worker"),
+        env: Mapping[str, str] | None = None,
+        await_life: bool = True,
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A worker, alive when the block begins unless told otherwise; ended after it, with its training process."""
         self.started += 1
         file = self.folder / f"worker-{self.started}.log"
         with file.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mlpq.cli", "worker", *arguments],
-                stdout=log, stderr=log, cwd=self.folder, env=self.environ(),
+                [sys.executable, *launcher, *arguments],
+                stdout=log, stderr=log, cwd=self.folder, env=self.environ(env),
             )  # fmt: skip
         try:
-            wait_until("the worker is alive", lambda: process.poll() is not None or self._is_alive(process), 90)
-            assert process.poll() is None, f"the worker ended: {file.read_text()}"
+            if await_life:
+                self._await_life(process, file)
             yield process
         finally:
             children = [child.pid for child in self.training_processes() if child.parent == process.pid]
             stop(process)
             print(f"--- {file.name}\n{file.read_text()}")
             wait_until("the worker's training process is gone", lambda: not self._those_left(children))
+
+    def _await_life(self, process: subprocess.Popen[bytes], file: Path) -> None:
+        wait_until("the worker is alive", lambda: process.poll() is not None or self._is_alive(process), 90)
+        assert process.poll() is None, f"the worker ended: {file.read_text()}"
 
     def training_processes(self) -> list[Process]:
         """The training processes of this site's workers: their command names the data folder."""

@@ -45,20 +45,22 @@ MAY_IMPORT = {
 }
 TRAINING_MAY_IMPORT = {
     **{
-        module: (PURE | {""}, {"model", "gradient", "optim", "data", "engine", "devices"})
-        for module in ("model", "gradient", "optim", "data", "engine", "devices")
+        module: (PURE | {""}, {"model", "gradient", "optim", "data", "engine", "devices", "states"})
+        for module in ("model", "gradient", "optim", "data", "engine", "devices", "states")
     },
     "stack": (PURE, set()),
     "cuda_graph": (PURE, set()),
-    "gang": (PURE, {"model", "optim", "data", "engine", "stack", "cuda_graph"}),
-    "training": (PURE, {"data", "engine", "devices", "gang"}),
+    "files": (PURE, {"model", "states"}),
+    "gang": (PURE, {"model", "optim", "data", "states", "stack", "cuda_graph"}),
+    "training": (PURE, {"data", "engine", "devices", "files", "gang", "states"}),
     "trainer_process": (PURE, {"training"}),
-    "tasks": (PURE | STORE | {"queue"}, {"trainer_process"}),
-    "celery_worker": (PURE | STORE | {"queue"}, {"tasks", "trainer_process"}),
+    "watchdog": (set(), set()),
+    "tasks": (PURE | STORE | {"queue"}, {"trainer_process", "watchdog"}),
+    "celery_worker": (PURE | STORE | {"queue"}, {"tasks", "trainer_process", "watchdog"}),
     "app": (PURE, {"celery_worker", "trainer_process"}),
     "__init__": (set(), set()),
 }
-CELERY_SIDE = ("tasks", "celery_worker", "app")
+CELERY_SIDE = ("tasks", "celery_worker", "app", "watchdog")
 PARENT_SIDE = (*CELERY_SIDE, "trainer_process")  # the child runs trainer_process too, and torch comes in with training
 
 

@@ -189,29 +189,21 @@ def test_a_file_that_is_no_database_is_told(embedded: Site) -> None:
     refused(embedded, "jobs", env={"MLPQ_DATABASE_URL": f"sqlite:///{file}"})
 
 
-UNREACHABLE_BROKERS = {
-    "nobody listens": f"redis://:secret@{NOBODY_THERE}/0",
-    "no such host": "redis://:secret@host.invalid/0",
-    "no such folder": "filesystem:///proc/nothing",
+NO_BROKERS = {
     "another scheme": "amqp://me:secret@host",
     "no port": "redis://:secret@127.0.0.1:port/0",
     "no database": "redis://:secret@127.0.0.1/name",
 }
 
 
-@pytest.mark.parametrize("url", UNREACHABLE_BROKERS.values(), ids=UNREACHABLE_BROKERS.keys())
-def test_a_broker_that_does_not_answer_is_told_before_anything_is_filed(embedded: Site, url: str) -> None:
+@pytest.mark.parametrize("url", NO_BROKERS.values(), ids=NO_BROKERS.keys())
+def test_a_url_that_no_broker_has_is_told_before_anything_is_filed(embedded: Site, url: str) -> None:
     done = refused(embedded, "submit", "--dataset", "digits", env={"MLPQ_BROKER_URL": url})
     assert "secret" not in done.err
 
 
-def test_a_retry_needs_the_broker_too(filled: Site) -> None:
-    job = job_of(filled, "cancelled")
-    refused(filled, "retry", job, env={"MLPQ_BROKER_URL": f"redis://{NOBODY_THERE}/0"})
-
-
 def test_a_worker_that_cannot_begin_says_why(embedded: Site) -> None:
-    refused(embedded, "worker", env={"MLPQ_BROKER_URL": f"redis://{NOBODY_THERE}/0"})
+    refused(embedded, "worker", env={"MLPQ_BROKER_URL": "filesystem:///proc/nothing"})
     refused(embedded, "worker", env={"MLPQ_DATABASE_URL": UNREACHABLE_DATABASES["nobody listens"]})
     missing = "mps" if sys.platform == "linux" else "cuda"
     assert f"no {missing} device here" in refused(embedded, "worker", "--device", missing).err

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
 
 from mlpq.store import queries
-from mlpq.store.models import jobs
 from mlpq.store.queries import COLUMNS
 from services import wait_until
 from sites import Site
@@ -155,14 +153,12 @@ def test_a_cancelled_job_is_retried_under_a_new_id(served: Site) -> None:
 
 
 def test_failures_are_retried_all_together_when_their_cause_is_gone(served: Site) -> None:
-    """The weights to go on from are away, then back. One attempt is allowed here, to be quick."""
+    """The weights to go on from are away, then back."""
     (parent,) = served.mlpq("submit", *QUICK, "--experiment", "mended", "--wait", "--format", "json").json
     weights = Path(parent["weights_file"])
     aside = weights.rename(weights.with_suffix(".aside"))
     command = ("submit", "--continue-from", parent["id"], "--experiment", "mended", "--format", "json")
-    (child,) = served.mlpq(*command, "--optimizer", "adam").json
-    with served.store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == child["id"]).values(max_attempts=1, not_before=None))
+    (child,) = served.mlpq(*command, "--optimizer", "adam", "--attempts", 1).json
     failed = served.wait_for(child["id"], "failed")
     assert "the weights to go on from, is missing" in failed["error"]
     aside.rename(weights)

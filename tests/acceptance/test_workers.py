@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 import redis
 
-from mlpq.store import queries
-from samples import let_delay_pass, let_lease_expire
+from mlpq.store import queries, repository
+from samples import FACTS, let_delay_pass, let_lease_expire
 from services import wait_until
 from sites import SERVICES, Process, Site, stop
 
@@ -103,6 +104,33 @@ def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes
         site.wait_for(job["id"], "succeeded")
     assert outcomes(site, job["id"]) == [(1, "lost"), (2, "succeeded")]
     assert "fell silent" in queries.attempts_of(site.store, job["id"])[0]["error"]
+
+
+def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
+    (silent, busy) = submit(alone, "--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
+    repository.claim(alone.store, "somebody", "cpu", FACTS)
+    with alone.worker():
+        alone.wait_for(busy["id"], "running")
+        let_lease_expire(alone.store, silent["id"])
+        alone.wait_for(silent["id"], "queued")
+        assert alone.row(busy["id"])["status"] == "running"
+        alone.mlpq("cancel", silent["id"])
+        alone.mlpq("cancel", busy["id"])
+        alone.wait_for(busy["id"], "cancelled")
+
+
+def test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker(alone: Site) -> None:
+    """It has nothing to say for long, so no broken pipe ends it."""
+    with alone.worker() as worker:
+        (job,) = submit(alone, "--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)
+        alone.wait_for(job["id"], "running")
+        child = training_process(alone, worker)
+        time.sleep(1)
+        worker.kill()
+        worker.wait()
+        gone = lambda: child.pid not in {each.pid for each in alone.training_processes()}  # noqa: E731
+        wait_until("its training process is gone", gone, 3)
+    assert queries.curve(alone.store, job["id"]) == []
 
 
 def test_ctrl_c_of_a_wait_leaves_its_jobs_queued(site: Site) -> None:

@@ -1,0 +1,409 @@
+"""The kill storm: real training on PostgreSQL and Redis while processes and services die at random, from a seed.
+
+    PYTHONPATH=tests python tests/chaos/storm.py [--jobs N] [--kills N] [--restarts N] [--seed N] [--lease SECONDS]
+
+Every few seconds a worker, a training process or a submitter is killed with SIGKILL, or stopped with SIGSTOP and woken
+later as a zombie. Every 5 to 20 seconds Redis is killed and comes back empty, or PostgreSQL is stopped in immediate
+mode. Whoever supervises starts dead workers again, as docker-compose would, and whoever submits repeats a submission
+until it was acknowledged. After it, every acknowledged job must have succeeded, once, with the weights of a run that
+nothing disturbed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlalchemy import ColumnElement, func, select
+
+from mlpq.errors import StoreError
+from mlpq.store import migrate
+from mlpq.store.models import attempts, epochs, job_results, jobs
+from mlpq.store.session import Store
+from services import Postgres, Redis
+from sites import SERVICES, Site
+
+HERE = Path(__file__).resolve().parent
+SEEDS = 8  # of a submission
+AHEAD = 30  # jobs that may wait, or a tenth of all
+KILL_SECONDS = (0.5, 4.0)  # between two kills
+RESTART_SECONDS = (5.0, 20.0)
+AWAY_SECONDS = (0.0, 3.0)  # a service that restarts
+SHAPES = (  # and the most epochs of each; the fourth is too large to stack
+    (("--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.01"), 300),
+    (("--optimizer", "nadam", "--dropout", "0.2", "--validation", "0.1", "--patience", "20"), 300),
+    (("--optimizer", "sgd:lr=0.1,momentum=0.9", "--hidden", "16,16", "--activation", "tanh"), 300),
+    (("--optimizer", "adam", "--hidden", "1000,500", "--batch-size", "512"), 30),
+    (("--preset", "textbook"), 300),
+)
+CALM_SECONDS = 600
+
+
+@dataclass
+class Storm:
+    """What the storm does, and what it has done."""
+
+    jobs: int
+    kills: int
+    restarts: int
+    seed: int
+    lease: float
+    workers: int = 3
+    done: Counter[str] = field(default_factory=Counter)
+    killed_at: list[tuple[int, float]] = field(default_factory=list)  # the worker's process, and when
+
+    def run(self) -> Report:
+        with tempfile.TemporaryDirectory(prefix="mlpq-storm-") as folder, self._site(Path(folder)) as site:
+            self._here, began = site, time.monotonic()
+            self._random = random.Random(self.seed)
+            self._stop = threading.Event()
+            self._crews: dict[int, subprocess.Popen[bytes]] = {}
+            self._calm = threading.Event()
+            self._submitter: subprocess.Popen[str] | None = None
+            self._acknowledged: set[str] = set()
+            supervising = threading.Thread(target=self._supervise)
+            submitting = threading.Thread(target=self._submit_all)
+            supervising.start()
+            submitting.start()
+            try:
+                self._rage()
+                self._calm.set()
+                self._wake_all()
+                submitting.join()
+                self._await_all()
+            finally:
+                self._calm.set()
+                self._stop.set()
+                supervising.join()
+                self._end_workers()
+            return self._report(time.monotonic() - began)
+
+    @contextlib.contextmanager
+    def _site(self, folder: Path) -> Iterator[Site]:
+        self._postgres, self._redis = Postgres(), Redis()
+        try:
+            self._postgres.start()
+            self._redis.start()
+            store = Store(self._postgres.url(self._postgres.create()))
+            migrate.upgrade(store)
+            env = {
+                "MLPQ_HOME": str(folder / "home"),
+                "MLPQ_DATABASE_URL": store.url,
+                "MLPQ_BROKER_URL": f"redis://127.0.0.1:{self._redis.port}/0",
+                "MLPQ_CHECKPOINT_SECONDS": "1",
+            }
+            yield Site(SERVICES, folder, store, env)
+            store.close()
+        finally:
+            self._redis.stop()
+            self._postgres.stop()
+
+    # --- what goes on meanwhile
+
+    def _supervise(self) -> None:
+        """Start workers, and start those that died anew."""
+        while not self._stop.wait(0.2):
+            for number in range(self.workers):
+                crew = self._crews.get(number)
+                if crew is None or crew.poll() is not None:
+                    self._crews[number] = self._start_worker()
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, str(HERE / "mlpq_at_risk.py"), "worker", "--gang", "16"]
+        with (self._here.folder / "workers.log").open("ab") as log:
+            env = self._here.environ({"MLPQ_RISK_LEASE": str(self.lease)})
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._here.folder, env=env)
+
+    def _submit_all(self) -> None:
+        """Submit as long as the storm goes on; what was not acknowledged is submitted again."""
+        number = 0
+        while not self._calm.wait(0.2):
+            if self._waiting() >= max(AHEAD, self.jobs // 10):
+                continue
+            while (rows := self._submit(self._here, number)) is None and not self._stop.is_set():
+                pass  # also when the storm is over: it may have been filed all the same
+            self._acknowledged.update(row["id"] for row in rows or ())
+            number += 1
+
+    def _waiting(self) -> int:
+        """Jobs that are not finished."""
+        return self._count(jobs.c.finished_at.is_(None), sys.maxsize)
+
+    def _is_training(self) -> bool:
+        """Whether there is something to disturb: workers take seconds to start."""
+        return self._count(jobs.c.status == "running", 0) > 0
+
+    def _count(self, which: ColumnElement[bool], unknown: int) -> int:
+        try:
+            with self._here.store.read() as connection:
+                return connection.execute(select(func.count()).select_from(jobs).where(which)).scalar_one()
+        except StoreError:
+            return unknown
+
+    def _submit(self, site: Site, number: int) -> list[dict[str, Any]] | None:
+        shape, most = SHAPES[number % len(SHAPES)]
+        epochs = random.Random(f"{self.seed} {number}").randint(most // 10, most)
+        command = [
+            sys.executable, "-m", "mlpq.cli", "submit", *shape, "--dataset", "digits", "--attempts", "1000",
+            "--experiment", f"batch-{number}", "--epochs", str(epochs),
+            "--seeds", f"{number * SEEDS}..{number * SEEDS + SEEDS - 1}", "--format", "json",
+        ]  # fmt: skip
+        self._submitter = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=site.environ()
+        )
+        out, _ = self._submitter.communicate()
+        return json.loads(out) if self._submitter.returncode == 0 else None
+
+    # --- what the storm does
+
+    def _rage(self) -> None:
+        """Kill and restart until all that was wanted is done, jobs included."""
+        kills = {
+            self._kill_worker: 3, self._kill_trainer: 3, self._stop_worker: 1, self._stop_trainer: 1,
+            self._kill_submitter: 1,
+        }  # fmt: skip
+        services = {self._restart_redis: 1, self._crash_postgres: 1}
+        now = time.monotonic()
+        next_kill, next_restart = now, now + self._random.uniform(*RESTART_SECONDS)
+        while True:
+            kill, restart = self._total_kills() < self.kills, self._restarts() < self.restarts
+            if not kill and not restart and len(self._acknowledged) >= self.jobs:
+                return
+            time.sleep(0.1)
+            if kill and time.monotonic() >= next_kill and self._is_training():
+                self._do_one_of(kills)
+                next_kill = time.monotonic() + self._random.uniform(*KILL_SECONDS)
+            if restart and time.monotonic() >= next_restart:
+                self._do_one_of(services)
+                next_restart = time.monotonic() + self._random.uniform(*RESTART_SECONDS)
+
+    def _do_one_of(self, actions: dict[Callable[[], bool], int]) -> None:
+        (action,) = self._random.choices(list(actions), list(actions.values()))
+        if action():
+            self.done[action.__name__.strip("_").replace("_", " ")] += 1
+
+    def _total_kills(self) -> int:
+        return sum(count for what, count in self.done.items() if what.startswith(("kill", "stop")))
+
+    def _restarts(self) -> int:
+        return self.done["restart redis"] + self.done["crash postgres"]
+
+    def _kill_worker(self) -> bool:
+        return self._signal_worker(signal.SIGKILL)
+
+    def _stop_worker(self) -> bool:
+        """A zombie: another takes its jobs over, and then it wakes and wants to write."""
+        return self._signal_worker(signal.SIGSTOP)
+
+    def _signal_worker(self, number: signal.Signals) -> bool:
+        alive = [crew.pid for crew in self._crews.values() if crew.poll() is None]
+        return bool(alive) and self._signal(self._random.choice(sorted(alive)), number)
+
+    def _kill_trainer(self) -> bool:
+        return self._signal_trainer(signal.SIGKILL)
+
+    def _stop_trainer(self) -> bool:
+        return self._signal_trainer(signal.SIGSTOP)
+
+    def _signal_trainer(self, number: signal.Signals) -> bool:
+        found = sorted(self._here.training_processes(), key=lambda child: child.pid)
+        if not found:
+            return False
+        child = self._random.choice(found)
+        return self._signal(child.pid, number, child.parent)
+
+    def _signal(self, pid: int, number: signal.Signals, worker: int | None = None) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+            self.killed_at.append((worker or pid, time.time()))
+            if number is signal.SIGSTOP:
+                waking = threading.Timer(self._random.uniform(0.5, 2.0) * self.lease, self._wake, (pid,))
+                waking.daemon = True
+                waking.start()
+            return True
+        return False
+
+    def _wake(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    def _kill_submitter(self) -> bool:
+        submitter = self._submitter
+        if submitter is None or submitter.poll() is not None:
+            return False
+        submitter.kill()
+        return True
+
+    def _restart_redis(self) -> bool:
+        self._redis.crash()
+        time.sleep(self._random.uniform(*AWAY_SECONDS))
+        self._redis.start()
+        return True
+
+    def _crash_postgres(self) -> bool:
+        self._postgres.crash()
+        time.sleep(self._random.uniform(*AWAY_SECONDS))
+        self._postgres.start_again()
+        return True
+
+    # --- and after it
+
+    def _wake_all(self) -> None:
+        for pid in [*(crew.pid for crew in self._crews.values()), *(c.pid for c in self._here.training_processes())]:
+            self._wake(pid)
+
+    def _await_all(self) -> None:
+        until = time.monotonic() + CALM_SECONDS
+        while self._waiting() and time.monotonic() < until:
+            time.sleep(0.5)
+
+    def _end_workers(self) -> None:
+        for crew in self._crews.values():
+            crew.terminate()
+        for crew in self._crews.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                crew.wait(45)
+            crew.kill()
+
+    def _report(self, seconds: float) -> Report:
+        with self._here.store.read() as connection:
+            rows = {row.id: row for row in connection.execute(select(jobs))}
+            tried = connection.execute(select(attempts).order_by(attempts.c.attempt)).all()
+            found = {row.job_id: row for row in connection.execute(select(job_results))}
+            lengths = dict(
+                connection.execute(
+                    select(epochs.c.job_id, func.count())
+                    .join(
+                        job_results,
+                        (job_results.c.job_id == epochs.c.job_id) & (job_results.c.attempt == epochs.c.attempt),
+                    )
+                    .group_by(epochs.c.job_id)
+                ).all()
+            )
+        successes = Counter(row.job_id for row in tried if row.outcome == "succeeded")
+        log = (self._here.folder / "workers.log").read_text(errors="replace")
+        return Report(
+            storm=self,
+            seconds=seconds,
+            jobs=len(self._acknowledged),
+            lost=sorted(job for job in self._acknowledged if job not in rows or rows[job].status != "succeeded"),
+            unasked=sorted(rows.keys() - self._acknowledged),
+            twice=sorted(job for job, count in successes.items() if count > 1),
+            broken_curves=sorted(job for job, row in found.items() if lengths.get(job) != row.epochs_run),
+            wrong=self._wrong_hashes(found, rows),
+            outcomes=Counter(row.outcome or "open" for row in tried),
+            resumed=log.count("goes on from its checkpoint"),
+            fenced=log.count("the lease was lost, nothing is recorded"),
+            recovery=self._recovery(tried),
+        )
+
+    def _wrong_hashes(self, found: dict[str, Any], rows: dict[str, Any]) -> list[str]:
+        """The jobs whose weights are not those of the same spec trained in peace, by one worker on SQLite."""
+        folder = self._here.folder / "peace"
+        folder.mkdir()
+        store = Store(f"sqlite:///{folder / 'mlpq.db'}")
+        migrate.upgrade(store)
+        peace = Site("embedded", folder, store, {"MLPQ_HOME": str(folder)})
+        for number in range(self._batches(rows)):
+            assert self._submit(peace, number) is not None
+        with contextlib.redirect_stdout(None), peace.worker():  # its log is long
+            peace.mlpq("watch", timeout=1200)
+        with store.read() as connection:
+            query = select(jobs.c.spec_hash, job_results.c.weights_sha256).join(job_results)
+            right = dict(connection.execute(query).all())
+        store.close()
+        return sorted(job for job, row in found.items() if right[rows[job].spec_hash] != row.weights_sha256)
+
+    def _batches(self, rows: dict[str, Any]) -> int:
+        return len({row.experiment_id for row in rows.values()})
+
+    def _recovery(self, tried: list[Any]) -> list[float]:
+        """Seconds from each kill of a worker or of its training process until each job of it was started again."""
+        following = {(row.job_id, row.attempt): row for row in tried}
+        times = []
+        for row in tried:
+            later = following.get((row.job_id, row.attempt + 1))
+            if row.outcome not in ("lost", "failed") or later is None:
+                continue
+            pid, began, ended = int(row.worker.split(":")[1]), row.started_at.timestamp(), later.started_at.timestamp()
+            moments = [moment for killed, moment in self.killed_at if killed == pid and began <= moment <= ended]
+            if moments:
+                times.append(ended - moments[0])
+        return times
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it; the lists must be empty."""
+
+    storm: Storm
+    seconds: float
+    jobs: int
+    lost: list[str]
+    unasked: list[str]
+    twice: list[str]
+    broken_curves: list[str]
+    wrong: list[str]
+    outcomes: Counter[str]
+    resumed: int
+    fenced: int
+    recovery: list[float]
+
+    @property
+    def flaws(self) -> dict[str, list[str]]:
+        names = ("lost", "unasked", "twice", "broken_curves", "wrong")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
+
+    def table(self) -> str:
+        percentiles = statistics.quantiles(self.recovery, n=100) if len(self.recovery) > 1 else [0.0] * 99
+        rows = [
+            ("seed", self.storm.seed),
+            ("minutes", f"{self.seconds / 60:.1f}"),
+            ("lease, s", f"{self.storm.lease:.0f}"),
+            ("jobs acknowledged", self.jobs),
+            *sorted(self.storm.done.items()),
+            *((f"attempts {outcome}", count) for outcome, count in sorted(self.outcomes.items())),
+            ("attempts resumed from a checkpoint", self.resumed),
+            ("fence rejections", self.fenced),
+            ("recovery p50 / p99, s", f"{percentiles[49]:.1f} / {percentiles[98]:.1f}"),
+            ("**lost**", len(self.lost)),
+            ("**recorded twice**", len(self.twice)),
+            ("**jobs that nobody was told of**", len(self.unasked)),
+            ("**broken learning curves**", len(self.broken_curves)),
+            ("**wrong weights**", len(self.wrong)),
+        ]
+        return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+@click.command()
+@click.option("--jobs", default=1000)
+@click.option("--kills", default=300)
+@click.option("--restarts", default=50)
+@click.option("--seed", default=1)
+@click.option("--lease", default=60.0)
+def main(jobs: int, kills: int, restarts: int, seed: int, lease: float) -> None:
+    """Run a storm and print what came of it; exit 1 where anything was lost, doubled or wrong."""
+    report = Storm(jobs, kills, restarts, seed, lease).run()
+    print(report.table())
+    for name, found in report.flaws.items():
+        print(f"{name}: {' '.join(found)}", file=sys.stderr)
+    sys.exit(bool(report.flaws))
+
+
+if __name__ == "__main__":
+    main()

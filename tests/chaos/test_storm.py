@@ -1,0 +1,14 @@
+"""A short storm, from a seed; `make chaos` runs a long one."""
+
+from __future__ import annotations
+
+from storm import Storm
+
+
+def test_after_a_storm_every_job_has_succeeded_once_with_the_weights_of_a_run_undisturbed() -> None:
+    report = Storm(jobs=30, kills=8, restarts=1, seed=4, lease=12).run()
+    print(report.table())
+    assert report.flaws == {}
+    assert report.jobs >= 30
+    assert report.outcomes["succeeded"] == report.jobs
+    assert report.resumed > 0

@@ -16,7 +16,7 @@ from samples import let_delay_pass, let_lease_expire
 from services import wait_until
 from sites import EMBEDDED, SERVICES, Site
 
-GANG = ("--dataset", "digits", "--epochs", 400, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
+GANG = ("--dataset", "digits", "--epochs", 300, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
 ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 8, "--batch-size", 32)
 ALWAYS = {"MLPQ_CHECKPOINT_SECONDS": "0"}
 
@@ -158,7 +158,7 @@ def test_a_checkpoint_made_on_something_else_is_not_gone_on_from(alone: Site) ->
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_a_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_go_on(site: Site) -> None:
     with site.worker():
-        rows = submit(site, *GANG, "--epochs", 1200)
+        rows = submit(site, *GANG, "--epochs", 600)
         wait_for_epochs(site, rows)
         began = time.monotonic()
         site.mlpq("cancel", rows[1]["id"])
@@ -171,7 +171,7 @@ def test_a_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_go_on(sit
 
 def test_a_job_that_kills_its_process_runs_out_of_attempts_and_drags_no_other_down(alone: Site) -> None:
     with alone.worker():
-        rows = submit(alone, *GANG, "--epochs", 800)
+        rows = submit(alone, *GANG, "--epochs", 500)
         bad, others = rows[0]["id"], [row["id"] for row in rows[1:]]
         for attempt in (1, 2, 3):
             let_delay_pass(alone.store, bad)

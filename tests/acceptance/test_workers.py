@@ -18,7 +18,7 @@ from services import wait_until
 from sites import SERVICES, Process, Site, stop
 
 LONG = ("--dataset", "digits", "--epochs", 10_000)
-A_WHILE = ("--dataset", "digits", "--epochs", 200)
+A_WHILE = ("--dataset", "digits", "--epochs", 800)
 
 
 def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
@@ -42,7 +42,7 @@ def training_process(site: Site, worker: subprocess.Popen[bytes]) -> Process:
 
 def test_two_workers_do_every_job_once(site: Site) -> None:
     with site.worker() as one, site.worker() as other:
-        rows = submit(site, "--dataset", "digits", "--epochs", 400, "--seeds", "0..9")
+        rows = submit(site, "--dataset", "digits", "--epochs", 150, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
     assert [site.row(row["id"])["status"] for row in rows] == ["succeeded"] * 10

@@ -192,8 +192,8 @@ MUTATIONS = (
 )
 
 
-def outcome(edits: Sequence[Edit], tests: Collection[str]) -> str:
-    """What the tests say of a copy with these edits."""
+def outcome(edits: Sequence[Edit], tests: Collection[str]) -> tuple[str, str]:
+    """Whether the tests pass on a copy with these edits, and what they print."""
     with tempfile.TemporaryDirectory(prefix="mlpq-mutation-") as folder:
         copy = Path(folder) / "mlpq"
         tracked = subprocess.run(
@@ -207,24 +207,27 @@ def outcome(edits: Sequence[Edit], tests: Collection[str]) -> str:
         for name, before, after in edits:
             text = (copy / name).read_text()
             if before not in text:
-                return f"NOT APPLICABLE: {name} has changed"
+                return f"NOT APPLICABLE: {name} has changed", ""
             (copy / name).write_text(text.replace(before, after))
         options = ["-q", "-x", "--no-header", "-p", "no:cacheprovider", "--hypothesis-profile", "no-shrinking"]
         command = [sys.executable, "-m", "pytest", *options, *tests]
         paths = os.pathsep.join(str(copy / name) for name in SOURCE_ROOTS)  # training processes look there
         environ = {**os.environ, "PYTHONPATH": paths}
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, env=environ)
-    return {0: PASSES, 1: FAILS}.get(done.returncode, f"ERROR\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    found = {0: PASSES, 1: FAILS}.get(done.returncode, f"ERROR\n{done.stderr[-2000:]}")
+    return found, done.stdout
 
 
 def main(word: str) -> None:
     chosen = [mutation for mutation in MUTATIONS if word in mutation.mechanism]
-    if (found := outcome([], {mutation.test: None for mutation in chosen})) != PASSES:
-        sys.exit(f"with nothing taken out the tests must pass, or their failing proves nothing: {found}")
+    found, printed = outcome([], {mutation.test: None for mutation in chosen})
+    if found != PASSES:
+        last = "\n".join(printed.splitlines()[-20:])
+        sys.exit(f"{last}\nwith nothing taken out the tests must pass, or their failing proves nothing: {found}")
     print("| what was taken out | the test that then fails | |\n|---|---|---|")
     survived = 0
     for mutation in chosen:
-        found = outcome(mutation.edits, [mutation.test])
+        found, _ = outcome(mutation.edits, [mutation.test])
         survived += found != FAILS
         print(f"| {mutation.mechanism} | `{mutation.test.rpartition('/')[2]}` | {found} |", flush=True)
     sys.exit(survived > 0)

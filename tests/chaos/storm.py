@@ -40,7 +40,7 @@ from sites import SERVICES, Site
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 8  # of a submission
-AHEAD = 30  # jobs that may wait, or a tenth of all
+AHEAD = 8  # jobs that may wait, or a tenth of all
 KILL_SECONDS = (0.5, 4.0)  # between two kills
 RESTART_SECONDS = (5.0, 20.0)
 AWAY_SECONDS = (0.0, 3.0)  # a service that restarts
@@ -63,6 +63,7 @@ class Storm:
     restarts: int
     seed: int
     lease: float
+    checkpoint_seconds: int = 1
     workers: int = 3
     done: Counter[str] = field(default_factory=Counter)
     killed_at: list[tuple[int, float]] = field(default_factory=list)  # the worker's process, and when
@@ -105,7 +106,7 @@ class Storm:
                 "MLPQ_HOME": str(folder / "home"),
                 "MLPQ_DATABASE_URL": store.url,
                 "MLPQ_BROKER_URL": f"redis://127.0.0.1:{self._redis.port}/0",
-                "MLPQ_CHECKPOINT_SECONDS": "1",
+                "MLPQ_CHECKPOINT_SECONDS": str(self.checkpoint_seconds),
             }
             yield Site(SERVICES, folder, store, env)
             store.close()
@@ -144,9 +145,16 @@ class Storm:
         """Jobs that are not finished."""
         return self._count(jobs.c.finished_at.is_(None), sys.maxsize)
 
-    def _is_training(self) -> bool:
-        """Whether there is something to disturb: workers take seconds to start."""
-        return self._count(jobs.c.status == "running", 0) > 0
+    def _busy(self) -> set[int]:
+        """The processes of the workers that hold jobs: to kill others disturbs nobody."""
+        try:
+            with self._here.store.read() as connection:
+                names = (
+                    connection.execute(select(attempts.c.worker).where(attempts.c.outcome.is_(None))).scalars().all()
+                )
+        except StoreError:
+            return set()
+        return {_process_of(name) for name in names}
 
     def _count(self, which: ColumnElement[bool], unknown: int) -> int:
         try:
@@ -185,7 +193,7 @@ class Storm:
             if not kill and not restart and len(self._acknowledged) >= self.jobs:
                 return
             time.sleep(0.1)
-            if kill and time.monotonic() >= next_kill and self._is_training():
+            if kill and time.monotonic() >= next_kill and self._busy():
                 self._do_one_of(kills)
                 next_kill = time.monotonic() + self._random.uniform(*KILL_SECONDS)
             if restart and time.monotonic() >= next_restart:
@@ -211,8 +219,11 @@ class Storm:
         return self._signal_worker(signal.SIGSTOP)
 
     def _signal_worker(self, number: signal.Signals) -> bool:
-        alive = [crew.pid for crew in self._crews.values() if crew.poll() is None]
-        return bool(alive) and self._signal(self._random.choice(sorted(alive)), number)
+        busy = self._busy().intersection(crew.pid for crew in self._crews.values() if crew.poll() is None)
+        if not busy:
+            return False
+        worker = self._random.choice(sorted(busy))
+        return self._signal(worker, worker, number)
 
     def _kill_trainer(self) -> bool:
         return self._signal_trainer(signal.SIGKILL)
@@ -221,16 +232,14 @@ class Storm:
         return self._signal_trainer(signal.SIGSTOP)
 
     def _signal_trainer(self, number: signal.Signals) -> bool:
-        found = sorted(self._here.training_processes(), key=lambda child: child.pid)
-        if not found:
-            return False
-        child = self._random.choice(found)
-        return self._signal(child.pid, number, child.parent)
+        busy = self._busy()
+        found = sorted((each.pid, each.parent) for each in self._here.training_processes() if each.parent in busy)
+        return bool(found) and self._signal(*self._random.choice(found), number)
 
-    def _signal(self, pid: int, number: signal.Signals, worker: int | None = None) -> bool:
+    def _signal(self, pid: int, worker: int, number: signal.Signals) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-            self.killed_at.append((worker or pid, time.time()))
+            self.killed_at.append((worker, time.time()))
             if number is signal.SIGSTOP:
                 waking = threading.Timer(self._random.uniform(0.5, 2.0) * self.lease, self._wake, (pid,))
                 waking.daemon = True
@@ -340,11 +349,15 @@ class Storm:
             later = following.get((row.job_id, row.attempt + 1))
             if row.outcome not in ("lost", "failed") or later is None:
                 continue
-            pid, began, ended = int(row.worker.split(":")[1]), row.started_at.timestamp(), later.started_at.timestamp()
+            pid, began, ended = _process_of(row.worker), row.started_at.timestamp(), later.started_at.timestamp()
             moments = [moment for killed, moment in self.killed_at if killed == pid and began <= moment <= ended]
             if moments:
                 times.append(ended - moments[0])
         return times
+
+
+def _process_of(worker: str) -> int:
+    return int(worker.split(":")[1])
 
 
 @dataclass(frozen=True)

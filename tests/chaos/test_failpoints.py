@@ -52,7 +52,7 @@ def wait_for_death(worker: subprocess.Popen[bytes]) -> None:
 def test_a_worker_that_dies_at_a_commit(
     site: Site, function: str, moment: str, first: list[str | None], finally_: list[str]
 ) -> None:
-    long = 150 if function == "beat" else 30
+    long = 300 if function == "beat" else 30
     rows = site.mlpq("submit", *SWEEP, "--epochs", long, "--format", "json").json
     with worker_at_risk(site, die=f"{function}:{moment}") as worker:
         wait_for_death(worker)

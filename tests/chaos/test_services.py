@@ -164,7 +164,7 @@ def test_a_slow_network_and_cut_connections_cost_time_and_no_attempt(fragile: Fr
 
 def test_what_was_computed_while_postgresql_was_away_is_recorded_when_it_is_back(fragile: Fragile) -> None:
     with fragile.site.worker():
-        job = fragile.submit("--dataset", "digits", "--epochs", 500)
+        job = fragile.submit("--dataset", "digits", "--epochs", 1000)
         wait_until("it trains", lambda: fragile.site.row(job)["status"] == "running")
         fragile.postgres.crash()
         weights = fragile.site.folder / "home" / "artifacts" / job / "attempt-1.safetensors"

@@ -169,15 +169,15 @@ def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
 
 
 def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, seeds="1..3", epochs=3000)
+    ids = filed(store, seeds="1..3", epochs=1000)
     gang = repository.claim(store, "w", "cpu", {}, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
     filing.cancel(store, ids[1:2])
     training.join(120)
     assert outcomes(store, ids) == [("succeeded", "succeeded"), ("cancelled", "cancelled"), ("succeeded", "succeeded")]
-    assert len(queries.curve(store, ids[0])) == 3000
-    assert len(queries.curve(store, ids[1])) < 3000
+    assert len(queries.curve(store, ids[0])) == 1000
+    assert len(queries.curve(store, ids[1])) < 1000
 
 
 def test_cancelling_one_while_the_training_process_does_not_listen_leaves_the_others(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from mlpq.datasets import DATASETS, FILES, own_folder
@@ -174,6 +175,12 @@ def test_digits_are_bundled_and_split_1297_to_500(tmp_path: Path) -> None:
     assert (data.train_y.dtype, len(data.train_y), len(data.test_y)) == (torch.int64, 1297, 500)
     assert (data.train_x.dtype, data.train_x.min().item(), data.train_x.max().item()) == (torch.uint8, 0, data.scale)
     assert data.source == "bundled with scikit-learn"
+
+
+def test_the_digits_are_scikit_learns(tmp_path: Path) -> None:
+    data, bunch = load("digits", tmp_path), load_digits()
+    assert torch.cat([data.train_x, data.test_x]).tolist() == bunch.data.tolist()
+    assert torch.cat([data.train_y, data.test_y]).tolist() == bunch.target.tolist()
 
 
 def test_bytes_are_computed_with_in_single_precision_and_numbers_in_their_own(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import importlib.util
 import io
 import socket
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 import click
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +39,7 @@ from mlpq.errors import DataError, MlpqError
 
 BUNDLED = "bundled with scikit-learn"
 UNSIGNED_BYTE = 8  # the code of the element type in an idx header
+DIGITS_FILE = "datasets/data/digits.csv.gz"  # of scikit-learn; a row for each image, its label at the end
 DIGITS_MAX = 16  # the brightest pixel of digits; the other sets have 255
 DOWNLOAD_TIMEOUT = 30.0  # seconds of silence; torchvision sets none, and a stalled mirror would hold a worker for good
 
@@ -140,11 +143,15 @@ def _labels(file: Path, n: int, classes: int) -> Tensor:
 
 
 def _load_digits(dataset: Dataset) -> Data:
-    # Imported here: scikit-learn takes a second, and only this data set needs it.
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels, labels = bunch.data.astype("uint8"), bunch.target.astype("uint8")
+    # Only its file is read: importing scikit-learn takes a second, which every training process would wait for.
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise DataError("digits comes with scikit-learn, which is not installed: pip install scikit-learn")
+    try:
+        rows = np.loadtxt(Path(package.origin).parent / DIGITS_FILE, dtype=np.uint8, delimiter=",", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise DataError(f"the digits of this scikit-learn can't be read: {error}") from error
+    pixels, labels = rows[:, :-1], rows[:, -1]
     if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
         raise DataError("the digits of this scikit-learn are not the registered ones: reinstall scikit-learn")
     x = torch.from_numpy(pixels)

@@ -72,7 +72,7 @@ def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(serve
     assert served.wait_for(job["id"], "succeeded")["attempt"] == 2
     first, second = queries.attempts_of(served.store, job["id"])
     assert "SIGKILL" in first["error"]
-    assert "epoch 1: train loss" in first["log_tail"]
+    assert "train loss" in first["log_tail"]  # its last lines
     assert second["outcome"] == "succeeded"
     assert len(queries.curve(served.store, job["id"])) == A_WHILE[-1]
 

@@ -48,11 +48,6 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         made = subprocess.run(
             [self._programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-locale",
@@ -135,11 +130,6 @@ class Redis:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._handed_out = 0
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Also again, on the same port; nothing of before is left then."""

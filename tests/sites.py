@@ -133,6 +133,16 @@ class Site:
                 if table.name != "workers"
             }
 
+    def submit(self, *arguments: object, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """The rows of a submission's jobs."""
+        rows = self.mlpq("submit", *arguments, "--format", "json", env=env).json
+        assert isinstance(rows, list)
+        return rows
+
+    def outcomes(self, job: str) -> list[tuple[int, str | None]]:
+        """The number and the outcome of each attempt, None for one that runs."""
+        return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(self.store, job)]
+
     def row(self, job: str) -> dict[str, Any]:
         """The job's row of the view."""
         return queries.jobs_by_id(self.store, [job])[0]

@@ -21,16 +21,6 @@ ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 8, "--batch-
 ALWAYS = {"MLPQ_CHECKPOINT_SECONDS": "0"}
 
 
-def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
-    rows = site.mlpq("submit", *arguments, "--format", "json").json
-    assert isinstance(rows, list)
-    return rows
-
-
-def outcomes(site: Site, job: str) -> list[tuple[int, str | None]]:
-    return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(site.store, job)]
-
-
 def wait_for_epochs(site: Site, rows: list[dict[str, Any]], epochs: int = 1) -> None:
     wait_until(
         "epochs of every job are recorded",
@@ -49,7 +39,7 @@ def checkpoints(site: Site, job: str) -> list[Path]:
 
 def assert_undisturbed(site: Site, rows: list[dict[str, Any]], *arguments: object) -> None:
     """The results are those of the same specs trained in one go, and nothing is left of the interruption."""
-    again = submit(site, *arguments, "--experiment", "undisturbed")
+    again = site.submit(*arguments, "--experiment", "undisturbed")
     for disturbed, row in zip(rows, again, strict=True):
         mine, whole = site.wait_for(disturbed["id"], "succeeded"), site.wait_for(row["id"], "succeeded", seconds=120)
         for name in ("spec_hash", "weights_sha256", "test_correct", "test_loss", "best_epoch", "epochs_run", "engine"):
@@ -77,14 +67,14 @@ def test_a_worker_told_to_stop_finishes_its_epoch_and_another_goes_on_from_there
     site: Site, arguments: tuple[object, ...]
 ) -> None:
     with site.worker() as worker:
-        rows = submit(site, *arguments)
+        rows = site.submit(*arguments)
         wait_for_epochs(site, rows, 2)
         began = time.monotonic()
         worker.terminate()
         assert worker.wait(45) == 0
         assert time.monotonic() - began < 30
     for row in rows:
-        assert outcomes(site, row["id"]) == [(1, "released")]
+        assert site.outcomes(row["id"]) == [(1, "released")]
         assert site.row(row["id"])["status"] == "queued"
         assert len(checkpoints(site, row["id"])) == 1
     with site.worker():
@@ -96,7 +86,7 @@ def test_a_worker_told_to_stop_finishes_its_epoch_and_another_goes_on_from_there
 
 def test_a_second_sigterm_ends_a_worker_at_once(alone: Site) -> None:
     with alone.worker() as worker:
-        (row,) = submit(alone, "--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)  # long epochs
+        (row,) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)  # long epochs
         alone.wait_for(row["id"], "running")
         worker.terminate()
         time.sleep(1)
@@ -111,7 +101,7 @@ def test_a_job_of_a_worker_that_was_killed_goes_on_from_its_checkpoint(
     site: Site, arguments: tuple[object, ...]
 ) -> None:
     with site.worker(env=ALWAYS) as worker:
-        rows = submit(site, *arguments)
+        rows = site.submit(*arguments)
         wait_for_epochs(site, rows, 3)
         worker.kill()
         worker.wait()
@@ -126,7 +116,7 @@ def test_a_job_of_a_worker_that_was_killed_goes_on_from_its_checkpoint(
 
 def test_checkpoints_that_are_torn_or_damaged_are_passed_over_with_a_warning(alone: Site) -> None:
     with alone.worker(env=ALWAYS) as worker:
-        rows = submit(alone, *ALONE)
+        rows = alone.submit(*ALONE)
         wait_for_epochs(alone, rows, 3)
         worker.kill()
         worker.wait()
@@ -144,7 +134,7 @@ def test_checkpoints_that_are_torn_or_damaged_are_passed_over_with_a_warning(alo
 def test_a_checkpoint_made_on_something_else_is_not_gone_on_from(alone: Site) -> None:
     """On the plain engine the number of threads shows in the bits, so a mixed run could never be checked."""
     with alone.worker(env={**ALWAYS, "MLPQ_THREADS": "1"}) as worker:
-        rows = submit(alone, *ALONE)
+        rows = alone.submit(*ALONE)
         wait_for_epochs(alone, rows, 2)
         worker.terminate()
         worker.wait()
@@ -158,7 +148,7 @@ def test_a_checkpoint_made_on_something_else_is_not_gone_on_from(alone: Site) ->
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_a_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_go_on(site: Site) -> None:
     with site.worker():
-        rows = submit(site, *GANG, "--epochs", 600)
+        rows = site.submit(*GANG, "--epochs", 600)
         wait_for_epochs(site, rows)
         began = time.monotonic()
         site.mlpq("cancel", rows[1]["id"])
@@ -166,20 +156,20 @@ def test_a_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_go_on(sit
         assert time.monotonic() - began < 5 + 2  # and the command itself
         for row in (rows[0], *rows[2:]):
             site.wait_for(row["id"], "succeeded", seconds=120)
-            assert outcomes(site, row["id"]) == [(1, "succeeded")]
+            assert site.outcomes(row["id"]) == [(1, "succeeded")]
 
 
 def test_a_job_that_kills_its_process_runs_out_of_attempts_and_drags_no_other_down(alone: Site) -> None:
     with alone.worker():
-        rows = submit(alone, *GANG, "--epochs", 500)
+        rows = alone.submit(*GANG, "--epochs", 500)
         bad, others = rows[0]["id"], [row["id"] for row in rows[1:]]
         for attempt in (1, 2, 3):
             let_delay_pass(alone.store, bad)
-            wait_until("it runs", lambda: outcomes(alone, bad)[-1:] == [(attempt, None)], 120)  # noqa: B023
+            wait_until("it runs", lambda: alone.outcomes(bad)[-1:] == [(attempt, None)], 120)  # noqa: B023
             wait_until("it trains", lambda: queries.curve(alone.store, bad))
             (child,) = alone.training_processes()
             os.kill(child.pid, signal.SIGKILL)
-            wait_until("that is told", lambda: outcomes(alone, bad)[-1][1] is not None)
+            wait_until("that is told", lambda: alone.outcomes(bad)[-1][1] is not None)
         for job in others:
             let_delay_pass(alone.store, job)
             alone.wait_for(job, "succeeded", seconds=120)
@@ -203,9 +193,9 @@ os.execv(sys.executable, [sys.executable, "-m", "mlpq.cli", "worker"])
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_what_fails_on_one_worker_is_done_by_another(site: Site) -> None:
     """One can't write weights; the attempt says so, and the other worker gets the job."""
-    rows = submit(site, "--dataset", "digits", "--epochs", 3, "--seeds", "1..4")
+    rows = site.submit("--dataset", "digits", "--epochs", 3, "--seeds", "1..4")
     with site.worker(env={"MLPQ_ARTIFACTS_DIR": NOT_EVEN_ROOT_WRITES_HERE}) as bad:
-        wait_until("every job has failed there", lambda: all(outcomes(site, row["id"]) for row in rows))
+        wait_until("every job has failed there", lambda: all(site.outcomes(row["id"]) for row in rows))
         with site.worker():
             for row in rows:
                 let_delay_pass(site.store, row["id"])
@@ -227,9 +217,9 @@ def test_a_worker_without_the_data_leaves_the_job_to_one_that_has_them(
     shutil.copytree(fashion_mnist, damaged)
     labels = damaged / "train-labels-idx1-ubyte.gz"
     labels.write_bytes(labels.read_bytes()[:-100])
-    (row,) = submit(site, "--epochs", 1)
+    (row,) = site.submit("--epochs", 1)
     with site.worker(env={"MLPQ_DATA_DIR": str(tmp_path / "damaged")}):
-        wait_until("it has failed there", lambda: outcomes(site, row["id"]) == [(1, "failed")])
+        wait_until("it has failed there", lambda: site.outcomes(row["id"]) == [(1, "failed")])
         with site.worker():
             let_delay_pass(site.store, row["id"])
             site.wait_for(row["id"], "succeeded", seconds=90)
@@ -239,8 +229,8 @@ def test_a_worker_without_the_data_leaves_the_job_to_one_that_has_them(
 def test_weights_that_cannot_be_written_fail_the_attempt_and_no_other_job(alone: Site) -> None:
     """As on a full disk; a limit on the size of files is one that a test can have anywhere."""
     with alone.worker(launcher=("-c", NO_FILE_ABOVE)):
-        (big,) = submit(alone, "--dataset", "digits", "--epochs", 1, "--hidden", 5000, "--attempts", 1)
-        (small,) = submit(alone, "--dataset", "digits", "--epochs", 1)
+        (big,) = alone.submit("--dataset", "digits", "--epochs", 1, "--hidden", 5000, "--attempts", 1)
+        (small,) = alone.submit("--dataset", "digits", "--epochs", 1)
         assert "File too large" in alone.wait_for(big["id"], "failed")["error"]
         alone.wait_for(small["id"], "succeeded")
     assert list(folder_of(alone, big["id"]).iterdir()) == []

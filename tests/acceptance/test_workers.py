@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
 
 import pytest
 import redis
@@ -21,16 +20,6 @@ LONG = ("--dataset", "digits", "--epochs", 10_000)
 A_WHILE = ("--dataset", "digits", "--epochs", 800)
 
 
-def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
-    rows = site.mlpq("submit", *arguments, "--format", "json").json
-    assert isinstance(rows, list)
-    return rows
-
-
-def outcomes(site: Site, job: str) -> list[tuple[int, str | None]]:
-    return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(site.store, job)]
-
-
 def wait_for_epochs(site: Site, job: str) -> None:
     wait_until("the first epochs are recorded", lambda: queries.curve(site.store, job))
 
@@ -42,11 +31,11 @@ def training_process(site: Site, worker: subprocess.Popen[bytes]) -> Process:
 
 def test_two_workers_do_every_job_once(site: Site) -> None:
     with site.worker() as one, site.worker() as other:
-        rows = submit(site, "--dataset", "digits", "--epochs", 150, "--seeds", "0..9")
+        rows = site.submit("--dataset", "digits", "--epochs", 150, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
     assert [site.row(row["id"])["status"] for row in rows] == ["succeeded"] * 10
-    assert [outcomes(site, row["id"]) for row in rows] == [[(1, "succeeded")]] * 10
+    assert [site.outcomes(row["id"]) for row in rows] == [[(1, "succeeded")]] * 10
     names = {site.row(row["id"])["worker"].split(":")[1] for row in rows}
     assert names == {str(one.pid), str(other.pid)}
     assert site.row_counts()["environments"] == 1
@@ -54,7 +43,7 @@ def test_two_workers_do_every_job_once(site: Site) -> None:
 
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_losing_every_message_loses_no_job(site: Site) -> None:
-    (job,) = submit(site, "--dataset", "digits", "--epochs", 2)
+    (job,) = site.submit("--dataset", "digits", "--epochs", 2)
     with redis.Redis.from_url(site.env["MLPQ_BROKER_URL"]) as client:
         assert client.dbsize() > 0
         client.flushdb()
@@ -63,11 +52,11 @@ def test_losing_every_message_loses_no_job(site: Site) -> None:
 
 
 def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(served: Site) -> None:
-    (job,) = submit(served, *A_WHILE, "--experiment", "killed")
+    (job,) = served.submit(*A_WHILE, "--experiment", "killed")
     wait_for_epochs(served, job["id"])
     (child,) = served.training_processes()
     os.kill(child.pid, signal.SIGKILL)
-    wait_until("the attempt has failed", lambda: outcomes(served, job["id"]) == [(1, "failed")])
+    wait_until("the attempt has failed", lambda: served.outcomes(job["id"]) == [(1, "failed")])
     let_delay_pass(served.store, job["id"])
     assert served.wait_for(job["id"], "succeeded")["attempt"] == 2
     first, second = queries.attempts_of(served.store, job["id"])
@@ -79,20 +68,20 @@ def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(serve
 
 def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_another_finishes_it(site: Site) -> None:
     with site.worker() as first:
-        (job,) = submit(site, "--dataset", "digits", "--epochs", 600)
+        (job,) = site.submit("--dataset", "digits", "--epochs", 600)
         wait_for_epochs(site, job["id"])
         stop(first)
         assert first.returncode == 0
-        assert (site.row(job["id"])["status"], outcomes(site, job["id"])) == ("queued", [(1, "released")])
+        assert (site.row(job["id"])["status"], site.outcomes(job["id"])) == ("queued", [(1, "released")])
         assert queries.live_workers(site.store) == []
     with site.worker():
         assert site.wait_for(job["id"], "succeeded")["attempt"] == 2
-    assert outcomes(site, job["id"]) == [(1, "released"), (2, "succeeded")]
+    assert site.outcomes(job["id"]) == [(1, "released"), (2, "succeeded")]
 
 
 def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(site: Site) -> None:
     with site.worker() as first:
-        (job,) = submit(site, *A_WHILE)
+        (job,) = site.submit(*A_WHILE)
         wait_for_epochs(site, job["id"])
         child = training_process(site, first)
         first.kill()
@@ -102,12 +91,12 @@ def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes
     let_lease_expire(site.store, job["id"])
     with site.worker():
         site.wait_for(job["id"], "succeeded")
-    assert outcomes(site, job["id"]) == [(1, "lost"), (2, "succeeded")]
+    assert site.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
     assert "fell silent" in queries.attempts_of(site.store, job["id"])[0]["error"]
 
 
 def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
-    (silent, busy) = submit(alone, "--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
+    (silent, busy) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
     repository.claim(alone.store, "somebody", "cpu", FACTS)
     with alone.worker():
         alone.wait_for(busy["id"], "running")
@@ -122,7 +111,7 @@ def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
 def test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker(alone: Site) -> None:
     """It has nothing to say for long, so no broken pipe ends it."""
     with alone.worker() as worker:
-        (job,) = submit(alone, "--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)
+        (job,) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)
         alone.wait_for(job["id"], "running")
         child = training_process(alone, worker)
         time.sleep(1)
@@ -151,7 +140,7 @@ def test_ctrl_c_of_a_wait_leaves_its_jobs_queued(site: Site) -> None:
         stop(waiting)
     assert "the jobs stay queued" in log.read_text()
     assert site.row(job["id"])["status"] == "queued"
-    assert outcomes(site, job["id"]) == ([] if site.kind == SERVICES else [(1, "released")])
+    assert site.outcomes(job["id"]) == ([] if site.kind == SERVICES else [(1, "released")])
 
 
 def test_a_wait_that_is_killed_takes_its_worker_with_it(alone: Site) -> None:
@@ -170,8 +159,8 @@ def test_a_wait_that_is_killed_takes_its_worker_with_it(alone: Site) -> None:
 def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) -> None:
     """The first job's epochs can't be written, whatever the reason; its training must end, and be told."""
     quick = ("--dataset", "digits", "--epochs", 2)
-    (refused,) = submit(alone, "--dataset", "digits", "--epochs", 800)
-    (good,) = submit(alone, *quick)
+    (refused,) = alone.submit("--dataset", "digits", "--epochs", 800)
+    (good,) = alone.submit(*quick)
     with alone.store.write() as connection:
         connection.exec_driver_sql("UPDATE jobs SET max_attempts = 1")  # no further tries: that is quicker
         connection.exec_driver_sql(
@@ -180,7 +169,7 @@ def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) ->
         )
     with alone.worker():
         done = alone.wait_for(good["id"], "succeeded", "failed")
-        (again,) = submit(alone, *quick, "--experiment", "reference")
+        (again,) = alone.submit(*quick, "--experiment", "reference")
         reference = alone.wait_for(again["id"], "succeeded")
     assert done["weights_sha256"] == reference["weights_sha256"]
     assert len(queries.curve(alone.store, good["id"])) == 2
@@ -191,8 +180,8 @@ def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) ->
 
 def test_a_worker_takes_only_jobs_for_its_device(served: Site) -> None:
     missing = "mps" if sys.platform == "linux" else "cuda"
-    (elsewhere,) = submit(served, *LONG, "--experiment", "elsewhere", "--device", missing, "--priority", 9)
-    (here,) = submit(served, "--dataset", "digits", "--epochs", 2, "--experiment", "here")
+    (elsewhere,) = served.submit(*LONG, "--experiment", "elsewhere", "--device", missing, "--priority", 9)
+    (here,) = served.submit("--dataset", "digits", "--epochs", 2, "--experiment", "here")
     served.wait_for(here["id"], "succeeded")
     assert served.row(elsewhere["id"])["status"] == "queued"
     served.mlpq("cancel", elsewhere["id"])

@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from mlpq.store.models import attempts, epochs, job_results, jobs
 from mlpq.store.session import Store
 from services import Postgres, Redis
 from sites import SERVICES, Site
+from storm_report import Report
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 8  # of a submission
@@ -307,7 +307,9 @@ class Storm:
         successes = Counter(row.job_id for row in tried if row.outcome == "succeeded")
         log = (self._here.folder / "workers.log").read_text(errors="replace")
         return Report(
-            storm=self,
+            seed=self.seed,
+            lease=self.lease,
+            done=self.done,
             seconds=seconds,
             jobs=len(self._acknowledged),
             lost=sorted(job for job in self._acknowledged if job not in rows or rows[job].status != "succeeded"),
@@ -358,49 +360,6 @@ class Storm:
 
 def _process_of(worker: str) -> int:
     return int(worker.split(":")[1])
-
-
-@dataclass(frozen=True)
-class Report:
-    """What came of it; the lists must be empty."""
-
-    storm: Storm
-    seconds: float
-    jobs: int
-    lost: list[str]
-    unasked: list[str]
-    twice: list[str]
-    broken_curves: list[str]
-    wrong: list[str]
-    outcomes: Counter[str]
-    resumed: int
-    fenced: int
-    recovery: list[float]
-
-    @property
-    def flaws(self) -> dict[str, list[str]]:
-        names = ("lost", "unasked", "twice", "broken_curves", "wrong")
-        return {name: getattr(self, name) for name in names if getattr(self, name)}
-
-    def table(self) -> str:
-        percentiles = statistics.quantiles(self.recovery, n=100) if len(self.recovery) > 1 else [0.0] * 99
-        rows = [
-            ("seed", self.storm.seed),
-            ("minutes", f"{self.seconds / 60:.1f}"),
-            ("lease, s", f"{self.storm.lease:.0f}"),
-            ("jobs acknowledged", self.jobs),
-            *sorted(self.storm.done.items()),
-            *((f"attempts {outcome}", count) for outcome, count in sorted(self.outcomes.items())),
-            ("attempts resumed from a checkpoint", self.resumed),
-            ("fence rejections", self.fenced),
-            ("recovery p50 / p99, s", f"{percentiles[49]:.1f} / {percentiles[98]:.1f}"),
-            ("**lost**", len(self.lost)),
-            ("**recorded twice**", len(self.twice)),
-            ("**jobs that nobody was told of**", len(self.unasked)),
-            ("**broken learning curves**", len(self.broken_curves)),
-            ("**wrong weights**", len(self.wrong)),
-        ]
-        return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 @click.command()

@@ -53,7 +53,7 @@ def test_a_worker_that_dies_at_a_commit(
     site: Site, function: str, moment: str, first: list[str | None], finally_: list[str]
 ) -> None:
     long = 300 if function == "beat" else 30
-    rows = site.mlpq("submit", *SWEEP, "--epochs", long, "--format", "json").json
+    rows = site.submit(*SWEEP, "--epochs", long)
     with worker_at_risk(site, die=f"{function}:{moment}") as worker:
         wait_for_death(worker)
     if function == "record":  # they end in one transaction or in several
@@ -77,7 +77,7 @@ def test_a_worker_that_dies_at_a_commit(
 @on_services
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_worker_that_dies_while_it_takes_jobs_back(site: Site, moment: str) -> None:
-    rows = site.mlpq("submit", *SWEEP, "--format", "json").json
+    rows = site.submit(*SWEEP)
     repository.claim(site.store, "somebody", "cpu", FACTS, 3)
     for row in rows[:3]:
         let_lease_expire(site.store, row["id"])
@@ -94,7 +94,7 @@ def test_a_worker_that_dies_while_it_takes_jobs_back(site: Site, moment: str) ->
 @on_services
 @pytest.mark.parametrize(("moment", "filed"), [("before", 1), ("after", 2)])
 def test_a_retry_that_dies_at_its_commit_may_be_made_again(site: Site, moment: str, filed: int) -> None:
-    (row,) = site.mlpq("submit", "--dataset", "digits", "--format", "json").json
+    (row,) = site.submit("--dataset", "digits")
     site.mlpq("cancel", row["id"])
     assert mlpq_at_risk(site, "retry", row["id"], die=f"file_again:{moment}").status == KILLED
     assert site.row_counts()["jobs"] == filed
@@ -105,7 +105,7 @@ def test_a_retry_that_dies_at_its_commit_may_be_made_again(site: Site, moment: s
 @on_services
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_worker_that_dies_as_its_last_commit_says_goodbye_has_given_its_jobs_back(site: Site, moment: str) -> None:
-    (row,) = site.mlpq("submit", "--dataset", "digits", "--epochs", 1000, "--format", "json").json
+    (row,) = site.submit("--dataset", "digits", "--epochs", 1000)
     with worker_at_risk(site, die=f"worker_gone:{moment}") as worker:
         wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
         worker.terminate()
@@ -117,7 +117,7 @@ def test_a_worker_that_dies_as_its_last_commit_says_goodbye_has_given_its_jobs_b
 @on_services
 @pytest.mark.parametrize(("moment", "status"), [("before", "queued"), ("after", "cancelled")])
 def test_a_cancel_that_dies_at_its_commit_may_be_made_again(site: Site, moment: str, status: str) -> None:
-    job = site.mlpq("submit", *SWEEP, "--format", "json").json[0]["id"]
+    job = site.submit(*SWEEP)[0]["id"]
     assert mlpq_at_risk(site, "cancel", job, die=f"cancel:{moment}").status == KILLED
     assert site.row(job)["status"] == status
     site.mlpq("cancel", job)
@@ -129,7 +129,7 @@ def test_a_cancel_that_dies_at_its_commit_may_be_made_again(site: Site, moment: 
 def test_a_submitter_that_dies_at_its_commit_may_simply_submit_again(site: Site, moment: str, filed: int) -> None:
     assert mlpq_at_risk(site, "submit", *SWEEP, die=f"file_jobs:{moment}").status == KILLED
     assert site.row_counts()["jobs"] == filed
-    rows = site.mlpq("submit", *SWEEP, "--format", "json").json
+    rows = site.submit(*SWEEP)
     assert [row["submitted"] for row in rows] == [not filed] * 4
     with site.worker():  # no message was sent where all was filed before
         for row in rows:

@@ -37,10 +37,7 @@ class Fragile:
 
     def submit(self, *arguments: object, **env: str) -> str:
         """The id of the one job that was submitted."""
-        return str(self.site.mlpq("submit", *arguments, "--format", "json", env=env).json[0]["id"])
-
-    def outcomes(self, job: str) -> list[tuple[int, str | None]]:
-        return [(each["attempt"], each["outcome"]) for each in queries.attempts_of(self.site.store, job)]
+        return str(self.site.submit(*arguments, env=env)[0]["id"])
 
     def unread(self) -> int:
         """Wake-ups that nobody has taken yet."""
@@ -134,7 +131,7 @@ def assert_ridden_out(fragile: Fragile, *troubles: Callable[[Fragile], None]) ->
             wait_until("it trains", lambda: queries.curve(fragile.site.store, running))  # noqa: B023
             trouble(fragile)
             fragile.site.wait_for(running, "succeeded")
-            assert fragile.outcomes(running) == [(1, "succeeded")]
+            assert fragile.site.outcomes(running) == [(1, "succeeded")]
             fragile.site.wait_for(fragile.submit(*QUICK, "--seeds", number), "succeeded")
             wait_until("every wake-up is read", lambda: not fragile.unread(), 60)
         assert worker.poll() is None
@@ -158,7 +155,7 @@ def test_a_slow_network_and_cut_connections_cost_time_and_no_attempt(fragile: Fr
             wait_until("it trains", lambda: len(queries.curve(fragile.site.store, job)) > epochs)  # noqa: B023
             fragile.before_postgres.cut()
         fragile.site.wait_for(job, "succeeded")
-        assert fragile.outcomes(job) == [(1, "succeeded")]
+        assert fragile.site.outcomes(job) == [(1, "succeeded")]
         assert len(queries.curve(fragile.site.store, job)) == 2500
 
 
@@ -172,7 +169,7 @@ def test_what_was_computed_while_postgresql_was_away_is_recorded_when_it_is_back
         time.sleep(3)
         fragile.postgres.start_again()
         fragile.site.wait_for(job, "succeeded")
-    assert fragile.outcomes(job) == [(1, "succeeded")]
+    assert fragile.site.outcomes(job) == [(1, "succeeded")]
 
 
 def test_what_was_computed_too_late_is_refused_by_the_fence(fragile: Fragile) -> None:
@@ -190,7 +187,7 @@ def test_what_was_computed_too_late_is_refused_by_the_fence(fragile: Fragile) ->
         zombie.send_signal(signal.SIGCONT)
         log = fragile.site.folder / "worker-1.log"
         wait_until("the zombie was refused", lambda: "the lease was lost, nothing is recorded" in log.read_text())
-    assert fragile.outcomes(job) == [(1, "lost"), (2, "succeeded")]
+    assert fragile.site.outcomes(job) == [(1, "lost"), (2, "succeeded")]
     assert fragile.site.row(job)["attempt"] == 2
 
 
@@ -204,7 +201,7 @@ def test_a_database_that_hangs_ends_the_worker_and_another_does_the_job(fragile:
     wait_until("its training has ended", lambda: not fragile.site.training_processes())
     fragile.before_postgres.pass_again()
     with worker_at_risk(fragile.site, lease="6"):
-        wait_until("another has it", lambda: fragile.outcomes(job) == [(1, "lost"), (2, None)], 60)
+        wait_until("another has it", lambda: fragile.site.outcomes(job) == [(1, "lost"), (2, None)], 60)
         fragile.site.mlpq("cancel", job)
         fragile.site.wait_for(job, "cancelled")
 

@@ -24,6 +24,7 @@ import torch
 from mlpq.settings import read_settings
 from mlpq.spec import JobSpec, Sweep
 from mlpq.store import filing, migrate, queries, repository
+from mlpq.store.repository import Able
 from mlpq.store.session import Store
 from mlpq_workers import engine
 from mlpq_workers.gang import Member, Model, Observer, StackTraining, train_gang
@@ -32,6 +33,7 @@ from mlpq_workers.states import Trained
 from mlpq_workers.tasks import Run as GangRun
 from mlpq_workers.trainer_process import Trainer
 from mlpq_workers.watchdog import Pulse
+from mlpq_workers.world import ALONE
 
 from .jax_vmap import in_a_process
 from .peak import sgemm_peak
@@ -105,7 +107,7 @@ class Worker:
     def run(self, jobs: Sequence[JobSpec]) -> Run:
         """The jobs as one gang, each epoch recorded, each result with its weights; the seconds are for each."""
         filed = filing.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
-        held = repository.claim(self._store, "benchmark", "cpu", {}, SIZE)
+        held = repository.claim(self._store, "benchmark", Able("cpu"), {}, SIZE)
         began = time.perf_counter()
         GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None, Pulse("")).run()
         seconds = (time.perf_counter() - began) / len(jobs)
@@ -210,7 +212,7 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
     torch.set_num_threads(1)
     with torch.inference_mode():
         models = [Model(str(i), Member(spec), Observer()) for i, spec in enumerate(jobs)]
-        training = StackTraining(models, models, data(), "cpu", Observer())
+        training = StackTraining(models, models, data(), "cpu", Observer(), ALONE)
         training.begin()
         stack = training.stack
         forever = itertools.chain.from_iterable(stack.batches() for _ in itertools.count())

@@ -12,7 +12,7 @@ from mlpq.jobs import Outcome, Status
 from mlpq.spec import JobSpec, Sweep
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
-from mlpq.store.repository import Ending, Held, Progress
+from mlpq.store.repository import Able, Ending, Held, Progress
 from mlpq.store.session import Store, now
 
 FACTS = {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 1}
@@ -55,7 +55,7 @@ def file(store: Store, *some: JobSpec, experiment: str = "lab", **more: Any) -> 
 
 
 def claim(store: Store, worker: str = "ann", device: str = "cpu", limit: int = 1) -> list[Held]:
-    return repository.claim(store, worker, device, FACTS, limit)
+    return repository.claim(store, worker, Able(device), FACTS, limit)
 
 
 def claim_one(store: Store, worker: str = "ann") -> Held:

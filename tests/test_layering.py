@@ -45,15 +45,20 @@ MAY_IMPORT = {
 }
 TRAINING_MAY_IMPORT = {
     **{
-        module: (PURE | {""}, {"model", "gradient", "optim", "data", "engine", "devices", "states"})
+        module: (PURE | {""}, {"model", "gradient", "optim", "data", "engine", "devices", "states", "world"})
         for module in ("model", "gradient", "optim", "data", "engine", "devices", "states")
     },
-    "stack": (PURE, set()),
+    "world": (set(), set()),
+    "pipe": (set(), set()),
+    "stack": (PURE, {"world"}),
     "cuda_graph": (PURE, set()),
+    "parallel": (set(), {"stack", "world"}),
     "files": (PURE, {"model", "states"}),
-    "gang": (PURE, {"model", "optim", "data", "states", "stack", "cuda_graph"}),
-    "training": (PURE, {"data", "engine", "devices", "files", "gang", "states"}),
-    "trainer_process": (PURE, {"training"}),
+    "gang": (PURE, {"model", "optim", "data", "states", "stack", "cuda_graph", "parallel", "world"}),
+    "training": (PURE, {"data", "engine", "devices", "files", "gang", "pipe", "states", "world"}),
+    "launch": (set(), {"devices", "pipe", "training", "world"}),
+    "rank": (set(), {"launch", "pipe"}),
+    "trainer_process": (PURE, {"devices", "launch", "pipe", "training"}),
     "watchdog": (set(), set()),
     "tasks": (PURE | STORE | {"queue"}, {"trainer_process", "watchdog"}),
     "celery_worker": (PURE | STORE | {"queue"}, {"tasks", "trainer_process", "watchdog"}),
@@ -61,7 +66,11 @@ TRAINING_MAY_IMPORT = {
     "__init__": (set(), set()),
 }
 CELERY_SIDE = ("tasks", "celery_worker", "app", "watchdog")
-PARENT_SIDE = (*CELERY_SIDE, "trainer_process")  # the child runs trainer_process too, and torch comes in with training
+PARENT_SIDE = (
+    *CELERY_SIDE,
+    "trainer_process",
+    "pipe",
+)  # the child runs trainer_process too, and torch comes in with training
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -72,6 +81,10 @@ def imports(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} imports relatively"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported(node: ast.AST) -> list[str]:
+    return [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
 
 
 def within(package: str, folder: Path, file: Path) -> set[str]:
@@ -145,15 +158,17 @@ def test_what_trains_knows_no_sql_and_what_takes_messages_no_torch(file: Path) -
 
 
 def test_what_brings_torch_in_is_imported_within_the_childs_main_only() -> None:
-    bringer = WORKERS / "training.py"
-    assert "torch" in {name.split(".")[0] for name in imports(bringer)}
+    assert "torch" in {name.split(".")[0] for name in imports(WORKERS / "training.py")}
     importing = {file.stem for file in worker_files() if "training" in within("mlpq_workers", WORKERS, file)}
-    assert importing == {"trainer_process"}
+    assert importing == {"trainer_process", "launch"}
 
     tree = ast.parse((WORKERS / "trainer_process.py").read_text())
     inner = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
-    named = [node.module for part in (tree, *inner) for node in ast.walk(part) if isinstance(node, ast.ImportFrom)]
-    assert named.count("mlpq_workers.training") == 2  # seen from the top, and from within main: it stands there alone
+    named = [name for part in (tree, *inner) for node in ast.walk(part) for name in imported(node)]
+    for bringer in ("training.Child", "launch.launch", "devices"):
+        assert (
+            named.count(f"mlpq_workers.{bringer}") == 2
+        )  # seen from the top, and from within main: it stands there alone
 
 
 def writes(file: Path) -> bool:

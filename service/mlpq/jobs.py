@@ -57,6 +57,7 @@ class Outcome(StrEnum):
 
 GANG = 64  # jobs a worker trains together unless told otherwise
 MAX_GANG = 1024
+MAX_WORLD_SIZE = 64  # processes that train one job together
 LEASE_SECONDS = 60  # a worker that is silent this long has lost its jobs
 BEAT_SECONDS = 20  # three beats a lease: two may fail
 MAX_ATTEMPTS = 3

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from mlpq.errors import nearest
+from mlpq.jobs import MAX_WORLD_SIZE
 from mlpq.optimizers import complete
 
 T = TypeVar("T")
@@ -100,6 +101,16 @@ def parse_seeds(value: object) -> tuple[int, ...]:
     if not seeds:
         raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
     return tuple(seeds)
+
+
+def parse_world_size(value: object) -> int | None:
+    """A number of processes, or None for "auto"."""
+    if value is None or str(value).strip().lower() == "auto":
+        return None
+    try:
+        return whole("world_size", 1, MAX_WORLD_SIZE)(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or auto") from None
 
 
 def parse_experiment(value: object) -> str:

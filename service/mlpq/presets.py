@@ -9,7 +9,7 @@ from mlpq.errors import SpecError, nearest
 from mlpq.spec import JobSpec, Sweep, option
 
 PRESETS = ("textbook",)
-OPEN_KEYS = {"experiment", "dataset", "epochs", "batch_size", "seeds", "device", "priority", "attempts"}
+OPEN_KEYS = {"experiment", "dataset", "epochs", "batch_size", "seeds", "device", "world_size", "priority", "attempts"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from mlpq.errors import SettingsError
 DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
 THREADS = 4  # more of one process get in each other's way: it is one interpreter
+CUBLAS_WORKSPACE = ":4096:8"
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
 
 
@@ -77,6 +79,16 @@ def settings() -> Settings:
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)  # Celery would take them before what mlpq tells it
     return read_settings(os.environ)
+
+
+def training_environ() -> dict[str, str]:
+    """The environment of training processes: as this one's, with what must be set before torch begins.
+
+    cuBLAS computes reproducibly only with such a workspace, and processes that train together meet on this machine.
+    """
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    meeting = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback)
+    return {**os.environ, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **meeting}
 
 
 def masked(url: str) -> str:

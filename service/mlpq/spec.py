@@ -28,6 +28,7 @@ from mlpq.parsing import (
     parse_lr,
     parse_optimizers,
     parse_seeds,
+    parse_world_size,
     real,
     several,
     whole,
@@ -48,6 +49,7 @@ parse_batch = whole("batch_size", 1, MAX_BATCH)
 DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
+WorldSize = Annotated[int | None, BeforeValidator(parse_world_size)]
 Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
 Epochs = Annotated[int, BeforeValidator(whole("epochs", 1, MAX_EPOCHS))]
 Validation = Annotated[float, BeforeValidator(real("validation", "from 0 to below 1", lambda x: 0 <= x < 1))]
@@ -156,6 +158,7 @@ class Sweep(BaseModel):
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
     device: Device = "auto"
+    world_size: WorldSize = None
     priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
     attempts: Annotated[int, BeforeValidator(whole("attempts", 1, 1000))] = MAX_ATTEMPTS
 

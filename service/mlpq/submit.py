@@ -23,6 +23,7 @@ class Submission:
     experiment: str
     specs: Sequence[JobSpec]
     device: str
+    world_size: int | None
     priority: int
     attempts: int
     parent_id: str | None = None
@@ -46,7 +47,9 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     else:
         sweep = Sweep.parse(document)
         specs = sweep.jobs()
-    return Submission(sweep.experiment, specs, sweep.device, sweep.priority, sweep.attempts, parent_id)
+    return Submission(
+        sweep.experiment, specs, sweep.device, sweep.world_size, sweep.priority, sweep.attempts, parent_id
+    )
 
 
 def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
@@ -59,6 +62,7 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
         submission.experiment,
         submission.specs,
         device=submission.device,
+        world_size=submission.world_size,
         priority=submission.priority,
         attempts=submission.attempts,
         parent_id=submission.parent_id,

@@ -100,8 +100,12 @@ MUTATIONS = (
     Mutation(
         "a training process dies with its worker",
         [
-            (f"{WORKERS}/trainer_process.py", "    _die_with_parent()\n", ""),
-            (f"{WORKERS}/training.py", "        os._exit(0)\n", "        threading.Event().wait()\n"),
+            (f"{WORKERS}/trainer_process.py", "    die_with_parent(told.parent)\n", ""),
+            (
+                f"{WORKERS}/training.py",
+                "        os._exit(self.world.size > 1)  # a rank that ends well is not missed by the launcher\n",
+                "        threading.Event().wait()\n",
+            ),
         ],
         f"{ACCEPTANCE}/test_workers.py::test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlpq.store import queries, repository
+from mlpq.store.repository import Able
 from risk import mlpq_at_risk, worker_at_risk
 from samples import FACTS, let_lease_expire
 from services import wait_until
@@ -78,7 +79,7 @@ def test_a_worker_that_dies_at_a_commit(
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_worker_that_dies_while_it_takes_jobs_back(site: Site, moment: str) -> None:
     rows = site.submit(*SWEEP)
-    repository.claim(site.store, "somebody", "cpu", FACTS, 3)
+    repository.claim(site.store, "somebody", Able("cpu"), FACTS, 3)
     for row in rows[:3]:
         let_lease_expire(site.store, row["id"])
     with worker_at_risk(site, die=f"reap:{moment}") as worker:

@@ -23,7 +23,7 @@ from sqlalchemy import select, text
 from mlpq.jobs import MAX_ATTEMPTS, Outcome, Status
 from mlpq.store import filing, repository
 from mlpq.store.models import attempts, job_results, jobs, metadata
-from mlpq.store.repository import Ending, Held, Progress
+from mlpq.store.repository import Able, Ending, Held, Progress
 from mlpq.store.session import Store
 from samples import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
 
@@ -88,8 +88,8 @@ class Machine(RuleBasedStateMachine):
             for job, row in self.rows().items():
                 if row.status == Status.QUEUED and row.not_before is not None:
                     let_delay_pass(self.store, job)
-        repository.worker_beat(self.store, worker, "cpu")
-        self.holders += repository.claim(self.store, worker, "cpu", FACTS, limit)
+        repository.worker_beat(self.store, worker, Able("cpu"))
+        self.holders += repository.claim(self.store, worker, Able("cpu"), FACTS, limit)
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from mlpq.jobs import MAX_ATTEMPTS, Outcome
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import epochs, job_results, jobs
-from mlpq.store.repository import Held
+from mlpq.store.repository import Able, Held
 from mlpq.store.session import Store
 from samples import (
     RESULT,
@@ -271,9 +271,9 @@ def test_the_database_itself_refuses_an_impossible_state(store: Store, values: d
 
 
 def test_a_worker_is_alive_from_its_beat_until_it_leaves(store: Store) -> None:
-    repository.worker_beat(store, "ann", "cpu")
-    repository.worker_beat(store, "ann", "cpu")
-    repository.worker_beat(store, "bob", "cuda")
+    repository.worker_beat(store, "ann", Able("cpu"))
+    repository.worker_beat(store, "ann", Able("cpu"))
+    repository.worker_beat(store, "bob", Able("cuda"))
     assert [(worker["name"], worker["device"]) for worker in queries.live_workers(store)] == [
         ("ann", "cpu"),
         ("bob", "cuda"),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select, update
 from mlpq.jobs import Outcome
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
-from mlpq.store.repository import Held, Progress
+from mlpq.store.repository import Able, Held, Progress
 from mlpq.store.session import Store
 from samples import (
     TOO_BIG_TO_STACK,
@@ -342,17 +342,17 @@ def test_workers_alive_share_what_there_is(store: Store) -> None:
     file(store, *specs(seeds="0..39"))
     assert queries.fair_share(store, "cpu", 32) == 32
     for worker in ("ann", "bob", "cy"):
-        repository.worker_beat(store, worker, "cpu")
+        repository.worker_beat(store, worker, Able("cpu"))
     shares = []
     for worker in ("ann", "bob", "cy"):
         shares.append(len(claim(store, worker, limit=queries.fair_share(store, "cpu", 32))))
     assert shares == [14, 14, 12]
     assert queries.fair_share(store, "cpu", 8) == 8
-    repository.worker_beat(store, "dora", "cuda")
+    repository.worker_beat(store, "dora", Able("cuda"))
     assert queries.fair_share(store, "cuda", 32) == 32
 
 
 def test_a_share_is_never_nothing(store: Store) -> None:
     for worker in ("ann", "bob"):
-        repository.worker_beat(store, worker, "cpu")
+        repository.worker_beat(store, worker, Able("cpu"))
     assert queries.fair_share(store, "cpu", 32) == 1

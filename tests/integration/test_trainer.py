@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from mlpq.settings import read_settings
 from mlpq.spec import Sweep, inherited
 from mlpq.store import filing, queries, repository
 from mlpq.store.models import jobs
-from mlpq.store.repository import Held, Progress
+from mlpq.store.repository import Able, Held, Progress
 from mlpq.store.session import Store
 from mlpq_workers import tasks
 from mlpq_workers.tasks import Executor, Run
@@ -25,7 +26,8 @@ from mlpq_workers.trainer_process import Trainer
 from mlpq_workers.watchdog import Pulse
 from samples import RESULT, TOO_BIG_TO_STACK
 
-READY = 'print(\'{"event": "ready", "token": "", "device": "cpu", "facts": {}}\', flush=True); '
+HAS = {"device": "cpu", "model": "", "most_ranks": 1, "facts": {"world_size": 1}}
+READY = f"print({json.dumps({'event': 'ready', 'token': '', **HAS})!r}, flush=True); "
 
 
 class Misbehaving(Trainer):
@@ -33,7 +35,10 @@ class Misbehaving(Trainer):
 
     def __init__(self, folder: Path, code: str) -> None:
         super().__init__(read_settings({"MLPQ_HOME": str(folder)}), "cpu")
-        self._command = [sys.executable, "-c", READY + code]
+        self.ready, self.code = READY, code
+
+    def _command(self, scratch: str, world_size: int | None) -> list[str]:
+        return [sys.executable, "-c", self.ready + self.code]
 
 
 @pytest.fixture
@@ -81,14 +86,15 @@ def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
 
 def test_a_child_that_does_not_start_is_told(tmp_path: Path) -> None:
     trainer = Misbehaving(tmp_path, "")
-    trainer._command = [sys.executable, "-c", "raise SystemExit(3)"]
+    trainer.ready = ""
+    trainer.code = "raise SystemExit(3)"
     with pytest.raises(MlpqError, match="exit status 3"):
         trainer.start()
 
 
 def test_words_about_another_job_are_not_taken_for_this_one(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     filed(store, optimizer="sgd")
-    (held,) = repository.claim(store, "w", "cpu", {})
+    (held,) = repository.claim(store, "w", Able("cpu"), {})
     figures = {"epoch": 1, "train_loss": 9.0, "test_loss": 9.0, "test_correct": 1, "test_total": 500, "seconds": 9.0}
     trainer._events.put({"event": "epoch", "token": "another/1", "epoch": figures})
     trainer._events.put({"event": "succeeded", "token": "another/1", "result": {}})
@@ -111,7 +117,7 @@ def test_what_cannot_be_written_about_one_job_fails_only_that_one(
         return beat(store, progress)
 
     monkeypatch.setattr(repository, "beat", broken)
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, [bad, good]) == [("queued", "failed"), ("succeeded", "succeeded")]
     (attempt,) = queries.attempts_of(store, bad)
     assert "an error of the worker itself: TypeError: a bug" in attempt["error"]
@@ -135,7 +141,7 @@ def test_an_error_of_the_worker_itself_fails_the_attempts_and_ends_their_trainin
 
 def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
     rows = queries.jobs_by_id(store, ids)
     assert [(row["status"], row["gang_size"], row["engine"]) for row in rows] == [("succeeded", 4, "gang")] * 4
     assert len({row["weights_sha256"] for row in rows}) == 4
@@ -149,11 +155,11 @@ def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, train
 
 def test_a_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     together = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
     specs = [queries.spec_of(store, job) for job in together]
     alone = [job.id for job in filing.file_jobs(store, "alone", specs)]
     for _ in alone:
-        run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=1))
+        run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=1))
     hashes = [[row["weights_sha256"] for row in queries.jobs_by_id(store, ids)] for ids in (together, alone)]
     assert hashes[0] == hashes[1]
     assert [row["gang_size"] for row in queries.jobs_by_id(store, alone)] == [1] * 4
@@ -163,14 +169,14 @@ def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
     (job,) = filed(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=4))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
     (row,) = queries.jobs_by_id(store, [job])
     assert (row["status"], row["engine"], row["gang_size"]) == ("succeeded", "plain", 1)
 
 
 def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1..3", epochs=1000)
-    gang = repository.claim(store, "w", "cpu", {}, limit=3)
+    gang = repository.claim(store, "w", Able("cpu"), {}, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
     filing.cancel(store, ids[1:2])
@@ -195,10 +201,10 @@ print(json.dumps({{"event": "succeeded", "token": second["token"], "result": {RE
 sys.stdin.read()
 """
     trainer = Misbehaving(tmp_path, "")
-    trainer._command[-1] += f"exec({code!r})"
+    trainer.code = f"exec({code!r})"
     trainer.start()
     ids = filed(store, seeds="1,2")
-    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
     filing.cancel(store, ids[:1])
     run(store, trainer, tmp_path, gang)
     trainer.kill()
@@ -207,7 +213,7 @@ sys.stdin.read()
 
 def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=1000)
-    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
     run(store, trainer, tmp_path, gang)
@@ -217,14 +223,14 @@ def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, train
 
 def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     (parent,) = filed(store)
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}))
     (weights,) = (tmp_path / parent).iterdir()
     weights.unlink()
     spec = queries.spec_of(store, parent)
     (child,) = Sweep.parse({**inherited(spec), "optimizer": "adam"}).jobs(spec)
     (orphan,) = filing.file_jobs(store, "e", [child], parent_id=parent)
     (other,) = filed(store, seeds="7")
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, [orphan.id, other]) == [("queued", "failed"), ("succeeded", "succeeded")]
     (attempt,) = queries.attempts_of(store, orphan.id)
     assert "is missing" in attempt["error"]
@@ -232,7 +238,7 @@ def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Tr
 
 def test_a_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, optimizer=["sgd:lr=1e30", "sgd:lr=0.1"], activation="relu")
-    run(store, trainer, tmp_path, repository.claim(store, "w", "cpu", {}, limit=2))
+    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, ids) == [("failed", "diverged"), ("succeeded", "succeeded")]
 
 
@@ -240,7 +246,7 @@ def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
     ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
     assert trainer._child is not None
@@ -250,14 +256,14 @@ def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_
     assert all("SIGKILL" in queries.attempts_of(store, job)[0]["error"] for job in ids)
     with store.write() as connection:
         connection.execute(update(jobs).values(not_before=None))
-    assert [held.id for held in repository.claim(store, "w", "cpu", {}, limit=2)] == ids[:1]
+    assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids[:1]
 
 
 def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = repository.claim(store, "w", "cpu", {}, limit=2)
+    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
     stopping = threading.Event()
     stopping.set()
     Run(store, trainer, gang, tmp_path, stopping, lambda: None, Pulse("")).run()
     assert outcomes(store, ids) == [("queued", "released")] * 2
-    assert [held.id for held in repository.claim(store, "w", "cpu", {}, limit=2)] == ids
+    assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,18 @@ import torch
 
 import mlpq
 from mlpq.errors import MlpqError
-from mlpq_workers.devices import available, checkout_version, choose, code_version, environment, prepare
+from mlpq.settings import training_environ
+from mlpq_workers.devices import (
+    available,
+    checkout_version,
+    choose,
+    code_version,
+    environment,
+    model,
+    most_ranks,
+    prepare,
+    world_size,
+)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -35,8 +48,8 @@ def package(tmp_path: Path) -> Path:
 
 
 def test_the_cpu_is_always_there() -> None:
-    assert available()["cpu"]["model"]
-    assert choose("cpu") == "cpu"
+    assert available()[-1] == choose("cpu") == "cpu"
+    assert model("cpu")
 
 
 def test_auto_takes_the_best_there_is() -> None:
@@ -60,15 +73,31 @@ def test_preparing_leaves_the_threads_to_the_engines_and_may_be_done_twice() -> 
 
 
 def test_the_environment_names_all_that_bits_may_depend_on() -> None:
-    facts = environment("cpu", 1)
+    facts = environment("cpu", 1, 2)
     assert facts["torch"] == torch.__version__
-    assert (facts["device"], facts["gpu"], facts["threads"], facts["world_size"]) == ("cpu", None, 1, 1)
+    assert (facts["device"], facts["gpu"], facts["threads"], facts["world_size"]) == ("cpu", None, 1, 2)
     assert all(facts[name] for name in ("python", "blas", "cpu", "cpu_capability", "os", "code_version"))
     assert json.loads(json.dumps(facts)) == facts
 
 
 def test_the_environment_is_the_same_when_asked_again() -> None:
-    assert environment("cpu", 1) == environment("cpu", 1)
+    assert environment("cpu", 1, 1) == environment("cpu", 1, 1)
+
+
+def test_a_cpu_trains_with_one_process_unless_told_and_with_no_more_than_it_has_cores_for() -> None:
+    assert world_size("cpu", None) == 1
+    assert world_size("cpu", 2) == 2
+    with pytest.raises(MlpqError, match="there can be no 1000 processes that train on cpu here"):
+        world_size("cpu", 1000)
+    assert (most_ranks("mps"), most_ranks("cpu")) == (1, max(2, os.cpu_count() or 1))
+
+
+def test_all_of_the_machine_is_told_as_json() -> None:
+    command = [sys.executable, "-m", "mlpq_workers.devices", "4"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=training_environ())
+    told = json.loads(done.stdout)
+    assert [device["device"] for device in told["devices"]] == available()
+    assert told["environment"]["threads"] == 4 // told["environment"]["world_size"]
 
 
 def test_the_code_version_begins_with_the_packages() -> None:

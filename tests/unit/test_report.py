@@ -257,7 +257,7 @@ def test_seeds_are_written_as_they_are_typed(values: list[int], text: str) -> No
 )
 def test_what_is_shown_of_a_job_says_which_engine_trained_it(engine: str, gang_size: int, told: str) -> None:
     (spec,) = specs()
-    placed = {"device": "cpu", "engine": engine, "gang_size": gang_size, "best_epoch": 10}
+    placed = {"device": "cpu", "world_size": 1, "engine": engine, "gang_size": gang_size, "best_epoch": 10}
     shown_row = row(spec, 1, 400, created_at=datetime.now(UTC), **placed)
     out = console()
     with out.capture() as capture:

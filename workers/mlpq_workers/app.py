@@ -26,8 +26,9 @@ def _leave_at_eof() -> None:
 @click.command()
 @click.option("--device", default="auto")
 @click.option("--gang", type=int, required=True)
+@click.option("--world-size", type=int)
 @click.option("--until-eof", is_flag=True)
-def main(device: str, gang: int, until_eof: bool) -> None:
+def main(device: str, gang: int, world_size: int | None, until_eof: bool) -> None:
     """Run a worker."""
     logging.Formatter.converter = time.gmtime
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -36,7 +37,7 @@ def main(device: str, gang: int, until_eof: bool) -> None:
         threading.Thread(target=_leave_at_eof, daemon=True).start()
     try:
         config = settings()
-        trainer = Trainer(config, device)
+        trainer = Trainer(config, device, world_size)
         trainer.spawn()
         from mlpq_workers.celery_worker import run  # Celery and SQLAlchemy load while the child imports torch
 

@@ -81,8 +81,9 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)  # until Celery has its own
     log.info(
-        "worker %s on %s, %d thread(s), gangs of up to %d; database %s, broker %s",
-        executor.name, trainer.device, config.threads, gang, masked(config.database_url), masked(config.broker_url),
+        "worker %s on %s, world size %d, %d thread(s), gangs of up to %d; database %s, broker %s",
+        executor.name, trainer.device, trainer.world_size, config.threads, gang, masked(config.database_url),
+        masked(config.broker_url),
     )  # fmt: skip
     executor.start()  # it needs no broker
     Watchdog([executor.pulse, Consumer.pulse]).start()

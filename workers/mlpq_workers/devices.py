@@ -1,13 +1,18 @@
-"""What there is to train on, and what an attempt ran on."""
+"""What there is to train on, and what an attempt ran on.
+
+`python -m mlpq_workers.devices THREADS` prints it as JSON; mlpq doctor asks.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,26 +20,23 @@ import torch
 
 import mlpq
 from mlpq.errors import MlpqError
+from mlpq.settings import CUBLAS_WORKSPACE
 
 GIT_TIMEOUT = 30  # seconds; a checkout on a dead network drive must not hold the worker
 
 
-def available() -> dict[str, dict[str, object]]:
-    """The kinds of device that torch can use here, each with its facts; "cpu" is always among them."""
-    found: dict[str, dict[str, object]] = {"cpu": {"model": cpu_model(), "cores": os.cpu_count()}}
-    if torch.cuda.is_available():
-        count = torch.cuda.device_count()
-        found["cuda"] = {"count": count, "names": [torch.cuda.get_device_name(i) for i in range(count)]}
-    if torch.backends.mps.is_available():
-        found["mps"] = {"model": platform.machine()}
-    return found
+def available() -> list[str]:
+    """The kinds of device that torch can use here, the one that "auto" takes first; "cpu" is always among them."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return [*found, "cpu"]
 
 
 def choose(requested: str) -> str:
     """The device to train on: the one asked for, or for "auto" CUDA, else MPS, else the CPU; raises MlpqError."""
     here = available()
     if requested == "auto":
-        return next(device for device in ("cuda", "mps", "cpu") if device in here)
+        return here[0]
     if requested not in here:
         raise MlpqError(
             f"there is no {requested} device here: torch {torch.__version__} sees {', '.join(here)}; use --device auto"
@@ -42,8 +44,25 @@ def choose(requested: str) -> str:
     return requested
 
 
-def prepare(device: str) -> None:
-    """Set this process up for training: on CUDA the source's deterministic cuDNN.
+def world_size(device: str, wanted: int | None) -> int:
+    """How many processes train together: as many as wanted, or else one for each GPU; raises MlpqError."""
+    most = most_ranks(device)
+    if wanted is None:
+        return most if device == "cuda" else 1
+    if wanted > most:
+        raise MlpqError(f"there can be no {wanted} processes that train on {device} here, but {most}: see mlpq doctor")
+    return wanted
+
+
+def most_ranks(device: str) -> int:
+    """How many processes can train together on a device: one for each GPU, or core, and two on any CPU."""
+    if device == "cuda":
+        return torch.cuda.device_count()
+    return max(2, os.cpu_count() or 1) if device == "cpu" else 1
+
+
+def prepare(device: str, rank: int = 0) -> None:
+    """Set this process up for training, on CUDA on the GPU of that number and reproducibly, as the source does.
 
     The source seeds the GPU's generators too; nothing is drawn from them here (see model.py), so that is left out.
     """
@@ -51,11 +70,30 @@ def prepare(device: str) -> None:
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
     if device == "cuda":
+        torch.cuda.set_device(rank)
+        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
 
 
-def environment(device: str, threads: int) -> dict[str, object]:
+def determinism(device: str) -> dict[str, object] | None:
+    """The settings of CUDA that the bits of a result may depend on; None elsewhere."""
+    if device != "cuda":
+        return None
+    return {
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "cublas_workspace": CUBLAS_WORKSPACE,
+        "cudnn_deterministic": torch.backends.cudnn.deterministic,
+        "cudnn_benchmark": torch.backends.cudnn.benchmark,
+        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+
+
+def environment(device: str, threads: int, world_size: int) -> dict[str, object]:
     """Everything outside the spec that the bits of a result may depend on; what the database keeps for an attempt.
 
     But for the checksum of the data, which the claim adds: it belongs to the job.
@@ -70,7 +108,8 @@ def environment(device: str, threads: int) -> dict[str, object]:
         "os": platform.platform(),
         "threads": threads,
         "device": device,
-        "world_size": 1,
+        "world_size": world_size,
+        "determinism": determinism(device),
         "code_version": code_version(),
     }
 
@@ -91,6 +130,12 @@ def cpu_model() -> str:
         if model := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             return model[1].strip()
     return platform.processor() or platform.machine()
+
+
+def model(device: str) -> str:
+    """What the device is called, with the number of GPUs where there are several."""
+    count = torch.cuda.device_count() if device == "cuda" else 1
+    return f"{count} x {gpu_model(device)}" if count > 1 else gpu_model(device) or cpu_model()
 
 
 def gpu_model(device: str) -> str | None:
@@ -141,3 +186,17 @@ def _changes_hash(top: Path) -> str:
 def _git(folder: Path, *arguments: str) -> bytes:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT).stdout
+
+
+def main(threads: int) -> None:
+    """Print what there is to train on here, and what an attempt with "auto" would run on."""
+    here = [{"device": name, "model": model(name), "most_ranks": most_ranks(name)} for name in available()]
+    device = here[0]["device"]
+    size = world_size(str(device), None)
+    prepare(str(device))
+    facts = environment(str(device), max(1, threads // size), size)
+    print(json.dumps({"devices": here, "environment": facts}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

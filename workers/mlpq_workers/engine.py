@@ -16,9 +16,10 @@ from torch.nn.functional import cross_entropy
 
 from mlpq.spec import JobSpec
 from mlpq_workers.data import Data, epoch_order, split
-from mlpq_workers.model import build
+from mlpq_workers.model import Dropout, build
 from mlpq_workers.optim import build_optimizer, l1_penalty, put_state, take_state
 from mlpq_workers.states import Checkpoint, Diverged, Epoch, History, Start, Stopped, Trained
+from mlpq_workers.world import ALONE, World
 
 # Float32 values in the widest layer's output while evaluating: 64 MB. Fewer rows at a time for wide networks only.
 EVALUATION_FLOATS = 2**24
@@ -33,6 +34,7 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     between: Callable[[Callable[[], Checkpoint]], bool] = lambda take: False,
     should_stop: Callable[[], bool] = lambda: False,
+    world: World = ALONE,
 ) -> Trained:
     """Train the job of `spec` on `device` ("cpu", "cuda", "mps") and evaluate it after each epoch.
 
@@ -40,6 +42,8 @@ def train(
     if it had never been interrupted. `on_epoch` hears of every epoch. `between` is called after each but the last with
     a function that takes a checkpoint, and `should_stop` before every batch: where they answer True, Stopped is raised.
     Raises Diverged at the end of an epoch whose loss is not finite, which `on_epoch` then does not hear of.
+    The ranks of a `world` each compute their part of every batch and of every evaluation; what the functions answer
+    must be the same on all.
     """
     model, dropout = build(spec)
     shuffle = torch.Generator().manual_seed(spec.seed)
@@ -48,6 +52,7 @@ def train(
         shuffle.set_state(begin.shuffle_state)
         dropout.set_state(begin.dropout_state)
     model.to(device, data.dtype)
+    module = world.wrap(model)
     optimizer = build_optimizer(spec, model.parameters())
     history = History(spec, resume)
     if resume:
@@ -64,8 +69,8 @@ def train(
     for number in range(len(history.curve) + 1, spec.epochs + 1):
         began = time.perf_counter()
         order = rows[epoch_order(len(rows), shuffle)].to(device)
-        train_loss = _train_epoch(spec, model, optimizer, data, order, should_stop)
-        epoch = _evaluated(number, train_loss, model, validation, (data.test_x, data.test_y), data.scale, began)
+        train_loss = _train_epoch(spec, module, optimizer, data, order, should_stop, world)
+        epoch = _evaluated(number, train_loss, model, validation, (data.test_x, data.test_y), data.scale, began, world)
         on_epoch(epoch)
         if history.add(epoch, stands):
             break
@@ -74,9 +79,11 @@ def train(
     return history.trained()
 
 
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1) -> tuple[float, int]:
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE) -> tuple[float, int]:
     """Mean cross-entropy and number of right answers over all rows of x / scale; draws from no generator."""
     model.eval()
+    n, own = len(y), world.part(len(y))
+    x, y = x[own], y[own]
     widest = max(len(p) for p in model.parameters())
     chunk = max(1, EVALUATION_FLOATS // widest)
     loss, correct = 0.0, 0
@@ -86,7 +93,11 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1) -> tuple[fl
             # Summed in double, on the CPU because MPS has none: the figure must not depend on the chunks.
             loss += cross_entropy(logits, some_y, reduction="none").cpu().double().sum().item()
             correct += int((logits.argmax(1) == some_y).sum())
-    return loss / len(y), correct
+    if world.size > 1:
+        losses, counts = torch.tensor(loss, dtype=torch.float64), torch.tensor(correct)
+        world.sum([losses, counts])
+        loss, correct = losses.item(), int(counts)
+    return loss / n, correct
 
 
 def _train_epoch(
@@ -96,6 +107,7 @@ def _train_epoch(
     data: Data,
     order: Tensor,
     should_stop: Callable[[], bool],
+    world: World,
 ) -> float:
     """One pass over the rows in `order`; returns the mean cross-entropy over them."""
     model.train()
@@ -105,11 +117,15 @@ def _train_epoch(
     for batch in batches:
         if should_stop():
             raise Stopped
-        x, y = data.train_x.index_select(0, batch) / data.scale, data.train_y.index_select(0, batch)
-        loss = cross_entropy(model(x), y)
+        own = batch if world.size == 1 else _own_part(model, batch, world)
+        x, y = data.train_x.index_select(0, own) / data.scale, data.train_y.index_select(0, own)
+        if world.size == 1:
+            loss = cross_entropy(model(x), y)
+        else:  # the rank's part of the mean over the whole batch
+            loss = cross_entropy(model(x), y, reduction="sum") / len(batch)
         # Kept as tensors: reading each one's value would make a GPU wait after every batch.
         losses.append(loss.detach())
-        if spec.l1:
+        if spec.l1 and world.rank == 0:  # once, since gradients are added up over the ranks
             loss = loss + l1_penalty(parameters, spec.l1)
         # optimizer.zero_grad() does the same by way of the profiler, at 7 % of a step of the textbook's model.
         for parameter in parameters:
@@ -117,7 +133,18 @@ def _train_epoch(
         loss.backward()
         optimizer.step()
     sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-    return float(torch.stack(losses).cpu().double() @ sizes) / len(order)
+    total = torch.stack(losses).cpu().double() @ sizes
+    world.sum([total])
+    return float(total) / len(order)
+
+
+def _own_part(model: nn.Module, batch: Tensor, world: World) -> Tensor:
+    """The rank's part of a batch; the model's dropout is told which it is."""
+    own = world.part(len(batch))
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.part = (len(batch), own)
+    return batch[own]
 
 
 def _evaluated(
@@ -128,13 +155,14 @@ def _evaluated(
     test: tuple[Tensor, Tensor],
     scale: int,
     began: float,
+    world: World,
 ) -> Epoch:
     """The figures after an epoch, the held-out ones taken on the weights as they now are; raises Diverged."""
     _check_finite(number, train_loss)
-    validation_loss, validation_correct = evaluate(model, *validation, scale) if validation else (None, None)
+    validation_loss, validation_correct = evaluate(model, *validation, scale, world) if validation else (None, None)
     if validation_loss is not None:
         _check_finite(number, validation_loss)
-    test_loss, test_correct = evaluate(model, *test, scale)
+    test_loss, test_correct = evaluate(model, *test, scale, world)
     _check_finite(number, test_loss)
     return Epoch(
         epoch=number,

@@ -103,13 +103,13 @@ def newest_checkpoint(whose: Whose, folder: Path, warn: Callable[[str], None]) -
     """The newest sound checkpoint in the folder of a job, whatever its attempt; `warn` hears what is passed over."""
     for _, _, path in _checkpoints(folder):
         try:
-            return _read_checkpoint(path, whose)
+            return read_checkpoint(path, whose)
         except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
             warn(f"the checkpoint {path.name} is passed over: {error}")
     return None
 
 
-def _read_checkpoint(path: Path, whose: Whose) -> Checkpoint:
+def read_checkpoint(path: Path, whose: Whose) -> Checkpoint:
     """What `save_checkpoint` wrote; raises ValueError where it is damaged or another's."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() not in path.name:
@@ -122,7 +122,7 @@ def _read_checkpoint(path: Path, whose: Whose) -> Checkpoint:
     assert last is not None
     optimizer = {name.removeprefix("optimizer "): t for name, t in tensors.items() if name.startswith("optimizer ")}
     curve = tuple(Epoch(**epoch) for epoch in about["curve"])
-    return Checkpoint(curve, last, optimizer, about["best_epoch"], _start("best", tensors))
+    return Checkpoint(curve, last, optimizer, about["best_epoch"], _start("best", tensors), path)
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, int, Path]]:

@@ -22,8 +22,10 @@ from mlpq_workers.cuda_graph import CudaGraph
 from mlpq_workers.data import Data, epoch_order, split
 from mlpq_workers.model import build
 from mlpq_workers.optim import StackOptimizer, is_capturable, is_plain_descent, settings_key
+from mlpq_workers.parallel import Together
 from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
 from mlpq_workers.states import Checkpoint, Diverged, Epoch, History, Start, Stopped, Trained
+from mlpq_workers.world import ALONE, World
 
 # Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
 STACK_PARAMETERS = 2**18
@@ -67,11 +69,20 @@ class Observer:
         return False
 
 
-def train_gang(members: Mapping[str, Member], data: Data, device: str, observer: Observer, threads: int = 1) -> None:
+def train_gang(
+    members: Mapping[str, Member],
+    data: Data,
+    device: str,
+    observer: Observer,
+    threads: int = 1,
+    world: World = ALONE,
+) -> None:
     """Train jobs with equal gang keys, in stacks, as many at a time as there are threads.
 
-    Torch itself gets one thread: so no bit depends on the gang or on `threads`.
+    Torch itself gets one thread: so no bit depends on the gang or on `threads`. The ranks of a `world` compute their
+    parts of every batch in one thread each; what the observer answers must be the same on all.
     """
+    assert threads == 1 or world.size == 1, "the ranks of a world must meet in the same order"
     assert len({member.spec.gang_key for member in members.values()}) == 1, "jobs of one gang have one gang key"
     data = data.to(device)
     # Made in one thread, because initial weights are drawn by way of torch's global generator. Sorted, so that those
@@ -80,9 +91,13 @@ def train_gang(members: Mapping[str, Member], data: Data, device: str, observer:
     models.sort(key=lambda model: model.spec.seed)
     stacks = how_many_stacks(models, device, threads)
     shares = [models[i * len(models) // stacks : (i + 1) * len(models) // stacks] for i in range(stacks)]
+
+    def train(share: Sequence[Model]) -> None:
+        StackTraining(share, models, data, device, observer, world).train()
+
     # Set in each thread: torch would do it only at the first operation that asks, and MKL may come before.
     with ThreadPoolExecutor(threads, "stack", torch.set_num_threads, (1,)) as pool:
-        for stack in [pool.submit(StackTraining(share, models, data, device, observer).train) for share in shares]:
+        for stack in [pool.submit(train, share) for share in shares]:
             stack.result()
 
 
@@ -154,18 +169,24 @@ class StackTraining:
     """One stack of models in one thread; `together` are those of all stacks."""
 
     def __init__(
-        self, models: Sequence[Model], together: Sequence[Model], data: Data, device: str, observer: Observer
+        self,
+        models: Sequence[Model],
+        together: Sequence[Model],
+        data: Data,
+        device: str,
+        observer: Observer,
+        world: World,
     ) -> None:
         self._models, self._together, self._obeyed = list(models), together, 0
-        self._data, self._observer = data, observer
+        self._data, self._observer, self._world = data, observer, world
         self._like = torch.empty(0, dtype=data.dtype, device=device)
         self._streams: dict[tuple[int, bytes], Stream] = {}
         self._shape = Shape.of(models[0].spec)
 
     def train(self) -> None:
-        """Train until every model has ended; raises nothing, because another gang must go on."""
+        """Train until every model has ended; raises only what the observer raises, because another gang must go on."""
         try:
-            with torch.inference_mode():
+            with torch.inference_mode() if self._world.size == 1 else torch.no_grad():
                 self.begin()
                 self._run()
         except Exception as error:
@@ -190,7 +211,7 @@ class StackTraining:
         for i, model in enumerate(self._models):
             parameters.put(i, model.weights)
             model.weights = {}
-        self.stack = Stack(self._models, self._streams, parameters, self._data)
+        self.stack = Stack(self._models, self._streams, parameters, self._data, self._world)
         self.stack.put_state([model.optimizer for model in self._models])
         for model in self._models:
             model.optimizer = None
@@ -280,9 +301,14 @@ class Stack:
     """The tensors of a gang as long as its members stay the same."""
 
     def __init__(
-        self, models: Sequence[Model], streams: dict[tuple[int, bytes], Stream], parameters: Parameters, data: Data
+        self,
+        models: Sequence[Model],
+        streams: dict[tuple[int, bytes], Stream],
+        parameters: Parameters,
+        data: Data,
+        world: World,
     ) -> None:
-        self.parameters, self._data, self._models = parameters, data, models
+        self.parameters, self._data, self._models, self._world = parameters, data, models, world
         self._streams = list(streams.values())
         numbers = {key: i for i, key in enumerate(streams)}
         self._reads = [numbers[model.stream] for model in models]
@@ -290,21 +316,23 @@ class Stack:
         self._n = len(self._streams[0].rows)
         self._batch = models[0].spec.batch_size
         self._gradients = Parameters(parameters.shape, len(models), like)
-        self._descending = sum(is_plain_descent(model.spec) for model in models)
+        # What DistributedDataParallel adds up is gradients: there every model has one.
+        self._descending = sum(is_plain_descent(model.spec) for model in models) if world.size == 1 else 0
         rest = slice(self._descending, len(models))
         specs = [model.spec for model in models[rest]]
         keys = [model.key for model in models[rest]]
         self.optimizer = StackOptimizer(specs, keys, parameters.rows[rest], self._gradients.rows[rest])
         self._steps: dict[int, Step] = {}
         self._graphs: dict[Step, CudaGraph] = {}
-        self._losses = like.new_empty(len(models), self._n)
+        self._losses = like.new_zeros(len(models), self._n)
         n = len(data.test_y)
         test_rows = torch.arange(n, device=like.device)[None]
-        self._test = Evaluation(parameters, [0] * len(models), test_rows, data.test_y[None], data.scale)
+        self._test = Evaluation(parameters, [0] * len(models), test_rows, data.test_y[None], data.scale, world)
         self._validation = None
         if models[0].spec.validation:
             held_out = torch.stack([stream.held_out for stream in self._streams]).to(like.device)
-            self._validation = Evaluation(parameters, self._reads, held_out, data.train_y[held_out], data.scale)
+            self._validation = Evaluation(parameters, self._reads, held_out, data.train_y[held_out], data.scale, world)
+        self._together = Together(parameters, self._gradients, world) if world.size > 1 else None
 
     def batches(self) -> Iterator[tuple[Step, Tensor, Tensor, Tensor]]:
         """Draw the order of the next epoch and yield its batches, as arguments for `train`."""
@@ -316,8 +344,11 @@ class Stack:
                 continue
             step = self._step(batch)
             count = (end - first) // batch
-            rows = orders[:, first:end].unflatten(1, (count, batch)).transpose(0, 1).flatten(1)
-            parts = [t[:, first:end].unflatten(1, (count, 1, batch)).unbind(1) for t in (labels, self._losses)]
+            own = self._world.part(batch)
+            rows = orders[:, first:end].unflatten(1, (count, batch))[:, :, own].transpose(0, 1).flatten(1)
+            parts = [
+                t[:, first:end].unflatten(1, (count, 1, batch))[..., own].unbind(1) for t in (labels, self._losses)
+            ]
             for images, some_labels, some_losses in zip(self._gathered(rows), *parts, strict=True):
                 yield step, images, some_labels, some_losses
 
@@ -327,11 +358,11 @@ class Stack:
         Each is good until the next.
         """
         x, (_, images) = self._data.train_x, rows.shape
-        together = max(1, GATHERED // (images * x.shape[1]))
+        together = max(1, GATHERED // max(1, images * x.shape[1]))
         buffer = x.new_empty(together * images, x.shape[1])
         for some in rows.split(together):
             pixels = torch.index_select(x, 0, some.flatten(), out=buffer[: some.numel()])
-            yield from pixels.view(len(some), len(self._streams), -1, x.shape[1]).unbind(0)
+            yield from pixels.view(len(some), len(self._streams), images // len(self._streams), x.shape[1]).unbind(0)
 
     def train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
         """Train on one batch of each stream; on a GPU the whole of it is launched at once."""
@@ -343,11 +374,16 @@ class Stack:
 
     def _train(self, step: Step, images: Tensor, labels: Tensor, losses: Tensor) -> None:
         step.forward.load(images)
-        step.run(labels, losses)
+        if self._together is None:
+            step.run(labels, losses)
+        else:
+            self._together.run(step, labels, losses)
         self.optimizer.step()
 
     def train_losses(self) -> list[float]:
-        means: list[float] = (self._losses.double().sum(1) / -self._n).tolist()
+        sums = self._losses.double().sum(1)
+        self._world.sum([sums])
+        means: list[float] = (sums / -self._n).tolist()
         return means
 
     def evaluate(self) -> tuple[tuple[list[float], list[int]], tuple[list[float], list[int]] | None]:
@@ -368,7 +404,7 @@ class Stack:
         """The stack of the models `kept`, going on where this one stands."""
         parameters = Parameters(self.parameters.shape, len(kept), self.parameters.rows)
         parameters.rows.copy_(self.parameters.rows[list(kept)])
-        stack = Stack(models, streams, parameters, self._data)
+        stack = Stack(models, streams, parameters, self._data, self._world)
         stack.optimizer.take_over(self.optimizer, [i - self._descending for i in kept if i >= self._descending])
         return stack
 
@@ -378,20 +414,26 @@ class Stack:
 
     def _step(self, batch: int) -> Step:
         if batch not in self._steps:
-            rates = [-m.spec.lr / batch if is_plain_descent(m.spec) else 1 / batch for m in self._models]
+            own = self._world.part(batch)
+            rates = [1 / batch] * len(self._models)
+            rates[: self._descending] = [-model.spec.lr / batch for model in self._models[: self._descending]]
             step = Step(
                 self.parameters,
                 self._gradients,
                 self._reads,
                 self._descending,
                 self.parameters.rows.new_tensor(rates),
-                batch,
+                own.stop - own.start,
                 self._data.scale,
             )
             if any(model.spec.dropout for model in self._models):
                 rates = [model.spec.dropout for model in self._models]
-                step.masks = Masks(step.forward, rates, [model.dropout for model in self._models])
+                step.masks = Masks(step.forward, rates, [model.dropout for model in self._models], batch, own)
             self._steps[batch] = step
-            if self.parameters.rows.is_cuda and all(is_capturable(m.spec) and not m.spec.dropout for m in self._models):
+            if (
+                self.parameters.rows.is_cuda
+                and self._together is None
+                and all(is_capturable(m.spec) and not m.spec.dropout for m in self._models)
+            ):
                 self._graphs[step] = CudaGraph(partial(self._train, step))
         return self._steps[batch]

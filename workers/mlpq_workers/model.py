@@ -20,7 +20,10 @@ class Dropout(nn.Module):
     """nn.Dropout with a generator of its own: the same masks, but drawn on the CPU whatever the device.
 
     nn.Dropout draws from the device's global generator, so a seed would mean another run on each kind of device.
+    `part` is set where only a part of each batch comes by: the number of rows of the whole batch, and which they are.
     """
+
+    part: tuple[int, slice] | None = None
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -33,8 +36,9 @@ class Dropout(nn.Module):
             return x
         # The three steps, and their order, are those of torch's own CPU dropout: the bits depend on them.
         keep = 1 - self.p
-        mask = torch.empty(x.shape, dtype=x.dtype).bernoulli_(keep, generator=self.generator).div_(keep)
-        return x * mask.to(x.device)
+        rows, own = self.part or (len(x), slice(None))
+        mask = torch.empty((rows, *x.shape[1:]), dtype=x.dtype).bernoulli_(keep, generator=self.generator).div_(keep)
+        return x * mask[own].to(x.device)
 
 
 def build(spec: JobSpec) -> tuple[nn.Sequential, torch.Generator]:

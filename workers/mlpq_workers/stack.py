@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mlpq.spec import JobSpec
+from mlpq_workers.world import ALONE, World
 
 LINE = 16  # elements: a cache line of float32, and whole lines of float64
 RUN = 64  # elements: whole vectors, and whole pairs of them, on every CPU that torch has code for
@@ -181,14 +182,24 @@ class Forward:
 
 
 class Masks:
-    """Dropout's masks: drawn on the CPU by each model's own generator, in the order of the plain engine."""
+    """Dropout's masks: drawn on the CPU by each model's own generator, in the order of the plain engine.
 
-    def __init__(self, forward: Forward, rates: Sequence[float], generators: Sequence[torch.Generator]) -> None:
-        self._rates, self._generators = rates, generators
+    They are drawn for all the images of a `batch`, of which `forward` computes those of `own`.
+    """
+
+    def __init__(
+        self,
+        forward: Forward,
+        rates: Sequence[float],
+        generators: Sequence[torch.Generator],
+        batch: int,
+        own: slice,
+    ) -> None:
+        self._rates, self._generators, self._own = rates, generators, own
         sigma = forward.sigma
         self._keep = forward.scores.new_tensor([1 - rate for rate in rates])[:, None, None]
         self._masks = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
-        self._drawn = [torch.empty(z.shape[2], z.shape[1], dtype=z.dtype) for z in sigma]
+        self._drawn = [torch.empty(batch, z.shape[1], dtype=z.dtype) for z in sigma]
         self._sigma = sigma
         # The derivative needs the activation as it was before its mask.
         self.unmasked = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
@@ -200,7 +211,7 @@ class Masks:
         mask, drawn = self._masks[i], self._drawn[i]
         for model, (rate, generator) in enumerate(zip(self._rates, self._generators, strict=True)):
             if rate:
-                mask[model].copy_(drawn.bernoulli_(1 - rate, generator=generator).t())
+                mask[model].copy_(drawn.bernoulli_(1 - rate, generator=generator)[self._own].t())
         mask.div_(self._keep)
         self.unmasked[i].copy_(self._sigma[i])
         self._sigma[i].mul_(mask)
@@ -296,14 +307,25 @@ class Step:
 
 
 class Evaluation:
-    """Losses and right answers of all models on the same number of images of each stream, in parts."""
+    """Losses and right answers of all models on the same number of images of each stream, in parts.
+
+    Each rank of the world takes its own part of the images.
+    """
 
     ROWS = 256  # images at a time; a constant, because the rounding of a loss depends on it
 
     def __init__(
-        self, parameters: Parameters, streams: Sequence[int], rows: Tensor, labels: Tensor, scale: float
+        self,
+        parameters: Parameters,
+        streams: Sequence[int],
+        rows: Tensor,
+        labels: Tensor,
+        scale: float,
+        world: World = ALONE,
     ) -> None:
         """`rows` are [streams, n], `labels` [streams, n]; model i is judged on those of streams[i]."""
+        self._world, self._n, own = world, rows.shape[1], world.part(rows.shape[1])
+        rows, labels = rows[:, own], labels[:, own]
         self._rows, self._labels = rows, labels[list(streams)]
         groups = segments(streams, slice(0, len(streams)))
         self._parts: list[tuple[int, int, Forward]] = []
@@ -331,5 +353,6 @@ class Evaluation:
             log = torch.log_softmax(forward.scores, 1)
             torch.gather(log, 1, labels[:, None], out=self._losses[:, None, first:end])
             correct += (forward.scores.argmax(1) == labels).sum(1)
-        means = self._losses.double().sum(1) / -self._losses.shape[1]
-        return means.tolist(), correct.tolist()
+        sums = self._losses.double().sum(1)
+        self._world.sum([sums, correct])
+        return (sums / -self._n).tolist(), correct.tolist()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor
 
@@ -67,6 +68,7 @@ class Checkpoint:
 
     `last` is where it stands after the last epoch of `curve`, and `best`, after `best_epoch`, what it will leave behind
     if it gets no better; None where nothing but the last epoch counts. The names of `optimizer` are its engine's own.
+    `file` is where it was read.
     """
 
     curve: tuple[Epoch, ...]
@@ -74,6 +76,7 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor]
     best_epoch: int
     best: Start | None
+    file: Path | None = field(default=None, compare=False)
 
 
 class Stopped(Exception):  # noqa: N818 (an answer to should_stop, not an error)

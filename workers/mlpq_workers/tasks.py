@@ -24,7 +24,7 @@ from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, Outcome
 from mlpq.queue import WAKE
 from mlpq.settings import Settings
 from mlpq.store import queries, repository
-from mlpq.store.repository import Ending, Held, Progress
+from mlpq.store.repository import Able, Ending, Held, Progress
 from mlpq.store.session import Store
 from mlpq_workers.trainer_process import Event, Trainer
 from mlpq_workers.watchdog import Pulse
@@ -48,11 +48,12 @@ log = logging.getLogger("mlpq.worker")
 
 
 class Executor:
-    """Runs gangs of at most `gang` jobs in a thread of its own until `stop`."""
+    """Runs gangs of at most `gang` jobs in a thread of its own until `stop`; the training process is ready."""
 
     def __init__(self, config: Settings, store: Store, trainer: Trainer, gang: int) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"[-100:]
         self._config, self._store, self._trainer, self._gang = config, store, trainer, gang
+        self._able = Able(trainer.device, trainer.model, trainer.most_ranks, trainer.world_size)
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
@@ -95,19 +96,43 @@ class Executor:
     def _work_once(self) -> bool:
         """Claim and run a gang; False where there is nothing to do."""
         self._keep_house()
-        self.pulse.rests = True  # importing torch from a cold disk takes its time
+        wanted = repository.wanted_world_size(self._store, self.name, self._able)
         try:
-            self._trainer.ensure_ready()  # before the claim: while the child starts nothing would renew the leases
-        finally:
-            self.pulse.rests = False
-        device = self._trainer.device
-        most = queries.fair_share(self._store, device, self._gang) if device in STACKING else 1
-        gang = repository.claim(self._store, self.name, device, self._trainer.facts, most)
+            # Before the claim: while the child starts nothing would renew the leases.
+            self._ensure_ready(wanted)
+        except MlpqError as error:
+            if wanted in (None, self._able.world_size):
+                raise  # nothing can run here
+            return self._give_up(wanted, str(error))
+        gang = self._claim(self._trainer.world_size)
         if not gang:
             return False
         log.info("%d job(s) started: %s", len(gang), ", ".join(f"{held.id} attempt {held.attempt}" for held in gang))
         self._execute(gang)
         return True
+
+    def _ensure_ready(self, world_size: int | None) -> None:
+        self.pulse.rests = True  # importing torch from a cold disk takes its time
+        try:
+            self._trainer.ensure_ready(world_size, self._say_alive)
+        finally:
+            self.pulse.rests = False
+
+    def _say_alive(self) -> None:
+        with contextlib.suppress(StoreError):
+            self._beat()
+
+    def _give_up(self, world_size: int, reason: str) -> bool:
+        """Fail the jobs for whose world size no training process starts here: others must not wait behind them."""
+        gang = self._claim(world_size)
+        repository.record(self._store, [Ending(held, Outcome.FAILED, None, reason, "") for held in gang])
+        return bool(gang)
+
+    def _claim(self, world_size: int) -> list[Held]:
+        able = self._able
+        most = queries.fair_share(self._store, able.device, self._gang, able.most_ranks)
+        facts = {**self._trainer.facts, "world_size": world_size}
+        return repository.claim(self._store, self.name, able, facts, most if able.device in STACKING else 1, world_size)
 
     def _execute(self, gang: Sequence[Held]) -> None:
         folder = self._config.artifacts_dir
@@ -124,7 +149,8 @@ class Executor:
     def _has_peers(self) -> bool:
         """Whether there are others who can do what this worker can."""
         alive = queries.live_workers(self._store)
-        return any(one["device"] == self._trainer.device and one["name"] != self.name for one in alive)
+        able = [queries.can_run(one, self._able.device, self._trainer.world_size) for one in alive]
+        return any(fits and one["name"] != self.name for fits, one in zip(able, alive, strict=True))
 
     def _keep_house(self) -> None:
         self._beat()
@@ -134,7 +160,7 @@ class Executor:
 
     def _beat(self) -> None:
         if self._is_due("beat", BEAT_SECONDS):
-            repository.worker_beat(self._store, self.name, self._trainer.device)
+            repository.worker_beat(self._store, self.name, self._able)
 
     def _is_due(self, what: str, seconds: float) -> bool:
         if time.monotonic() < self._due.get(what, 0.0):

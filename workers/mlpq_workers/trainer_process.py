@@ -16,14 +16,15 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlpq.errors import MlpqError
-from mlpq.settings import Settings
+from mlpq.settings import Settings, training_environ
+from mlpq_workers.pipe import TrainingSettings, die_with_parent, own_output
 
 START_SECONDS = 120  # importing torch from a cold disk
 LOG_LINES = 200  # kept for each job
@@ -37,18 +38,20 @@ log = logging.getLogger("mlpq.trainer")
 
 
 class Trainer:
-    """The parent's side: start the child, give it one gang at a time, read its events, end it."""
+    """The parent's side: start the child, give it one gang at a time, read its events, end it.
 
-    def __init__(self, config: Settings, device: str) -> None:
-        self._command = [
-            sys.executable, "-m", "mlpq_workers.trainer_process", device, str(config.threads), str(config.data_dir),
-            str(config.checkpoint_seconds),
-        ]  # fmt: skip
+    `world_size` is how many processes train together; None means one for each GPU.
+    """
+
+    def __init__(self, config: Settings, device: str, world_size: int | None = None) -> None:
+        self._config, self._device, self._own = config, device, world_size
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._child: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._logs: dict[str, collections.deque[str]] = {}  # by token
         self.words = 0  # lines that the child has said, those among them that only say that it is alive
         self.device = ""
+        self.model, self.most_ranks, self.world_size = "", 1, 1
         self.facts: dict[str, Any] = {}
 
     def start(self) -> None:
@@ -56,33 +59,46 @@ class Trainer:
         self.spawn()
         self.wait_until_ready()
 
-    def spawn(self) -> None:
-        """Start the child, which takes seconds to import torch."""
+    def spawn(self, world_size: int | None = None) -> None:
+        """Start the child, with the worker's world size unless told otherwise; it takes seconds to import torch."""
         self._events = queue.Queue()
+        self._scratch = tempfile.TemporaryDirectory(prefix="mlpq-training-")
         self._child = subprocess.Popen(
-            self._command,
+            self._command(self._scratch.name, world_size or self._own),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",  # whatever a library prints, the log must be read on, or its pipe fills up
+            env=training_environ(),
             process_group=0,  # so that it can be killed with its own children, and Ctrl-C reaches only the parent
         )
         for read in (self._read_events, self._read_log):
             threading.Thread(target=read, args=(self._child, self._events), daemon=True).start()
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait until the child knows its device; raises MlpqError where it has none such."""
-        event = self.event(START_SECONDS)
+        event, until = None, time.monotonic() + START_SECONDS
+        while event is None and time.monotonic() < until:
+            event = self.event(1.0)
+            meanwhile()
         if event is None or event["event"] != "ready":
             self.kill()
-            raise MlpqError(event["error"] if event else f"the training process did not start in {START_SECONDS} s")
+            raise MlpqError(event["error"] if event else f"training did not start within {START_SECONDS} s")
         self.device, self.facts = event["device"], event["facts"]
+        self.model, self.most_ranks, self.world_size = event["model"], event["most_ranks"], self.facts["world_size"]
 
-    def ensure_ready(self) -> None:
-        """Start the child again if it died; raises MlpqError where it does not start."""
-        if self._child is None or self._child.poll() is not None:
-            self.start()
+    def ensure_ready(self, world_size: int | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start the child again if it died, or, with a `world_size`, if it has another one.
+
+        `meanwhile` is called about every second. Raises MlpqError where it does not start.
+        """
+        is_alive = self._child is not None and self._child.poll() is None
+        if is_alive and world_size in (None, self.world_size):
+            return
+        self.kill()
+        self.spawn(world_size)
+        self.wait_until_ready(meanwhile)
 
     def train(self, gang: Sequence[Mapping[str, Any]]) -> None:
         """Hand over the jobs of a gang; what becomes of each comes as events that carry its `token`."""
@@ -122,6 +138,17 @@ class Trainer:
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def _command(self, scratch: str, world_size: int | None) -> list[str]:
+        config = self._config
+        told = TrainingSettings(
+            os.getpid(), self._device, world_size, config.threads, str(config.data_dir), config.checkpoint_seconds,
+            scratch,
+        )  # fmt: skip
+        return [sys.executable, "-m", "mlpq_workers.trainer_process", told.dump()]
+
     def _send(self, message: Mapping[str, Any]) -> None:
         child = self._child
         if child is None or child.stdin is None:
@@ -132,6 +159,7 @@ class Trainer:
 
     def _read_events(self, child: subprocess.Popen[str], events: queue.Queue[Event]) -> None:
         assert child.stdout is not None
+        last_words: Event = {}
         for line in child.stdout:
             try:
                 event = json.loads(line)
@@ -139,10 +167,13 @@ class Trainer:
                 child.kill()
                 break
             self.words += 1
-            if event["event"] != "alive":
+            if event["event"] == "died":
+                last_words = event
+                child.kill()
+            elif event["event"] != "alive":
                 events.put(event)
         error = f"the training process ended unasked: {_ending(child.wait())}"
-        events.put({"event": "died", "error": error, "alone": True})
+        events.put({"event": "died", "error": error, "alone": True, **last_words})
 
     def _read_log(self, child: subprocess.Popen[str], _events: queue.Queue[Event]) -> None:
         assert child.stderr is not None
@@ -159,30 +190,28 @@ def _ending(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def main(arguments: list[str]) -> None:
-    """`python -m mlpq_workers.trainer_process DEVICE THREADS DATA_DIR SECONDS`: only a worker starts this.
-
-    SECONDS is the least time between two checkpoints of a job.
-    """
-    _die_with_parent()
-    device, threads, data_dir, checkpoint_seconds = arguments
-    # Libraries print: the pipe of events must stay clean, so file descriptor 1 becomes standard error.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+def main(told: TrainingSettings) -> None:
+    """`python -m mlpq_workers.trainer_process SETTINGS`: only a worker starts this."""
+    die_with_parent(told.parent)
+    pipe = own_output()
     # Torch is imported here, and only here: after all that must not wait for it.
+    from mlpq_workers import devices
     from mlpq_workers.training import Child
 
-    Child(out, Path(data_dir), float(checkpoint_seconds)).serve(device, int(threads))
+    try:
+        device = devices.choose(told.device)
+        size = devices.world_size(device, told.world_size)
+    except MlpqError as error:
+        pipe.tell("unusable", error=str(error))
+        return
+    if size == 1:
+        devices.prepare(device)
+        Child(pipe, told, device, device).serve()
+    else:
+        from mlpq_workers.launch import launch  # half a second, and only here
+
+        launch(size, told, pipe)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(TrainingSettings.parse(sys.argv[1]))

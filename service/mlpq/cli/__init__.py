@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlpq import __version__
-from mlpq.cli import cancel, data, db, doctor, jobs, logs, results, retry, show, submit, watch, worker
+from mlpq.cli import cancel, data, db, doctor, jobs, logs, results, retry, show, submit, watch, worker, workers
 from mlpq.errors import MlpqError
 
 
@@ -51,7 +51,7 @@ def cli() -> None:
     """
 
 
-for module in (submit, watch, jobs, show, logs, results, cancel, retry, worker, data, db, doctor):
+for module in (submit, watch, jobs, show, logs, results, cancel, retry, worker, workers, data, db, doctor):
     cli.add_command(module.command)
 
 

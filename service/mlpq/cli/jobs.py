@@ -43,4 +43,6 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
     if shown is not None and len(rows) == shown:
         click.echo(f"the latest {words.count_of(shown, 'job')}; --limit shows more")
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    for row in queries.stranded(store, experiment):
+        click.echo(f"{words.count_of(row['jobs'], 'job')} {words.waiting_for(row)}")
     click.echo(summary or "no job yet: mlpq submit --preset textbook --wait runs the first ones")

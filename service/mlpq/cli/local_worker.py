@@ -15,11 +15,12 @@ from mlpq.settings import Settings
 STOP_SECONDS = 30
 
 
-def worker_command(device: str, gang: int) -> list[str]:
+def worker_command(device: str, gang: int = GANG, world_size: int | None = None) -> list[str]:
     """What runs a worker; raises MlpqError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
-    return [sys.executable, "-m", "mlpq_workers.app", "--device", device, "--gang", str(gang)]
+    command = [sys.executable, "-m", "mlpq_workers.app", "--device", device, "--gang", str(gang)]
+    return command if world_size is None else [*command, "--world-size", str(world_size)]
 
 
 class LocalWorker:
@@ -30,8 +31,11 @@ class LocalWorker:
         self._log = config.home / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, devices: Collection[str]) -> None:
-        """Start it, unless it was: for jobs that ask for these devices, "auto" among them where any will do."""
+    def start(self, devices: Collection[str], world_size: int | None) -> None:
+        """Start it, unless it was: for jobs that ask for these devices, "auto" among them where any will do.
+
+        Where it can't have that world size it ends at once, and says why.
+        """
         if self._process is not None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +43,7 @@ class LocalWorker:
         with self._log.open("ab") as log:
             # However this process ends, the pipe closes with it, and the worker leaves.
             self._process = subprocess.Popen(
-                [*worker_command(device, GANG), "--until-eof"],
+                [*worker_command(device, world_size=world_size), "--until-eof"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     help="Go on from a job's weights and shuffling generator, with a new optimizer; the rest is taken from that job.",
 )
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps [default: auto].")
+@click.option(
+    "--world-size", metavar="N", help="Train by N processes, one a GPU; auto is the worker's [default: auto]."
+)
 @click.option("--priority", metavar="N", help="Higher runs first [default: 0].")
 @click.option("--attempts", metavar="N", help="Give up a job after so many failed attempts [default: 3].")
 @click.option("--again", is_flag=True, help="Run a spec once more that the experiment has already.")
@@ -82,7 +85,7 @@ def command(
     with LocalWorker(config) as worker:
         if wait and worker.may_start and not has_database(config):
             # Then none can be alive, and one takes seconds to start: it does so while the jobs are filed.
-            worker.start({submission.device})
+            worker.start({submission.device}, submission.world_size)
         store = store or ready_store(config)
         filed, warning = submit(config, store, submission, again)
         if warning:

@@ -12,7 +12,7 @@ def command(experiment: str | None) -> None:
 
     Those of EXPERIMENT, or all, until they are done. Ctrl-C only stops the view.
     """
-    from mlpq.cli.waiting import what_is_missing
+    from mlpq.cli.waiting import asked_for, what_is_missing
     from mlpq.jobs import Status
     from mlpq.report import tables
     from mlpq.report.progress import follow
@@ -28,7 +28,7 @@ def command(experiment: str | None) -> None:
         click.echo("nothing to watch: every job is finished")
         return
     ids = [row["id"] for row in rows]
-    devices = {row["requested_device"] for row in rows}
-    follow(store, ids, tables.console(stderr=True), lambda: what_is_missing(store, devices))
+    asked = asked_for(rows)
+    follow(store, ids, tables.console(stderr=True), lambda: what_is_missing(store, asked))
     finished = queries.jobs_by_id(store, ids)
     tables.print_results(finished, queries.ancestors(store, finished))

@@ -33,7 +33,8 @@ def print_job(out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[R
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:
-    placement = f"asked for {row['requested_device']}, priority {row['priority']}"
+    ranks = f" and world size {row['requested_world_size']}" if row["requested_world_size"] else ""
+    placement = f"asked for {row['requested_device']}{ranks}, priority {row['priority']}"
     early = f", stops after {row['patience']} epochs without a lower loss" if row["patience"] else ""
     facts = [
         ("job", row["id"]),
@@ -44,7 +45,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("training", f"{row['epochs']} epochs, batch size {row['batch_size']}, seed {row['seed']}"),
         ("validation", f"{row['validation']:g} of the training data{early}" if row["validation"] else ""),
         ("goes on from", row["parent_id"] or ""),
-        ("device", placement if row["device"] is None else f"{row['device']} ({placement})"),
+        ("device", placement if row["device"] is None else f"{_ran_on(row)} ({placement})"),
         ("engine", f"gang of {row['gang_size']}" if row["engine"] == "gang" else row["engine"] or ""),
         ("test", _figures(row)),
         ("best epoch", f"{row['best_epoch']} of {row['epochs_run']} run" if row["epochs_run"] else ""),
@@ -54,6 +55,10 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("submitted", f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _ran_on(row: Row) -> str:
+    return f"{row['device']} by {row['world_size']} processes" if row["world_size"] > 1 else str(row["device"])
 
 
 def _figures(row: Row) -> str:

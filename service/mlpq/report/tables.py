@@ -58,6 +58,22 @@ def jobs_table(rows: Sequence[Row]) -> Table:
     return table
 
 
+def workers_table(rows: Sequence[Row]) -> Table:
+    """One line a worker, in 80 columns."""
+    table = plain_table("worker", "device", ">running", ">done", ">last beat")
+    for row in rows:
+        device = f"{row['device']}: {row['model']}"
+        ago = f"{words.seconds((row['now'] - row['beat_at']).total_seconds())} ago"
+        table.add_row(row["name"], device, str(row["jobs_running"]), str(row["jobs_done"]), ago)
+    return table
+
+
+def worker_facts(row: Row) -> dict[str, Any]:
+    """A worker as JSON."""
+    host, process, _ = row["name"].rsplit(":", 2)
+    return {"host": host, "process": int(process), **{name: value for name, value in row.items() if name != "now"}}
+
+
 def results_table(rows: Sequence[Row]) -> Table:
     """One line a job with its figures, in 80 columns; one without a result shows its status instead."""
     table = plain_table("job", "model", "optimizer", ">seed", ">epochs", ">correct", ">test %", ">time")

@@ -79,6 +79,15 @@ def status(row: Mapping[str, Any]) -> str:
     return "diverged" if row["outcome"] == "diverged" else str(row["status"])
 
 
+def waiting_for(asked: Mapping[str, Any]) -> str:
+    """What jobs that no live worker can run are waiting for, by the `device` and `world_size` that they ask for."""
+    device, ranks = asked["device"], asked["world_size"] or 1
+    kind = "worker" if device == "auto" else f"{device} worker"
+    able = f" that can train by {ranks} processes" if ranks > 1 else ""
+    start = "mlpq worker" if device == "auto" else f"mlpq worker --device {device}"
+    return f"waiting for a {kind}{able}; none is alive: {start}"
+
+
 def _value(value: object) -> str:
     if isinstance(value, tuple):
         return "/".join(f"{part:g}" for part in value)

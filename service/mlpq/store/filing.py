@@ -31,6 +31,7 @@ def file_jobs(
     specs: Sequence[JobSpec],
     *,
     device: str = "auto",
+    world_size: int | None = None,
     priority: int = 0,
     attempts: int = MAX_ATTEMPTS,
     parent_id: str | None = None,
@@ -60,8 +61,9 @@ def file_jobs(
                         "repeat": repeat,
                         "seed": spec.seed,
                         "device": device,
+                        "world_size": world_size,
                         "priority": priority,
-                        "gang_key": spec.gang_key,
+                        "gang_key": _gang_key(spec, world_size),
                         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
                         "max_attempts": attempts,
                         "parent_id": ids.get(spec.parent, parent_id) if spec.parent else None,
@@ -118,15 +120,22 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
 
 
 def _renewed_row(old: Any, new: Filed, repeat: int, parent_id: str | None) -> dict[str, Any]:
-    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "priority", "max_attempts")
+    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "world_size", "priority", "max_attempts")
     return {
         **{name: getattr(old, name) for name in kept},
         "id": new.id,
         "repeat": repeat,
-        "gang_key": new.spec.gang_key,
+        "gang_key": _gang_key(new.spec, old.world_size),
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
         "parent_id": parent_id,
     }
+
+
+def _gang_key(spec: JobSpec, world_size: int | None) -> str | None:
+    """Jobs that ask for a world size are claimed with others that ask for the same."""
+    if spec.gang_key is None or world_size is None:
+        return spec.gang_key
+    return f"{spec.gang_key} on {world_size}"
 
 
 def _jobs_to_renew(connection: Connection, ids: Sequence[str]) -> list[Any]:

@@ -87,6 +87,7 @@ jobs = Table(
     _key("repeat", Integer),
     _key("seed", BigInteger),
     _key("device", String(8)),
+    Column("world_size", Integer),  # as it was asked for; NULL leaves it to the worker
     _key("priority", Integer),
     Column("gang_key", Text),  # jobs with equal ones may be claimed together; NULL runs alone
     _key("status", String(16)),
@@ -199,6 +200,10 @@ workers = Table(
     metadata,
     Column("name", String(100), primary_key=True),
     _key("device", String(8)),
+    _key("model", Text),  # of the device
+    _key("most_ranks", Integer),  # that can train together there: the number of GPUs
+    _key("world_size", Integer),  # of a job that asks for none
+    _key("jobs_done", Integer, server_default=text("0")),
     _key("started_at", UtcDateTime),
     _key("beat_at", UtcDateTime),
 )

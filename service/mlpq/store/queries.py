@@ -25,7 +25,8 @@ COLUMNS = (
     "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
     "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256", "weights_file",
     "train_seconds", "device", "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
-    "requested_device", "priority", "worker", "created_at", "started_at", "finished_at", "error",
+    "requested_device", "requested_world_size", "priority", "worker", "created_at", "started_at", "finished_at",
+    "error",
 )  # fmt: skip
 
 results = table("results", column("seq"), *(column(name) for name in COLUMNS))
@@ -227,14 +228,36 @@ def running(store: Store, ids: Sequence[str]) -> list[Row]:
 
 
 def live_workers(store: Store) -> list[Row]:
-    """Workers that beat within the length of a lease."""
-    query = select(workers).where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
+    """Workers that beat within the length of a lease, with how many jobs they run, and the time by the same clock."""
+    busy = select(func.count()).where(jobs.c.status == Status.RUNNING, jobs.c.worker == workers.c.name)
+    query = select(workers, busy.scalar_subquery().label("jobs_running"), now().label("now"))
+    query = query.where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def fair_share(store: Store, device: str, limit: int) -> int:
-    """How many jobs a worker should claim, at most `limit`, so that each one alive with its device gets as many."""
+def stranded(store: Store, experiment: str | None = None) -> list[Row]:
+    """Queued jobs that no live worker can run: `device` and `world_size` as they were asked for, and how many."""
+    query = select(jobs.c.device, jobs.c.world_size, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED)
+    if experiment is not None:
+        query = query.join(experiments).where(experiments.c.name == experiment)
+    with store.read() as connection:
+        found = [dict(row) for row in connection.execute(query.group_by(jobs.c.device, jobs.c.world_size)).mappings()]
+    alive = live_workers(store)
+    left = [row for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)]
+    return sorted(left, key=lambda row: (row["device"], row["world_size"] or 1))
+
+
+def can_run(worker: Mapping[str, Any], device: str, world_size: int | None) -> bool:
+    """Whether a worker could take a job that asks for that device and world size, where it asks."""
+    return device in ("auto", worker["device"]) and (world_size or 1) <= worker["most_ranks"]
+
+
+def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> int:
+    """How many jobs a worker should claim, at most `limit`, so that each one alive with its device gets as many.
+
+    Jobs that ask for more than `most_ranks` processes are not shared.
+    """
     alive = select(func.count()).where(workers.c.device == device, workers.c.beat_at > now(-LEASE_SECONDS))
     with store.read() as connection:
         sharing = connection.execute(alive).scalar_one()
@@ -243,6 +266,7 @@ def fair_share(store: Store, device: str, limit: int) -> int:
         active = 0
         for status in (Status.QUEUED, Status.RUNNING):  # one by one, each by the index that knows its status
             fitting = (jobs.c.status == status) & jobs.c.device.in_(("auto", device))
+            fitting &= jobs.c.world_size.is_(None) | (jobs.c.world_size <= most_ranks)
             enough = select(jobs.c.seq).where(fitting).limit(limit * sharing).subquery()
             active += connection.execute(select(func.count()).select_from(enough)).scalar_one()
     return max(1, min(limit, math.ceil(active / sharing)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, union_all, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, select, union_all, update
 
 from mlpq.datasets import DATASETS
 from mlpq.errors import SpecError
@@ -66,14 +66,43 @@ class Ending:
         assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "a result is what a success brings"
 
 
-def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limit: int = 1) -> list[Held]:
-    """Claim the first queued job that runs on `device`, and with it up to `limit` - 1 that may join its gang, in order.
+@dataclass(frozen=True)
+class Able:
+    """What a worker can run: jobs for its device, by up to `most_ranks` processes together.
 
-    Those are the next ones with its gang key and its priority. It is one compare-and-set, then one attempt row each.
-    `facts` describe the environment of the worker; the checksum of the data is added to them.
+    `model` is what the device is called; `world_size` is that of a job that asks for none.
     """
+
+    device: str
+    model: str = ""
+    most_ranks: int = 1
+    world_size: int = 1
+
+
+def wanted_world_size(store: Store, worker: str, able: Able) -> int | None:
+    """The world size of the job that the worker would claim next; None where there is none."""
+    query = select(func.coalesce(jobs.c.world_size, able.world_size)).where(*_claimable(worker, able))
+    with store.read() as connection:
+        return connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).scalar()
+
+
+def claim(
+    store: Store,
+    worker: str,
+    able: Able,
+    facts: Mapping[str, Any],
+    limit: int = 1,
+    world_size: int | None = None,
+) -> list[Held]:
+    """Claim the first queued job that can run on this worker by `world_size` processes, by default its own number.
+
+    With it come up to `limit` - 1 that may join its gang, in order: the next ones with its gang key and its priority.
+    It is one compare-and-set, then one attempt row each. `facts` describe the environment of the worker; the checksum
+    of the data is added to them.
+    """
+    device = able.device
     with store.write() as connection:
-        claimed = connection.execute(_claiming(worker, device, limit)).all()
+        claimed = connection.execute(_claiming(worker, able, world_size or able.world_size, limit)).all()
         if not claimed:
             return []
         rows = sorted(claimed, key=lambda row: row.seq)
@@ -102,21 +131,30 @@ def claim(store: Store, worker: str, device: str, facts: Mapping[str, Any], limi
     return held
 
 
-def _claiming(worker: str, device: str, limit: int) -> Any:
-    """The statement that claims. What another worker is just claiming is passed over, not waited for."""
+def _claimable(worker: str, able: Able) -> tuple[ColumnElement[bool], ...]:
+    """Which jobs are queued, due and within what the worker can run."""
     peers = select(workers.c.name).where(
-        workers.c.device == device, workers.c.name != worker, workers.c.beat_at > now(-LEASE_SECONDS)
+        workers.c.device == able.device,
+        workers.c.most_ranks >= func.coalesce(jobs.c.world_size, 1),
+        workers.c.name != worker,
+        workers.c.beat_at > now(-LEASE_SECONDS),
     )
     is_due = (jobs.c.not_before <= now()) & (
         (jobs.c.worker != worker)
         | ((jobs.c.not_before <= now(-ELSEWHERE_SECONDS)) & (jobs.c.attempt + 1 < jobs.c.max_attempts))
         | ~peers.exists()
     )
-    claimable = (
+    return (
         jobs.c.status == Status.QUEUED,
-        jobs.c.device.in_(("auto", device)),
+        jobs.c.device.in_(("auto", able.device)),
+        jobs.c.world_size.is_(None) | (jobs.c.world_size <= able.most_ranks),
         jobs.c.not_before.is_(None) | is_due,
     )
+
+
+def _claiming(worker: str, able: Able, world_size: int, limit: int) -> Any:
+    """The statement that claims. What another worker is just claiming is passed over, not waited for."""
+    claimable = (*_claimable(worker, able), func.coalesce(jobs.c.world_size, able.world_size) == world_size)
     leader = (
         select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
         .where(*claimable)
@@ -249,11 +287,11 @@ def reap(store: Store) -> list[str]:
     return [row.id for row in rows]
 
 
-def worker_beat(store: Store, name: str, device: str) -> None:
-    """Say that this worker is alive, and forget those that have long been silent."""
+def worker_beat(store: Store, name: str, able: Able) -> None:
+    """Say that this worker is alive and what it has, and forget those that have long been silent."""
     with store.write() as connection:
         row = insert_or_ignore(connection, workers)
-        connection.execute(row.values(name=name, device=device, started_at=now(), beat_at=now()))
+        connection.execute(row.values(name=name, **asdict(able), started_at=now(), beat_at=now()))
         connection.execute(update(workers).where(workers.c.name == name).values(beat_at=now()))
         connection.execute(workers.delete().where(workers.c.beat_at < now(-FORGET_SECONDS)))
 
@@ -330,6 +368,8 @@ def _succeed(connection: Connection, endings: Sequence[Ending]) -> None:
         {"job_id": ending.held.id, "attempt": ending.held.attempt, **(ending.result or {})} for ending in endings
     ]
     connection.execute(insert(job_results), results)
+    by = select(jobs.c.worker).where(jobs.c.id == ids[0]).scalar_subquery()
+    connection.execute(update(workers).where(workers.c.name == by).values(jobs_done=workers.c.jobs_done + len(ids)))
     unblock_children(connection, ids)
 
 

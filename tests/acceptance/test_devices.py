@@ -1,0 +1,168 @@
+"""Which worker takes which job, what is said of those that none can take, and jobs trained by several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from mlpq.store import queries
+from services import wait_until
+from sites import ROOT, SERVICES, Site, processes
+
+QUICK = ("--dataset", "digits", "--epochs", 2)
+on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
+
+
+def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
+    rows = site.mlpq("submit", *arguments, "--format", "json").json
+    assert isinstance(rows, list)
+    return rows
+
+
+@contextmanager
+def cuda_worker(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that announces two GPUs, and trains on the CPU all the same."""
+    launcher = (str(ROOT / "tests" / "pretend_cuda.py"), "worker", "--gang", "64", "--world-size", "1")
+    with site.worker(launcher=launcher) as worker:
+        yield worker
+
+
+@on_services
+def test_workers_of_two_kinds_share_a_queue_and_each_takes_what_it_can_run(site: Site) -> None:
+    wanted = {
+        device: submit(site, *QUICK, "--device", device, "--experiment", device, "--seeds", "1..3")
+        for device in ("cpu", "cuda", "auto")
+    }
+    with site.worker() as cpu:
+        for row in [*wanted["cpu"], *wanted["auto"]]:
+            site.wait_for(row["id"], "succeeded")
+        time.sleep(4)  # more than a poll
+        assert [site.row(row["id"])["status"] for row in wanted["cuda"]] == ["queued"] * 3
+        with cuda_worker(site) as cuda:
+            for row in wanted["cuda"]:
+                site.wait_for(row["id"], "succeeded")
+            pid = {"cpu": str(cpu.pid), "cuda": str(cuda.pid)}
+            for device in ("cpu", "cuda"):
+                assert {site.row(row["id"])["worker"].split(":")[1] for row in wanted[device]} == {pid[device]}
+            table = site.mlpq("workers")
+            listed = site.mlpq("workers", "--format", "json").json
+    lines = [line for line in table.out.splitlines() if any(number in line for number in pid.values())]
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert "2 workers alive" in table.out
+    found = {str(row["process"]): row for row in listed}
+    assert [found[pid[device]]["device"] for device in ("cpu", "cuda")] == ["cpu", "cuda"]
+    assert [found[pid[device]]["most_ranks"] for device in ("cpu", "cuda")] == [max(2, os.cpu_count() or 1), 2]
+    assert [found[pid[device]]["jobs_done"] for device in ("cpu", "cuda")] == [6, 3]
+    assert [row["jobs_running"] for row in listed] == [0, 0]
+    assert len({row["host"] for row in listed}) == 1
+
+
+def test_jobs_that_no_live_worker_can_take_are_shown_as_such(alone: Site) -> None:
+    assert alone.mlpq("workers").out == "no worker is alive: mlpq worker starts one\n"
+    submit(alone, *QUICK, "--device", "cuda", "--seeds", "1,2")
+    submit(alone, *QUICK, "--device", "cuda", "--world-size", 4)
+    with alone.worker():
+        for command in ("jobs", "workers"):
+            out = alone.mlpq(command).out
+            assert "2 jobs waiting for a cuda worker; none is alive: mlpq worker --device cuda" in out
+            assert "1 job waiting for a cuda worker that can train by 4 processes; none is alive" in out
+        for arguments in (("watch",), ("submit", *QUICK, "--device", "cuda", "--seeds", "1,2", "--wait")):
+            assert "waiting for a cuda worker; none is alive" in said_within_seconds(alone, *arguments)
+
+
+def said_within_seconds(site: Site, *arguments: object) -> str:
+    """What a command that waits says on standard error; it is interrupted then."""
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "mlpq.cli", *map(str, arguments)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=site.environ(),
+    )  # fmt: skip
+    assert waiting.stderr is not None
+    said = waiting.stderr.readline()
+    waiting.send_signal(signal.SIGINT)
+    waiting.communicate(timeout=45)
+    return said
+
+
+@on_services
+def test_a_job_may_ask_for_its_world_size_and_a_worker_has_one_for_the_others(site: Site) -> None:
+    with site.worker("--world-size", "2"):
+        (usual,) = submit(site, *QUICK)
+        (own,) = submit(site, *QUICK, "--world-size", 1, "--seeds", 7)
+        for row, size in ((usual, 2), (own, 1)):
+            assert site.wait_for(row["id"], "succeeded")["world_size"] == size
+            (attempt,) = queries.attempts_of(site.store, row["id"])
+            assert attempt["environment"]["world_size"] == size
+    assert "cpu by 2 processes (asked for auto" in site.mlpq("show", usual["id"]).out
+    assert "asked for auto and world size 1" in site.mlpq("show", own["id"]).out
+
+
+@on_services
+def test_the_textbooks_figure_comes_out_with_two_ranks(site: Site, fashion_mnist: object) -> None:
+    (row,) = submit(site, "--world-size", 2)
+    with site.worker():
+        assert abs(site.wait_for(row["id"], "succeeded", seconds=250)["test_correct"] - 6404) <= 5
+
+
+@on_services
+def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_the_same_bits(site: Site) -> None:
+    arguments = ("--dataset", "digits", "--epochs", 25, "--optimizer", "adam", "--hidden", "64", "--world-size", 2)
+    with site.worker() as worker:
+        rows = submit(site, *arguments, "--seeds", "1,2")
+        wait_until("they train", lambda: all(queries.curve(site.store, row["id"]) for row in rows), 60)
+        worker.terminate()
+        assert worker.wait(45) == 0
+    assert [site.row(row["id"])["status"] for row in rows] == ["queued"] * 2
+    with site.worker():
+        whole = submit(site, *arguments, "--seeds", "1,2", "--experiment", "undisturbed")
+        for mine, theirs in zip(rows, whole, strict=True):
+            ended = [site.wait_for(row["id"], "succeeded", seconds=120) for row in (mine, theirs)]
+            assert ended[0]["weights_sha256"] == ended[1]["weights_sha256"]
+            assert ended[0]["attempt"] == 2
+    log = (site.folder / "worker-2.log").read_text()
+    assert all(f"{row['id']}/2: goes on from its checkpoint" in log for row in rows)
+
+
+@on_services
+def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tried_again(site: Site) -> None:
+    with site.worker():
+        (row,) = submit(site, "--dataset", "digits", "--epochs", 25, "--world-size", 2)
+        wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
+        ranks = sorted(
+            each.pid for each in processes() if "mlpq_workers.rank" in each.command and str(site.folder) in each.command
+        )
+        os.kill(ranks[1], signal.SIGKILL)
+        assert site.wait_for(row["id"], "succeeded", seconds=120)["attempt"] == 2
+        first, _ = queries.attempts_of(site.store, row["id"])
+        assert (first["outcome"], first["error"]) == ("failed", "rank 1 of the training: signal SIGKILL")
+
+
+@on_services
+def test_jobs_whose_ranks_cannot_start_fail_with_the_reason_and_the_others_go_on(site: Site) -> None:
+    """Two GPUs are announced, and none is there."""
+    with cuda_worker(site):
+        (bad,) = submit(site, *QUICK, "--world-size", 2, "--device", "cuda", "--attempts", 1)
+        (good,) = submit(site, *QUICK, "--seeds", 7)
+        assert "there is no cuda device here" in site.wait_for(bad["id"], "failed")["error"]
+        site.wait_for(good["id"], "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("submit --world-size 0", "world_size must be a whole number from 1 to 64, not '0'; or auto"),
+        ("submit --world-size many", "world_size must be a whole number from 1 to 64, not 'many'; or auto"),
+        ("worker --world-size 65", "world_size must be a whole number from 1 to 64, not '65'; or auto"),
+        ("worker --device cuda --world-size 2", "there is no cuda device here"),
+    ],
+)
+def test_a_world_size_that_cannot_be_is_refused(alone: Site, command: str, words: str) -> None:
+    done = alone.mlpq(*command.split(), status=2)
+    assert words in done.err

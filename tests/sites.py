@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+import commands
 from mlpq.store import queries
 from mlpq.store.models import metadata
 from mlpq.store.session import Store
@@ -65,16 +66,12 @@ class Site:
         self,
         *arguments: object,
         status: int | None = 0,
-        input: str | None = None,
+        input: str = "",
         env: Mapping[str, str] | None = None,
         timeout: float = COMMAND_SECONDS,
     ) -> Done:
         """Run the command `mlpq` to its end; its exit status must be `status` unless that is None."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "mlpq.cli", *map(str, arguments)],
-            input=input, capture_output=True, text=True, timeout=timeout, cwd=self.folder, env=self.environ(env),
-        )  # fmt: skip
-        done = Done(ended.returncode, ended.stdout, ended.stderr)
+        done = Done(*commands.run(list(map(str, arguments)), input, self.folder, self.environ(env), timeout))
         if status is not None and done.status != status:
             command = " ".join(map(str, arguments))
             pytest.fail(f"mlpq {command} exited {done.status}, not {status}\n{done.out}\n{done.err}")

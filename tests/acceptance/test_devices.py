@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -19,12 +18,6 @@ from sites import ROOT, SERVICES, Site, processes
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
-
-
-def submit(site: Site, *arguments: object) -> list[dict[str, Any]]:
-    rows = site.mlpq("submit", *arguments, "--format", "json").json
-    assert isinstance(rows, list)
-    return rows
 
 
 @contextmanager
@@ -38,7 +31,7 @@ def cuda_worker(site: Site) -> Iterator[subprocess.Popen[bytes]]:
 @on_services
 def test_workers_of_two_kinds_share_a_queue_and_each_takes_what_it_can_run(site: Site) -> None:
     wanted = {
-        device: submit(site, *QUICK, "--device", device, "--experiment", device, "--seeds", "1..3")
+        device: site.submit(*QUICK, "--device", device, "--experiment", device, "--seeds", "1..3")
         for device in ("cpu", "cuda", "auto")
     }
     with site.worker() as cpu:
@@ -67,8 +60,8 @@ def test_workers_of_two_kinds_share_a_queue_and_each_takes_what_it_can_run(site:
 
 def test_jobs_that_no_live_worker_can_take_are_shown_as_such(alone: Site) -> None:
     assert alone.mlpq("workers").out == "no worker is alive: mlpq worker starts one\n"
-    submit(alone, *QUICK, "--device", "cuda", "--seeds", "1,2")
-    submit(alone, *QUICK, "--device", "cuda", "--world-size", 4)
+    alone.submit(*QUICK, "--device", "cuda", "--seeds", "1,2")
+    alone.submit(*QUICK, "--device", "cuda", "--world-size", 4)
     with alone.worker():
         for command in ("jobs", "workers"):
             out = alone.mlpq(command).out
@@ -94,8 +87,8 @@ def said_within_seconds(site: Site, *arguments: object) -> str:
 @on_services
 def test_a_job_may_ask_for_its_world_size_and_a_worker_has_one_for_the_others(site: Site) -> None:
     with site.worker("--world-size", "2"):
-        (usual,) = submit(site, *QUICK)
-        (own,) = submit(site, *QUICK, "--world-size", 1, "--seeds", 7)
+        (usual,) = site.submit(*QUICK)
+        (own,) = site.submit(*QUICK, "--world-size", 1, "--seeds", 7)
         for row, size in ((usual, 2), (own, 1)):
             assert site.wait_for(row["id"], "succeeded")["world_size"] == size
             (attempt,) = queries.attempts_of(site.store, row["id"])
@@ -105,8 +98,9 @@ def test_a_job_may_ask_for_its_world_size_and_a_worker_has_one_for_the_others(si
 
 
 @on_services
+@pytest.mark.xdist_group("ranks")  # many ranks at once would only wait for each other
 def test_the_textbooks_figure_comes_out_with_two_ranks(site: Site, fashion_mnist: object) -> None:
-    (row,) = submit(site, "--world-size", 2)
+    (row,) = site.submit("--world-size", 2)
     with site.worker():
         assert abs(site.wait_for(row["id"], "succeeded", seconds=250)["test_correct"] - 6404) <= 5
 
@@ -115,13 +109,13 @@ def test_the_textbooks_figure_comes_out_with_two_ranks(site: Site, fashion_mnist
 def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_the_same_bits(site: Site) -> None:
     arguments = ("--dataset", "digits", "--epochs", 25, "--optimizer", "adam", "--hidden", "64", "--world-size", 2)
     with site.worker() as worker:
-        rows = submit(site, *arguments, "--seeds", "1,2")
+        rows = site.submit(*arguments, "--seeds", "1,2")
         wait_until("they train", lambda: all(queries.curve(site.store, row["id"]) for row in rows), 60)
         worker.terminate()
         assert worker.wait(45) == 0
     assert [site.row(row["id"])["status"] for row in rows] == ["queued"] * 2
     with site.worker():
-        whole = submit(site, *arguments, "--seeds", "1,2", "--experiment", "undisturbed")
+        whole = site.submit(*arguments, "--seeds", "1,2", "--experiment", "undisturbed")
         for mine, theirs in zip(rows, whole, strict=True):
             ended = [site.wait_for(row["id"], "succeeded", seconds=120) for row in (mine, theirs)]
             assert ended[0]["weights_sha256"] == ended[1]["weights_sha256"]
@@ -133,7 +127,7 @@ def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_t
 @on_services
 def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tried_again(site: Site) -> None:
     with site.worker():
-        (row,) = submit(site, "--dataset", "digits", "--epochs", 25, "--world-size", 2)
+        (row,) = site.submit("--dataset", "digits", "--epochs", 25, "--world-size", 2)
         wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
         ranks = sorted(
             each.pid for each in processes() if "mlpq_workers.rank" in each.command and str(site.folder) in each.command
@@ -148,8 +142,8 @@ def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tr
 def test_jobs_whose_ranks_cannot_start_fail_with_the_reason_and_the_others_go_on(site: Site) -> None:
     """Two GPUs are announced, and none is there."""
     with cuda_worker(site):
-        (bad,) = submit(site, *QUICK, "--world-size", 2, "--device", "cuda", "--attempts", 1)
-        (good,) = submit(site, *QUICK, "--seeds", 7)
+        (bad,) = site.submit(*QUICK, "--world-size", 2, "--device", "cuda", "--attempts", 1)
+        (good,) = site.submit(*QUICK, "--seeds", 7)
         assert "there is no cuda device here" in site.wait_for(bad["id"], "failed")["error"]
         site.wait_for(good["id"], "succeeded")
 

@@ -2,54 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlpq.presets import FIGURES
-from sites import EMBEDDED, SERVICES, Sites
+from sites import EMBEDDED, SERVICES
 
-pytestmark = pytest.mark.xdist_group("textbook")  # its fixtures are dear: made once, by one process
+pytestmark = pytest.mark.xdist_group("textbook")  # its jobs are dear: trained once, by one process
 
 ROUNDING = 5  # images: where the arithmetic is ordered differently, a handful may fall on the other side
-TWO_SITES_SECONDS = 270
 
 DOCUMENTED = {
     "id", "experiment", "status", "dataset", "hidden", "activation", "optimizer", "lr", "seed", "epochs",
     "batch_size", "test_correct", "test_total", "test_accuracy", "weights_sha256", "train_seconds", "device",
     "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
 }  # fmt: skip
-
-
-def run_textbook(sites: Sites, kind: str, folder: Path) -> dict[str, Any]:
-    """What the command printed, and what `results` and `show` say afterwards."""
-    with sites.open(kind, folder) as site, ExitStack() as stack:
-        if kind == SERVICES:  # on the embedded default --wait starts a worker of its own
-            stack.enter_context(site.worker())
-        command = ("submit", "--preset", "textbook", "--wait", "--format", "json")
-        done = site.mlpq(*command, timeout=TWO_SITES_SECONDS)
-        results = site.mlpq("results", "textbook", "--format", "json").json
-        shown = site.mlpq("show", done.json[-1]["id"], "--format", "json").json
-        table = site.mlpq("submit", "--preset", "textbook", "--wait").out
-        return {"rows": done.json, "progress": done.err, "results": results, "shown": shown, "table": table}
-
-
-@pytest.fixture(scope="session")
-def textbook(
-    sites: Sites, postgres: object, redis_server: object, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
-    """The textbook's jobs on both sites, run at the same time: each once, for all tests."""
-    kinds = (EMBEDDED, SERVICES)
-    folders = [tmp_path_factory.mktemp(kind) for kind in kinds]
-    for kind, folder in zip(kinds, folders, strict=True):
-        with sites.open(kind, folder):
-            pass  # what fixtures make is made here, in one thread
-    folders = [tmp_path_factory.mktemp(kind) for kind in kinds]
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(kinds, pool.map(run_textbook, [sites] * 2, kinds, folders), strict=True))
 
 
 @pytest.fixture(params=[EMBEDDED, SERVICES])

@@ -33,13 +33,6 @@ def run(site: Site, section: str) -> None:
         site.mlpq(*words[1:], timeout=240)
 
 
-@pytest.fixture
-def at_home(site: Site) -> Site:
-    """A site whose commands find docs/ as a reader does, from the repository's root."""
-    (site.folder / "docs").symlink_to(ROOT / "docs")
-    return site
-
-
 def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
     with_commands = {section for section in sections if commands(section)}
@@ -47,29 +40,32 @@ def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     assert commands("Two commands") == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("site", ["embedded"], indirect=True)
-def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(at_home: Site) -> None:
+@pytest.mark.xdist_group("textbook")
+@pytest.mark.usefixtures("textbook")  # then the preset has been trained
+def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(textbook_sites: dict[str, Site]) -> None:
+    site = textbook_sites["embedded"]
+    (site.folder / "docs").symlink_to(ROOT / "docs")  # as a reader has them, who is in the repository's root
     for section in ("Submit", "Look, compare", "Query", "Data"):
-        run(at_home, section)
+        run(site, section)
     query = re.findall(r"```sql\n(.*?);\n```", README, flags=re.DOTALL)[0]
-    with at_home.store.read() as connection:
+    with site.store.read() as connection:
         rows = connection.execute(text(query)).all()
     assert [row.n for row in rows] == [5, 5, 5, 5]
     assert [row.mean for row in rows] == sorted((row.mean for row in rows), reverse=True)
 
 
 @pytest.mark.parametrize("site", ["services"], indirect=True)
-def test_the_readmes_deployment_runs_over_postgresql_and_redis(at_home: Site) -> None:
+def test_the_readmes_deployment_runs_over_postgresql_and_redis(site: Site) -> None:
     lines = commands("Deploy")
     exports = [line for line in lines if line.startswith("export ")]
     assert [line.partition("=")[0] for line in exports] == ["export MLPQ_DATABASE_URL", "export MLPQ_BROKER_URL"]
     worker = lines.index("mlpq worker &")
     for line in lines[len(exports) : worker]:
-        at_home.mlpq(*shlex.split(line)[1:])
-    with at_home.worker():
+        site.mlpq(*shlex.split(line)[1:])
+    with site.worker():
         for line in lines[worker + 1 :]:
-            at_home.mlpq(*shlex.split(line)[1:])
-    assert {row["status"] for row in at_home.mlpq("results", "deployed", "--format", "json").json} == {"succeeded"}
+            site.mlpq(*shlex.split(line)[1:])
+    assert {row["status"] for row in site.mlpq("results", "deployed", "--format", "json").json} == {"succeeded"}
 
 
 @pytest.mark.timeout(900)

@@ -1,0 +1,42 @@
+"""The textbook's jobs, trained once for all tests that look at them: those are of the group "textbook"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from sites import EMBEDDED, SERVICES, Site, Sites
+
+TWO_SITES_SECONDS = 270
+
+
+@pytest.fixture(scope="session")
+def textbook_sites(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
+    """Both kinds of sites, on which the textbook's jobs were trained."""
+    with ExitStack() as stack:
+        yield {
+            kind: stack.enter_context(sites.open(kind, tmp_path_factory.mktemp(kind))) for kind in (EMBEDDED, SERVICES)
+        }
+
+
+@pytest.fixture(scope="session")
+def textbook(textbook_sites: dict[str, Site]) -> dict[str, dict[str, Any]]:
+    """What the command printed on each, and what `results` and `show` say afterwards."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(textbook_sites, pool.map(_run_textbook, textbook_sites.values()), strict=True))
+
+
+def _run_textbook(site: Site) -> dict[str, Any]:
+    with ExitStack() as stack:
+        if site.kind == SERVICES:  # on the embedded default --wait starts a worker of its own
+            stack.enter_context(site.worker())
+        command = ("submit", "--preset", "textbook", "--wait", "--format", "json")
+        done = site.mlpq(*command, timeout=TWO_SITES_SECONDS)
+        results = site.mlpq("results", "textbook", "--format", "json").json
+        shown = site.mlpq("show", done.json[-1]["id"], "--format", "json").json
+        table = site.mlpq("submit", "--preset", "textbook", "--wait").out
+        return {"rows": done.json, "progress": done.err, "results": results, "shown": shown, "table": table}

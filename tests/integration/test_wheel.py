@@ -27,10 +27,13 @@ def test_the_wheel_alone_makes_a_database(site: Site, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(unpacked)
     url = f"sqlite:///{tmp_path / 'fresh.db'}"
     only_the_wheel = {"PYTHONPATH": str(unpacked), "MLPQ_DATABASE_URL": url}
-    done = site.mlpq("db", "upgrade", env=only_the_wheel)
-    assert url in done.out
+    environ = site.environ(only_the_wheel)
+
+    def output(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, *arguments], env=environ, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert url in output("-m", "mlpq.cli", "db", "upgrade")
     code = "import mlpq, mlpq_migrations, mlpq_workers; print(mlpq.__path__, mlpq_migrations.__path__)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], env=site.environ(only_the_wheel), cwd=tmp_path, capture_output=True, text=True
-    )
-    assert found.stdout.count(str(unpacked)) == 2, found.stdout + found.stderr
+    assert output("-c", code).count(str(unpacked)) == 2

@@ -1,4 +1,8 @@
-"""Submissions that have a name. `textbook` is the source's section: three runs, the last going on from the second."""
+"""Submissions that have a name.
+
+`textbook` is the source's section: three runs, the last going on from the second. `fmnist_mlp` is the test problem of
+that name in DeepOBS (Schneider, Balles, Hennig, 2019), for any optimizers, without regularisation.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,6 @@ from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
 from mlpq.spec import JobSpec, Sweep, option
-
-PRESETS = ("textbook",)
-OPEN_KEYS = {"experiment", "dataset", "epochs", "batch_size", "seeds", "device", "world_size", "priority", "attempts"}
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,17 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
     """The jobs of a preset, with `given` keys laid over it; parents before children. Raises SpecError."""
     if name not in PRESETS:
         raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
+    jobs, open_keys = PRESETS[name]
     for key in given:
         if key not in Sweep.model_fields:
             raise SpecError(f"unknown key '{key}'{nearest(key, Sweep.model_fields)}")
-        if key not in OPEN_KEYS:
+        if key not in open_keys:
             raise SpecError(f"the preset {name} fixes {key}: leave {option(key)} out, or the preset")
-    fixed = {"experiment": name, **given, "lr": "0.001", "activation": "sigmoid"}
+    return jobs({"experiment": name, **given})
+
+
+def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    fixed = {**given, "lr": "0.001", "activation": "sigmoid"}
     baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
     mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
     on_with_adam = []
@@ -51,3 +57,17 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
         own = {"hidden": "32", "optimizer": "adam", "seeds": parent.seed, "batch_size": parent.batch_size}
         on_with_adam += Sweep.parse({**fixed, **own}).jobs(parent)
     return baseline, [*baseline.jobs(), *mlp, *on_with_adam]
+
+
+def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    model = {"hidden": "1000,500,100", "activation": "relu", "initialisation": "truncated-normal"}
+    sweep = Sweep.parse({"epochs": 100, **given, **model, "dataset": "fashion-mnist", "batch_size": 128})
+    return sweep, sweep.jobs()
+
+
+_RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority", "attempts"}
+# What makes the jobs of a preset, and the keys that it leaves open.
+PRESETS = {
+    "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
+    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "lr", "validation", "patience"}),
+}

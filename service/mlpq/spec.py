@@ -35,6 +35,8 @@ from mlpq.parsing import (
 )
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
+INITIALISATIONS = ("torch", "truncated-normal")
+TRUNCATED_NORMAL_SD = 0.03  # that of the normal before it is cut at twice this, as in DeepOBS's MLP
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # Parameters, and activations of a batch. One model with more fills a machine by itself: stacking would gain little and
 # take much memory, so it runs alone on the plain engine.
@@ -49,6 +51,7 @@ parse_batch = whole("batch_size", 1, MAX_BATCH)
 DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
+Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIALISATIONS))]
 WorldSize = Annotated[int | None, BeforeValidator(parse_world_size)]
 Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
 Epochs = Annotated[int, BeforeValidator(whole("epochs", 1, MAX_EPOCHS))]
@@ -60,7 +63,8 @@ Bias = Annotated[bool, BeforeValidator(parse_flag("bias"))]
 class JobSpec(BaseModel):
     """One training run, complete: every default is filled in, so equal specs have equal hashes.
 
-    `parent` is the spec hash of the job from whose final weights and generators this one goes on.
+    `parent` is the spec hash of the job from whose final weights and generators this one goes on. `initialisation` is
+    how the weights of the first job of such a chain are drawn, and the same in all of it; see mlpq_workers.model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +84,7 @@ class JobSpec(BaseModel):
     patience: Patience
     seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    initialisation: Initialisation = "torch"
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -123,8 +128,14 @@ class JobSpec(BaseModel):
         return _canonical({name: getattr(self, name) for name in _SHAPE})
 
     def canonical(self) -> str:
-        """JSON with sorted keys and no spaces: the text that is hashed."""
-        return _canonical(self.model_dump(mode="json"))
+        """JSON with sorted keys and no spaces: the text that is hashed.
+
+        The initialisation is in it only where it isn't torch's: specs that are older than this field keep their hash.
+        """
+        document = self.model_dump(mode="json")
+        if self.initialisation == "torch":
+            del document["initialisation"]
+        return _canonical(document)
 
     @cached_property
     def hash(self) -> str:
@@ -146,6 +157,7 @@ class Sweep(BaseModel):
     hidden: Hidden = (32,)
     activation: Activation = "sigmoid"
     bias: Bias = True
+    initialisation: Initialisation = "torch"
     dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
     optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
     lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
@@ -187,6 +199,7 @@ class Sweep(BaseModel):
                 hidden=self.hidden,
                 activation=self.activation if self.hidden else "sigmoid",
                 bias=self.bias,
+                initialisation=self.initialisation,
                 dropout=dropout,
                 optimizer=name,
                 lr=lr,
@@ -252,11 +265,11 @@ def inherited(parent: JobSpec) -> dict[str, object]:
 
 def _check_goes_on(specs: list[JobSpec], parent: JobSpec) -> None:
     for spec in specs:
-        for name in ("dataset", "hidden", "activation", "bias"):
+        for name in ("dataset", "hidden", "activation", "bias", "initialisation"):
             mine, theirs = getattr(spec, name), getattr(parent, name)
             if mine != theirs:
                 raise SpecError(
-                    f"a job that goes on from another has its shape: {name} is {_text(mine)} here and "
+                    f"a job that goes on from another has its model: {name} is {_text(mine)} here and "
                     f"{_text(theirs)} there; leave {option(name)} out"
                 )
         if spec.seed != parent.seed:

@@ -41,13 +41,13 @@ def test_every_option_arrives_in_the_database(served: Site) -> None:
         served, "--experiment", "options", "--dataset", "digits", "--hidden", "16,8", "--activation", "tanh",
         "--no-bias", "--optimizer", "sgd:momentum=0.9", "--lr", "0.05", "--epochs", 3, "--batch-size", 16,
         "--seeds", 7, "--weight-decay", "1e-4", "--l1", "1e-6", "--dropout", "0.1", "--validation", "0.2",
-        "--patience", 2, "--device", "auto", "--priority", 3,
+        "--patience", 2, "--device", "auto", "--priority", 3, "--initialisation", "truncated-normal",
     )  # fmt: skip
     expected = {
         "experiment": "options", "dataset": "digits", "hidden": [16, 8], "activation": "tanh", "bias": False,
         "optimizer": "sgd", "lr": 0.05, "epochs": 3, "batch_size": 16, "seed": 7, "weight_decay": 1e-4, "l1": 1e-6,
         "dropout": 0.1, "validation": 0.2, "patience": 2, "requested_device": "auto", "priority": 3,
-        "status": "succeeded", "test_total": 500, "validation_total": 259,
+        "status": "succeeded", "test_total": 500, "validation_total": 259, "initialisation": "truncated-normal",
     }  # fmt: skip
     assert {key: row[key] for key in expected} == expected
     assert row["optimizer_settings"] == {"momentum": 0.9, "dampening": 0.0, "weight_decay": 1e-4, "nesterov": False}
@@ -95,6 +95,15 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(alone: Site, format_: str) 
     else:
         assert "0..9" in done.out
         assert "20 jobs" in done.out
+
+
+def test_a_dry_run_shows_the_plan_of_deepobs_mlp(alone: Site) -> None:
+    preset = ("--preset", "fmnist_mlp", "--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.1,0.001")
+    done = alone.mlpq("submit", *preset, "--seeds", "0..4", "--epochs", 5, "--dry-run")
+    assert done.out.count("MLP 1000,500,100 relu, truncated-normal") == 4
+    assert "experiment fmnist_mlp: 20 jobs to submit" in done.out
+    (spec, *_) = alone.mlpq("submit", *preset, "--dry-run", "--format", "json").json
+    assert (spec["initialisation"], spec["batch_size"], spec["epochs"]) == ("truncated-normal", 128, 100)
 
 
 def test_a_dry_run_needs_no_database(alone: Site) -> None:

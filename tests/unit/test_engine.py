@@ -67,6 +67,11 @@ class Script:
                 layers.append(nn.Dropout(spec.dropout))
         layers.append(nn.Linear(spec.widths[-2], spec.widths[-1], bias=spec.bias))
         self.model = nn.Sequential(*layers)
+        if spec.initialisation == "truncated-normal":
+            for layer in self.model:
+                if isinstance(layer, nn.Linear):
+                    nn.init.trunc_normal_(layer.weight, std=0.03, a=-0.06, b=0.06)
+                    nn.init.zeros_(layer.bias)
         self.generator = torch.Generator().manual_seed(spec.seed)
         self.data: Dataset[tuple[Tensor, ...]] = TensorDataset(in_floats(data).train_x, data.train_y)
         if spec.validation:
@@ -109,6 +114,7 @@ def same_bits(outcome: Trained, script: Script) -> bool:
         {"l1": 0.001, "optimizer": "adagrad", "batch_size": 100},
         {"optimizer": "nadam", "validation": 0.2, "dropout": 0.2, "seeds": 5},
         {"optimizer": "adam", "batch_size": 2000, "weight_decay": 0.1, "bias": False},
+        {"hidden": "16,8", "activation": "relu", "initialisation": "truncated-normal", "dropout": 0.2},
     ],
     ids=str,
 )

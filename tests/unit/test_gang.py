@@ -26,7 +26,7 @@ from gangs import (
     job,
     train_together,
 )
-from mlpq.spec import JobSpec
+from mlpq.spec import INITIALISATIONS, JobSpec
 from mlpq_workers import engine
 from mlpq_workers import gang as gang_engine
 from mlpq_workers.data import split
@@ -98,6 +98,7 @@ def gangs(draw: st.DrawFn, size: int) -> Case:
             "epochs": draw(st.integers(1, 3)),
             "seeds": draw(st.sampled_from([1, 2, 42, 43])),
             "dropout": draw(st.sampled_from([0.0, 0.0, 0.2, 0.5])) if shape["hidden"] != "none" else 0.0,
+            "initialisation": draw(st.sampled_from(INITIALISATIONS)),
             **shape,
         }
         lr = draw(st.sampled_from([None, 0.001, 0.1, 1.0, 1e30]))
@@ -152,6 +153,14 @@ def test_every_member_has_the_bits_that_it_has_alone(size: int, examples: int) -
 
 EARLY = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 30, "validation": 0.3, "patience": 2}
 DIVERGES = {"activation": "relu", "optimizer": "sgd:lr=1e30"}
+
+
+def test_members_of_different_initialisations_have_the_bits_that_they_have_alone() -> None:
+    members = [job(initialisation=name, seeds=seed, dropout=0.2) for seed in (1, 2) for name in INITIALISATIONS]
+    gang = train_together(*members, data=few())
+    for i, spec in enumerate(members):
+        assert_same(gang.trained(str(i)), train_together(spec, data=few()).trained("0"))
+    assert len({gang.trained(str(i)).weights_sha256 for i in range(4)}) == 4
 
 
 def test_a_gang_leaves_the_global_generator_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +37,50 @@ def test_initial_weights_are_those_of_a_script(hidden: str, bias: bool) -> None:
     expected = [p for layer in script_layers(spec) for p in layer.parameters()]
     model, _ = build(spec)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
+
+
+@pytest.mark.parametrize("hidden", ["none", "16,8"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_truncated_normal_weights_are_those_of_a_script_that_draws_them_anew_layer_by_layer(
+    hidden: str, bias: bool
+) -> None:
+    spec = job(
+        hidden=hidden, bias=bias, seeds=7, initialisation="truncated-normal", dropout=0.5 if hidden != "none" else 0
+    )
+    layers = script_layers(spec)
+    for layer in layers:
+        nn.init.trunc_normal_(layer.weight, std=0.03, a=-0.06, b=0.06)
+        if bias:
+            nn.init.zeros_(layer.bias)
+    expected = [p for layer in layers for p in layer.parameters()]
+    model, generator = build(spec)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected, strict=True))
+    assert torch.equal(generator.get_state(), torch.get_rng_state())
+
+
+def test_truncated_normal_weights_are_a_normal_cut_at_two_standard_deviations() -> None:
+    """The cut leaves 1 - 4 φ(2) / (2 Φ(2) - 1) of the variance (Johnson, Kotz, Balakrishnan, 1994, section 10.1)."""
+    model, _ = build(job(hidden="1000,500", initialisation="truncated-normal"))
+    weights = torch.cat([p.detach().flatten() for p in model.parameters() if p.dim() == 2]).double()
+    biases = torch.cat([p.detach() for p in model.parameters() if p.dim() == 1])
+    n = len(weights)
+    assert n > 500_000
+    assert 0.0599 < float(weights.abs().max()) <= 0.06
+    within = math.erf(2 / math.sqrt(2))
+    sd = 0.03 * math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / within)
+    assert sd == pytest.approx(0.03 * 0.8796, rel=1e-4)
+    assert float(weights.std()) == pytest.approx(sd, rel=4 / math.sqrt(2 * n))
+    assert float(weights.mean()) == pytest.approx(0, abs=4 * sd / math.sqrt(n))
+    part = float((weights.abs() < 0.03).double().mean())
+    assert part == pytest.approx(math.erf(1 / math.sqrt(2)) / within, abs=4 * 0.5 / math.sqrt(n))
+    assert not biases.any()
+
+
+def test_a_seed_decides_the_truncated_normal_weights() -> None:
+    def drawn(seed: int) -> str:
+        return weights_sha256(build(job(seeds=seed, initialisation="truncated-normal"))[0].state_dict())
+
+    assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_the_generator_stands_where_the_script_leaves_the_global_one() -> None:

@@ -15,7 +15,7 @@ from mlpq.errors import SpecError
 from mlpq.optimizers import OPTIMIZERS
 from mlpq.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
 from mlpq.presets import FIGURES, preset_jobs
-from mlpq.spec import MAX_STACKED, JobSpec, Sweep, inherited
+from mlpq.spec import INITIALISATIONS, MAX_STACKED, JobSpec, Sweep, inherited
 
 
 def jobs(**keys: object) -> list[JobSpec]:
@@ -37,6 +37,23 @@ def test_the_hash_of_a_spec_stays_the_same_from_version_to_version() -> None:
     assert one().hash == "14861701854f6c99845287bf46b22ce4796b3480078318f398b75c69f342b19e"
 
 
+def test_a_spec_from_before_there_were_initialisations_is_one_of_torchs() -> None:
+    """What was stored then has no such key; its hash must stay, and that of the textbook's jobs too."""
+    old = json.loads(one().canonical())
+    assert "initialisation" not in old
+    spec = JobSpec.model_validate(old)
+    assert (spec, spec.hash, spec.initialisation) == (one(initialisation="torch"), one().hash, "torch")
+    assert [job.hash for job in preset_jobs("textbook", {})[1]] == [
+        "e93768cd4c3aaa3cb7b85ba9e364d767773d79a743b935d625aac1dada9df9d3",
+        "14861701854f6c99845287bf46b22ce4796b3480078318f398b75c69f342b19e",
+        "11df1090518bcacd3421cba0fd5eb951cda5b244c7b5cb942a5a38824083f6b5",
+    ]
+
+
+def test_another_initialisation_is_in_the_canonical_json() -> None:
+    assert '"initialisation":"truncated-normal"' in one(initialisation=" Truncated-Normal").canonical()
+
+
 def test_what_is_written_differently_and_means_the_same_is_one_spec() -> None:
     same = [
         one(lr="0.1", hidden="16,8", epochs="5", seeds="7", optimizer="SGD", dropout="-0"),
@@ -54,6 +71,7 @@ def test_every_field_counts_in_the_hash() -> None:
         {"dataset": "mnist"}, {"hidden": "17"}, {"hidden": "16,16"}, {"activation": "relu"}, {"bias": False},
         {"dropout": 0.1}, {"optimizer": "adam"}, {"lr": 0.2}, {"weight_decay": 0.1}, {"l1": 0.1}, {"epochs": 3},
         {"batch_size": 64}, {"validation": 0.2}, {"patience": 2}, {"seeds": 1}, {"optimizer": "sgd:momentum=0.5"},
+        {"initialisation": "truncated-normal"},
     )  # fmt: skip
     specs = [one(**base), *(one(**{**base, **change}) for change in changes)]
     assert len({spec.hash for spec in specs}) == len(specs)
@@ -87,7 +105,8 @@ def test_the_gang_key_is_readable_and_stays_the_same_from_version_to_version() -
     [
         ({"seeds": 1}, True), ({"optimizer": "adam"}, True), ({"optimizer": "sgd:momentum=0.9"}, True),
         ({"lr": 0.5}, True), ({"l1": 0.1}, True), ({"dropout": 0.1}, True), ({"epochs": 3}, True),
-        ({"patience": 2}, True), ({"dataset": "mnist"}, False), ({"hidden": "17"}, False), ({"hidden": "16,16"}, False),
+        ({"patience": 2}, True), ({"initialisation": "truncated-normal"}, True),
+        ({"dataset": "mnist"}, False), ({"hidden": "17"}, False), ({"hidden": "16,16"}, False),
         ({"activation": "relu"}, False), ({"bias": False}, False), ({"batch_size": 64}, False),
         ({"validation": 0.2}, False),
     ],
@@ -189,6 +208,7 @@ BAD = (
     ({"dataset": "fashion"}, "unknown data set 'fashion' (did you mean 'fashion-mnist'?)"),
     ({"dataset": "cifar10"}, "unknown data set 'cifar10'"),
     ({"activation": "relus"}, "unknown activation 'relus' (did you mean 'relu'?)"),
+    ({"initialisation": "normal"}, "unknown initialisation 'normal' (there are: torch, truncated-normal)"),
     ({"device": "gpu"}, "unknown device 'gpu'"),
     ({"lr": "0"}, "lr must be a number above 0, not '0'"),
     ({"lr": "-0.1"}, "lr must be a number above 0"),
@@ -254,6 +274,7 @@ def test_a_child_inherits_all_but_optimizer_and_early_stopping() -> None:
     parent = one(
         dataset="digits", hidden="16,8", activation="tanh", bias=False, dropout=0.2, optimizer="sgd:momentum=0.9",
         lr=0.5, l1=1e-5, epochs=7, batch_size=16, validation=0.2, patience=3, seeds=9,
+        initialisation="truncated-normal",
     )  # fmt: skip
     (child,) = Sweep.parse({**inherited(parent), "optimizer": "adam"}).jobs(parent)
     changed = {"optimizer": "adam", "lr": 0.001, "optimizer_settings": one(optimizer="adam").optimizer_settings}
@@ -268,11 +289,12 @@ def test_a_child_inherits_all_but_optimizer_and_early_stopping() -> None:
         ({"dataset": "mnist"}, "dataset is mnist here and digits there"),
         ({"activation": "relu"}, "activation is relu here and sigmoid there"),
         ({"bias": False}, "bias is False here and True there"),
+        ({"initialisation": "truncated-normal"}, "initialisation is truncated-normal here and torch there"),
         ({"seeds": "0..3"}, "keeps its seed, 42, not 0"),
         ({"validation": "0.2"}, "another split would hold out images that it has seen"),
     ],
 )
-def test_a_child_of_another_shape_seed_or_split_is_refused(keys: dict[str, object], message: str) -> None:
+def test_a_child_of_another_model_seed_or_split_is_refused(keys: dict[str, object], message: str) -> None:
     parent = one(dataset="digits", hidden="16")
     with pytest.raises(SpecError, match=message):
         Sweep.parse({**inherited(parent), **keys}).jobs(parent)
@@ -299,6 +321,25 @@ def test_the_textbook_may_have_other_seeds_and_data_but_no_other_model() -> None
         preset_jobs("textbok", {})
 
 
+def test_deepobs_mlp_leaves_the_optimizer_open_and_fixes_the_model() -> None:
+    given = {"optimizer": ("sgd", "adam"), "lr": "0.1,0.001", "seeds": "0..4", "epochs": "5", "validation": "0.1"}
+    sweep, specs = preset_jobs("fmnist_mlp", given)
+    assert (sweep.experiment, len(specs)) == ("fmnist_mlp", 20)
+    for spec in specs:
+        assert (spec.dataset, spec.widths, spec.activation) == ("fashion-mnist", (784, 1000, 500, 100, 10), "relu")
+        assert (spec.batch_size, spec.initialisation, spec.bias) == (128, "truncated-normal", True)
+        assert (spec.dropout, spec.l1, spec.optimizer_settings["weight_decay"]) == (0, 0, 0)
+        assert (spec.epochs, spec.validation) == (5, 0.1)
+    assert preset_jobs("fmnist_mlp", {})[1][0].epochs == 100
+
+
+@pytest.mark.parametrize("key", ["dataset", "hidden", "activation", "initialisation", "batch_size", "dropout", "l1"])
+def test_what_deepobs_fixes_cannot_be_given(key: str) -> None:
+    typed = key.replace("_", "-")
+    with pytest.raises(SpecError, match=f"the preset fmnist_mlp fixes {key}: leave --{typed} out, or the preset"):
+        preset_jobs("fmnist_mlp", {key: "relu"})
+
+
 positive = st.floats(min_value=1e-300, max_value=1e300)
 widths = st.lists(st.integers(1, 64), max_size=3)
 
@@ -313,6 +354,7 @@ def sweeps(draw: st.DrawFn) -> dict[str, object]:
         "hidden": hidden or "none",
         "activation": draw(st.sampled_from(["sigmoid", "relu", "tanh"])),
         "bias": draw(st.booleans()),
+        "initialisation": draw(st.sampled_from(INITIALISATIONS)),
         "optimizer": draw(st.lists(st.sampled_from(sorted(OPTIMIZERS)), min_size=1, max_size=3)),
         "lr": draw(st.lists(positive, min_size=1, max_size=3)),
         "l1": draw(st.lists(st.floats(0, 1e3), min_size=1, max_size=2)),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mlpq.spec import JobSpec
+from mlpq.spec import TRUNCATED_NORMAL_SD, JobSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
@@ -44,7 +44,8 @@ class Dropout(nn.Module):
 def build(spec: JobSpec) -> tuple[nn.Sequential, torch.Generator]:
     """The model on the CPU, and the generator that draws its dropout masks.
 
-    The weights are those of a script that calls torch.manual_seed(seed) and makes the nn.Linear layers in order; the
+    The weights are those of a script that calls torch.manual_seed(seed) and makes the nn.Linear layers in order, and
+    then, for an initialisation other than torch's, draws the weights of each layer anew in the same order. The
     generator stands where such a script's global generator then stands. The global generator itself is left untouched.
     Linear layers are named layer0, layer1, … after W_0, W_1, …, with or without dropout between them, so that a job can
     go on from the weights of another that used a different dropout.
@@ -60,8 +61,23 @@ def build(spec: JobSpec) -> tuple[nn.Sequential, torch.Generator]:
                 layers[f"{spec.activation}{i}"] = ACTIVATIONS[spec.activation]()
                 if spec.dropout:
                     layers[f"dropout{i}"] = Dropout(spec.dropout, generator)
+        model = nn.Sequential(layers)
+        if spec.initialisation == "truncated-normal":
+            model.apply(_draw_truncated_normal)
         generator.set_state(torch.default_generator.get_state())
-    return nn.Sequential(layers), generator
+    return model, generator
+
+
+def _draw_truncated_normal(module: nn.Module) -> None:
+    """Weights from a normal of mean 0 whose values beyond two standard deviations are drawn again; biases 0.
+
+    The initialisation of TensorFlow's truncated_normal_initializer, which DeepOBS's MLP has.
+    """
+    if isinstance(module, nn.Linear):
+        sd = TRUNCATED_NORMAL_SD
+        nn.init.trunc_normal_(module.weight, std=sd, a=-2 * sd, b=2 * sd)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 @click.command("submit")
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the file's or preset's name].")
-@click.option("--preset", metavar="textbook", help="The textbook's three runs, instead of FILE and model options.")
+@click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp, instead of the options of the model.")
 @click.option("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
 @click.option("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
 @click.option("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
 @click.option("--no-bias", "bias", flag_value="false", help="Layers without bias.")
+@click.option("--initialisation", metavar="NAME", help="torch or truncated-normal [default: torch].")
 @click.option(
     "--optimizer",
     multiple=True,

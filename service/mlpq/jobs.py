@@ -9,7 +9,10 @@ blocked | queued -> cancelled, blocked -> failed      its parent failed
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -62,9 +65,16 @@ LEASE_SECONDS = 60  # a worker that is silent this long has lost its jobs
 BEAT_SECONDS = 20  # three beats a lease: two may fail
 MAX_ATTEMPTS = 3
 
+VERIFY = "verify"  # the experiment of the jobs that mlpq verify files, and of no others
+
 _NAMESPACE = uuid.UUID("5f0c6d4e-7f0b-5b52-9d0e-3c3a1f6f0a11")
 
 
 def job_id(experiment: str, spec_hash: str, repeat: int) -> str:
     """The id of the `repeat`-th job (from 0) of a spec in an experiment: submitting twice makes the same id."""
     return str(uuid.uuid5(_NAMESPACE, f"{experiment}\n{spec_hash}\n{repeat}"))
+
+
+def fingerprint(facts: Mapping[str, object]) -> str:
+    """SHA-256 of the facts of an environment: one row for each distinct one."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from mlpq.errors import nearest
-from mlpq.jobs import MAX_WORLD_SIZE
+from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
 from mlpq.optimizers import complete
 
 T = TypeVar("T")
@@ -118,6 +118,8 @@ def parse_experiment(value: object) -> str:
     name = "" if value is None else str(value).strip()
     if not 1 <= len(name) <= 100 or not name.isprintable():
         raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
+    if name == VERIFY:
+        raise ValueError(f"'{VERIFY}' is the experiment of mlpq verify: give --experiment another name")
     return name
 
 

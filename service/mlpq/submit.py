@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlpq import queue
 from mlpq.datasets import DATASETS, find, verify
 from mlpq.errors import QueueError
+from mlpq.jobs import MAX_ATTEMPTS
 from mlpq.presets import preset_jobs
 from mlpq.settings import Settings
-from mlpq.spec import JobSpec, Sweep, inherited
+from mlpq.spec import JobSpec, Sweep, inherited, spec_from
 from mlpq.store import filing, queries
-from mlpq.store.filing import Filed
+from mlpq.store.filing import Again, Filed
 from mlpq.store.session import Store
 
 
@@ -52,6 +54,43 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     )
 
 
+def submit_seeds(
+    config: Settings, store: Store, row: Mapping[str, Any], seeds: Sequence[int]
+) -> tuple[list[Filed], str]:
+    """File the job of that row with other seeds, and wake workers; as `submit`. Raises SpecError.
+
+    Where it goes on from another job, that one is filed with each seed too, in its own experiment, unless it is there.
+    """
+    line = [*reversed(queries.lineage(store, row)), row]
+    specs = [queries.spec_of(store, one["id"]) for one in line]
+    if len(line) == 1:
+        own = [_with_seed(specs[0], seed, None) for seed in seeds]
+        return submit(config, store, _like(row, own, None)) if own else ([], "")
+    filed: list[Filed] = []
+    warnings = set()
+    for seed in seeds:
+        parent: Filed | None = None
+        for one, spec in zip(line, specs, strict=True):
+            own_spec = _with_seed(spec, seed, parent.spec.hash if parent else None)
+            (parent,), warning = submit(config, store, _like(one, [own_spec], parent.id if parent else None))
+            warnings.add(warning)
+        assert parent is not None
+        filed.append(parent)
+    return filed, " ".join(filter(None, warnings))
+
+
+def _with_seed(spec: JobSpec, seed: int, parent: str | None) -> JobSpec:
+    return spec_from(**{**spec.model_dump(mode="json"), "seed": seed, "parent": parent})
+
+
+def _like(row: Mapping[str, Any], specs: Sequence[JobSpec], parent_id: str | None) -> Submission:
+    """A submission to the experiment of that row, on what its job asked for."""
+    return Submission(
+        row["experiment"], specs, row["requested_device"], row["requested_world_size"], row["priority"], MAX_ATTEMPTS,
+        parent_id,
+    )  # fmt: skip
+
+
 def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
     """File the jobs, commit, then wake workers. Answers the jobs and a warning, empty where all went well.
 
@@ -75,6 +114,13 @@ def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[File
     """File failed or cancelled jobs anew and wake workers; as `submit`."""
     filed = filing.file_again(store, ids)
     return filed, _wake(config, "auto", filed)
+
+
+def run_again(config: Settings, store: Store, experiment: str, repeats: Sequence[Again]) -> tuple[list[Filed], str]:
+    """File specs once more, whatever came of them before, and wake workers; as `submit`."""
+    filed = filing.file_repeats(store, experiment, repeats)
+    devices = {again.device for again in repeats}
+    return filed, _wake(config, devices.pop() if len(devices) == 1 else "auto", filed)
 
 
 def check_data(config: Settings, submission: Submission) -> None:

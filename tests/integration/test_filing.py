@@ -50,7 +50,7 @@ def test_what_was_filed_comes_back_unchanged(store: Store) -> None:
         spec(lr="1e30", optimizer="asgd:t0=1e16,lambd=1e-300", l1="1e-7", seeds=2**32 - 1),
         spec(lr="5e-324", optimizer="adam:eps=1e22,betas=0.1/0.30000000000000004"),
         spec(hidden="16,8", activation="tanh", bias=False, dropout="0.1", validation="0.1", patience=3),
-        spec(hidden="none", optimizer="rprop:step_sizes=0/1e16"),
+        spec(hidden="none", optimizer="rprop:step_sizes=0/1e16", initialisation="truncated-normal"),
     ]
     ids = file(store, *sent)
     back = {job: queries.spec_of(store, job) for job in ids}

@@ -94,7 +94,7 @@ def fill(store: Store) -> None:
     arms = [
         *specs(optimizer="adam", seeds="0..1"),
         *specs(optimizer="sgd:momentum=0.9", lr="0.1,0.001", seeds="0..1", hidden="16,8", activation="tanh"),
-        spec(hidden="none", bias=False, l1="1e-7"),
+        spec(hidden="none", bias=False, l1="1e-7", initialisation="truncated-normal"),
         spec(dropout="0.25", validation="0.1", patience=2, optimizer="adamw", lr="1e30"),
         spec(optimizer="rprop:step_sizes=1e-06/50"),
     ]
@@ -125,6 +125,7 @@ STATEMENTS = (
     "SELECT child.seed, parent.status FROM results AS child JOIN results AS parent ON child.parent_id = parent.id",
     "SELECT weight_decay, count(*) FROM results GROUP BY weight_decay ORDER BY weight_decay NULLS LAST",
     "SELECT status, outcome, error FROM results WHERE error IS NOT NULL ORDER BY seq",
+    "SELECT initialisation, count(*) FROM results GROUP BY initialisation ORDER BY initialisation",
     "SELECT dataset, activation, requested_device, priority, world_size, gang_size, engine, device, worker, attempt "
     "FROM results ORDER BY seq",
     "SELECT test_correct, test_total, test_accuracy, weights_sha256 FROM results "

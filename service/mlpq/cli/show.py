@@ -11,7 +11,7 @@ import click
 def command(job: str, format_: str) -> None:
     """Show all about one JOB.
 
-    Its spec, result, learning curve, attempts and environment.
+    Its spec, result, learning curve, attempts, environment and verifications.
     """
     from mlpq.report import details, tables
     from mlpq.settings import settings
@@ -22,7 +22,8 @@ def command(job: str, format_: str) -> None:
     found = queries.find_job(store, job)
     row = queries.jobs_by_id(store, [found])[0]
     curve, attempts = queries.curve(store, found), queries.attempts_of(store, found)
+    verifications = queries.verifications_of(store, found)
     if format_ == "json":
-        click.echo(tables.to_json({**row, "curve": curve, "attempts": attempts}))
+        click.echo(tables.to_json({**row, "curve": curve, "attempts": attempts, "verifications": verifications}))
         return
-    details.print_job(tables.console(), row, curve, attempts)
+    details.print_job(tables.console(), row, curve, attempts, verifications)

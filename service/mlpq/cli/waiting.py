@@ -16,13 +16,18 @@ Asked = Mapping[str, Any]  # a `device` and a `world_size`, None where the worke
 
 def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
     """Show progress on standard error until the jobs are finished. Ctrl-C leaves them queued and says so."""
-    asked = asked_for(queries.jobs_by_id(store, ids))
-    console = tables.console(stderr=True)
     try:
-        follow(store, ids, console, lambda: _tend(store, worker, asked))
+        attend(store, ids, worker)
     except KeyboardInterrupt:
-        console.print("stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel ends them")
+        stopped = "stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel ends them"
+        tables.console(stderr=True).print(stopped)
         raise SystemExit(130) from None
+
+
+def attend(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
+    """Show progress on standard error until the jobs are finished; a worker is started where there must be one."""
+    asked = asked_for(queries.jobs_by_id(store, ids))
+    follow(store, ids, tables.console(stderr=True), lambda: _tend(store, worker, asked))
 
 
 def asked_for(rows: Sequence[Mapping[str, Any]]) -> list[Asked]:

@@ -9,13 +9,16 @@ from rich.console import Console
 from rich.text import Text
 
 from mlpq.report import words
+from mlpq.report.grades import print_history
 from mlpq.report.tables import plain_table
 
 Row = Mapping[str, Any]
 
 
-def print_job(out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[Row]) -> None:
-    """What the job is, what came of it, its curve, its attempts, and what they ran on."""
+def print_job(
+    out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[Row], verifications: Sequence[Row] = ()
+) -> None:
+    """What the job is, what came of it, its curve, its attempts, what they ran on, and how it was verified."""
     facts = plain_table("", "")
     facts.show_header = False
     for name, value in _facts(row):
@@ -30,6 +33,9 @@ def print_job(out: Console, row: Row, curve: Sequence[Row], attempts: Sequence[R
         out.print("\nenvironment of the last attempt")
         for name, value in (attempts[-1]["environment"] or {}).items():
             out.print(f"  {name}: {value}", markup=False, soft_wrap=True)
+    if verifications:
+        out.print()
+        print_history(out, verifications)
 
 
 def _facts(row: Row) -> list[tuple[str, str]]:

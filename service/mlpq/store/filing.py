@@ -25,6 +25,16 @@ class Filed:
     is_new: bool
 
 
+@dataclass(frozen=True)
+class Again:
+    """A spec to be run once more: the job that it goes on from, if it does, and where."""
+
+    spec: JobSpec
+    parent_id: str | None
+    device: str
+    world_size: int | None
+
+
 def file_jobs(
     store: Store,
     experiment: str,
@@ -52,23 +62,28 @@ def file_jobs(
             ids[spec.hash] = job_id(experiment, spec.hash, repeat)
             filed.append(Filed(ids[spec.hash], spec, is_new))
             if is_new:
-                rows.append(
-                    {
-                        "id": ids[spec.hash],
-                        "experiment_id": experiment_id,
-                        "spec": spec.model_dump(mode="json"),
-                        "spec_hash": spec.hash,
-                        "repeat": repeat,
-                        "seed": spec.seed,
-                        "device": device,
-                        "world_size": world_size,
-                        "priority": priority,
-                        "gang_key": _gang_key(spec, world_size),
-                        "status": Status.BLOCKED if spec.parent else Status.QUEUED,
-                        "max_attempts": attempts,
-                        "parent_id": ids.get(spec.parent, parent_id) if spec.parent else None,
-                    }
-                )
+                parent = ids.get(spec.parent, parent_id) if spec.parent else None
+                row = _new_row(filed[-1], repeat, parent, device, world_size)
+                rows.append({**row, "experiment_id": experiment_id, "priority": priority, "max_attempts": attempts})
+        _insert_jobs(connection, rows)
+    return filed
+
+
+def file_repeats(store: Store, experiment: str, repeats: Sequence[Again]) -> list[Filed]:
+    """Insert a further job for each of `repeats` in one transaction, in their order, whatever the experiment has.
+
+    Raises SpecError where a parent did not succeed.
+    """
+    with store.write() as connection:
+        experiment_id = _lock_experiment(connection, experiment)
+        latest = _latest_repeats(connection, experiment_id, {again.spec.hash for again in repeats})
+        filed, rows = [], []
+        for again in repeats:
+            spec = again.spec
+            repeat = latest[spec.hash] = latest.get(spec.hash, -1) + 1
+            filed.append(Filed(job_id(experiment, spec.hash, repeat), spec, is_new=True))
+            row = _new_row(filed[-1], repeat, again.parent_id, again.device, again.world_size)
+            rows.append({**row, "experiment_id": experiment_id, "priority": 0, "max_attempts": MAX_ATTEMPTS})
         _insert_jobs(connection, rows)
     return filed
 
@@ -117,6 +132,22 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
             asked = update(jobs).where(jobs.c.id.in_(chunk)).values(cancel_requested=True)
             counts["asked to stop"] += connection.execute(asked).rowcount
     return counts
+
+
+def _new_row(new: Filed, repeat: int, parent_id: str | None, device: str, world_size: int | None) -> dict[str, Any]:
+    spec = new.spec
+    return {
+        "id": new.id,
+        "spec": spec.model_dump(mode="json"),
+        "spec_hash": spec.hash,
+        "repeat": repeat,
+        "seed": spec.seed,
+        "device": device,
+        "world_size": world_size,
+        "gang_key": _gang_key(spec, world_size),
+        "status": Status.BLOCKED if spec.parent else Status.QUEUED,
+        "parent_id": parent_id,
+    }
 
 
 def _renewed_row(old: Any, new: Filed, repeat: int, parent_id: str | None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
+from mlpq.grading import Grade
 from mlpq.jobs import Outcome, Status
 
 metadata = MetaData(
@@ -60,7 +61,7 @@ Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 
-def _one_of(column: str, values: type[Status] | type[Outcome]) -> CheckConstraint:
+def _one_of(column: str, values: type[Status] | type[Outcome] | type[Grade]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})", name=column)
 
 
@@ -193,6 +194,22 @@ job_results = Table(
     _key("engine", String(8)),
     CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
     CheckConstraint("engine IN ('gang', 'plain')", name="engine"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("rerun_id", ForeignKey("jobs.id")),  # NULL where the job could not be run again
+    _key("grade", String(16)),
+    _key("reason", Text),
+    _key("misfits", Json),
+    _key("unchecked", Json),
+    _key("figures", Json),
+    _key("differences", Json),
+    _key("checked_at", UtcDateTime),
+    _one_of("grade", Grade),
 )
 
 workers = Table(

@@ -14,15 +14,15 @@ from sqlalchemy.sql import Select
 from mlpq.errors import NotFoundError
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.spec import JobSpec
-from mlpq.store.models import attempts, environments, epochs, experiments, jobs, workers
+from mlpq.store.models import attempts, environments, epochs, experiments, job_results, jobs, verifications, workers
 from mlpq.store.session import Store, chunks, now
 
 Row = dict[str, Any]
 
 COLUMNS = (
-    "id", "experiment", "status", "outcome", "dataset", "hidden", "activation", "bias", "dropout", "optimizer", "lr",
-    "weight_decay", "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation", "patience",
-    "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
+    "id", "experiment", "status", "outcome", "dataset", "hidden", "activation", "bias", "initialisation", "dropout",
+    "optimizer", "lr", "weight_decay", "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation",
+    "patience", "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
     "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256", "weights_file",
     "train_seconds", "device", "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
     "requested_device", "requested_world_size", "priority", "worker", "created_at", "started_at", "finished_at",
@@ -68,6 +68,15 @@ def ancestors(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
         found += generation
         known.update(missing)
         missing = sorted({row["parent_id"] for row in generation} - known - {None})
+    return found
+
+
+def lineage(store: Store, row: Mapping[str, Any]) -> list[Row]:
+    """The job that this one goes on from, the one before that, and so on."""
+    found: list[Row] = []
+    while row["parent_id"] is not None:
+        row = jobs_by_id(store, [row["parent_id"]])[0]
+        found.append(dict(row))
     return found
 
 
@@ -184,8 +193,23 @@ def curve(store: Store, job: str) -> list[Row]:
         .order_by(epochs.c.epoch)
     )
     with store.read() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    return [{key: row[key] for key in row if key not in ("job_id", "attempt")} for row in rows]
+        return [_epoch(row) for row in connection.execute(query).mappings()]
+
+
+def curves(store: Store, experiment: str) -> dict[str, list[Row]]:
+    """The curve of each job of an experiment that has one, by its id."""
+    query = (
+        select(epochs)
+        .join(jobs, (jobs.c.id == epochs.c.job_id) & (jobs.c.attempt == epochs.c.attempt))
+        .join(experiments, experiments.c.id == jobs.c.experiment_id)
+        .where(experiments.c.name == experiment)
+        .order_by(epochs.c.job_id, epochs.c.epoch)
+    )
+    found: dict[str, list[Row]] = {}
+    with store.read() as connection:
+        for row in connection.execute(query).mappings():
+            found.setdefault(row["job_id"], []).append(_epoch(row))
+    return found
 
 
 def attempts_of(store: Store, job: str) -> list[Row]:
@@ -198,6 +222,64 @@ def attempts_of(store: Store, job: str) -> list[Row]:
     )
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def environments_of(store: Store, experiment: str) -> list[Row]:
+    """What the results of an experiment were made on: the `facts` of each environment, and how many `jobs` had it."""
+    query = (
+        select(environments.c.facts, func.count().label("jobs"))
+        .join(attempts, attempts.c.environment_id == environments.c.id)
+        .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt == attempts.c.attempt))
+        .join(experiments, experiments.c.id == jobs.c.experiment_id)
+        .where(experiments.c.name == experiment, jobs.c.status == Status.SUCCEEDED)
+        .group_by(environments.c.id, environments.c.facts)
+        .order_by(func.count().desc(), environments.c.id)
+    )
+    with store.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def records(store: Store, ids: Sequence[str]) -> list[Row]:
+    """What is stored about these finished jobs, as it is stored, in the order of submission.
+
+    `result` is the row of `job_results`, None where there is none; `environment`, `fingerprint` and `outcome` are those
+    of the attempt that it is of.
+    """
+    parent = jobs.alias()
+    on_result = (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == job_results.c.attempt)
+    query = (
+        select(
+            jobs.c.id, experiments.c.name.label("experiment"), jobs.c.repeat, jobs.c.spec, jobs.c.spec_hash,
+            jobs.c.seed, jobs.c.attempt, jobs.c.parent_id, parent.c.spec_hash.label("parent_hash"), attempts.c.outcome,
+            environments.c.facts.label("environment"), environments.c.fingerprint,
+            *(result.label(f"result.{result.name}") for result in job_results.c),
+        )
+        .join(experiments, experiments.c.id == jobs.c.experiment_id)
+        .outerjoin(parent, parent.c.id == jobs.c.parent_id)
+        .outerjoin(job_results, job_results.c.job_id == jobs.c.id)
+        .outerjoin(attempts, on_result)
+        .outerjoin(environments, environments.c.id == attempts.c.environment_id)
+        .order_by(jobs.c.seq)
+    )  # fmt: skip
+    found: list[Row] = []
+    with store.read() as connection:
+        for chunk in chunks(ids):
+            found += [_record(row) for row in connection.execute(query.where(jobs.c.id.in_(chunk))).mappings()]
+    return found
+
+
+def _record(found: Mapping[Any, Any]) -> Row:
+    result = {name.removeprefix("result."): value for name, value in found.items() if name.startswith("result.")}
+    own = {name: value for name, value in found.items() if not name.startswith("result.")}
+    return {**own, "result": result if result.pop("job_id") else None}
+
+
+def verifications_of(store: Store, job: str) -> list[Row]:
+    """What mlpq verify found about a job, in order."""
+    query = select(verifications).where(verifications.c.job_id == job).order_by(verifications.c.id)
+    with store.read() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    return [{key: row[key] for key in row if key not in ("id", "job_id")} for row in rows]
 
 
 def running(store: Store, ids: Sequence[str]) -> list[Row]:
@@ -297,6 +379,10 @@ def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str
         return query
     is_diverged = results.c.outcome == Outcome.DIVERGED
     return query.where(results.c.status.in_(wanted) | (is_diverged if Outcome.DIVERGED in wanted else false()))
+
+
+def _epoch(found: Mapping[Any, Any]) -> Row:
+    return {key: found[key] for key in found if key not in ("job_id", "attempt")}
 
 
 def _row(found: Mapping[Any, Any]) -> Row:

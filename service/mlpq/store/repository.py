@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, selec
 
 from mlpq.datasets import DATASETS
 from mlpq.errors import SpecError
-from mlpq.jobs import LEASE_SECONDS, Outcome, Status
+from mlpq.jobs import LEASE_SECONDS, Outcome, Status, fingerprint
 from mlpq.spec import JobSpec
 from mlpq.store.models import attempts, environments, epochs, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
@@ -195,11 +193,11 @@ def _weights(connection: Connection, ids: Set[str | None]) -> dict[str | None, t
 
 
 def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    query = select(environments.c.id).where(environments.c.fingerprint == fingerprint)
+    digest = fingerprint(facts)
+    query = select(environments.c.id).where(environments.c.fingerprint == digest)
     known = connection.execute(query).scalar()
     if known is None:
-        new = {"fingerprint": fingerprint, "facts": dict(facts)}
+        new = {"fingerprint": digest, "facts": dict(facts)}
         connection.execute(insert_or_ignore(connection, environments).values(new))
         known = connection.execute(query).scalar_one()
     return int(known)

@@ -1,0 +1,71 @@
+"""Files of weights read without torch: the hash is the workers' own, and no byte can be changed unseen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlpq import weights
+from mlpq.errors import DataError
+from mlpq_workers import files
+from mlpq_workers.model import weights_sha256
+from mlpq_workers.states import Trained
+
+SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3), "layer2.weight": (0, 5), "one": ()}
+
+
+def saved(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, str]:
+    """A file as a worker writes it, and the SHA-256 that the worker records."""
+    generator = torch.Generator().manual_seed(7)
+    tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
+    state = generator.get_state()
+    trained = Trained(tensors, state, state, weights_sha256(tensors), 1, 1, None, None, None, 0.5, 1, 2, 0.1)
+    files.save(trained, "ab" * 32, folder / "weights.safetensors")
+    return folder / "weights.safetensors", trained.weights_sha256
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_hash_is_the_one_that_the_worker_records(tmp_path: Path, dtype: torch.dtype) -> None:
+    path, sha256 = saved(tmp_path, dtype)
+    read = weights.read(path)
+    assert read.sha256 == sha256 == read.metadata["weights_sha256"]
+    assert read.metadata["spec_hash"] == "ab" * 32
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_no_byte_can_be_changed_unseen(tmp_path: Path, data: st.DataObject) -> None:
+    path, sha256 = saved(tmp_path)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= data.draw(st.integers(128, 255))
+    path.write_bytes(content)
+    try:
+        read = weights.read(path)
+    except DataError:
+        return
+    assert read.sha256 != sha256
+
+
+@pytest.mark.parametrize("kept", [0, 5, 8, 100, -1])
+def test_a_file_that_was_cut_short_is_damaged(tmp_path: Path, kept: int) -> None:
+    path, _ = saved(tmp_path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"weights\.safetensors is damaged"):
+        weights.read(path)
+
+
+def test_a_file_with_more_than_its_tensors_is_damaged(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(DataError):
+        weights.read(path)
+
+
+def test_a_file_that_is_not_there_is_no_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        weights.read(tmp_path / "weights.safetensors")

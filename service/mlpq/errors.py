@@ -26,6 +26,10 @@ class StoreError(MlpqError):
     """The database can't be reached, or its schema is not this program's."""
 
 
+class QueryError(MlpqError):
+    """The database does not take a statement, or it would do more than read."""
+
+
 class QueueError(MlpqError):
     """The broker can't be reached."""
 
@@ -37,5 +41,10 @@ class NotFoundError(MlpqError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """ " (did you mean 'sgd'?)" for a slip of the keyboard, else the whole list."""
     known = sorted(known)
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else f" (there are: {', '.join(known)})"
+    return suggestion(word, known) or f" (there are: {', '.join(known)})"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ " (did you mean 'sgd'?)" for a slip of the keyboard, else nothing."""
+    close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

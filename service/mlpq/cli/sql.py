@@ -1,0 +1,46 @@
+"""`mlpq sql`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+FORMATS = ("table", "json", "csv", "md", "parquet")
+
+
+@click.command("sql")
+@click.argument("statement")
+@click.option(
+    "--format", "format_", type=click.Choice(FORMATS),
+    help="By default what FILE's name ends in, else table.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
+    help="Write to FILE; parquet always needs one.",
+)  # fmt: skip
+def command(statement: str, format_: str | None, output: Path | None) -> None:
+    """Ask the database by one SELECT.
+
+    It can only read. The view results has one row a job: docs/results.md lists its columns, docs/queries.md has twenty
+    questions with their statements. With - the STATEMENT comes from standard input.
+    """
+    from mlpq.errors import MlpqError
+    from mlpq.report import answers, words
+    from mlpq.settings import settings
+    from mlpq.store import sql
+    from mlpq.store.migrate import ready_store
+
+    ending = output.suffix.removeprefix(".") if output else ""
+    format_ = format_ or (ending if ending in FORMATS else "table")
+    if format_ == "parquet" and output is None:
+        raise MlpqError("parquet is not text: name a file for it with -o FILE")
+    if statement == "-":
+        statement = sys.stdin.buffer.read().decode(errors="surrogateescape")  # as an argument is decoded
+    columns, rows = sql.read_only(ready_store(settings()), statement)
+    if output is None:
+        answers.write(columns, rows, format_)
+    else:
+        answers.save(columns, rows, format_, output)
+        click.echo(f"{words.count_of(len(rows), 'row')} in {output}")

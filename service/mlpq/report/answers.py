@@ -1,0 +1,128 @@
+"""What a query gave, in each format: the values of any columns, which only the query knows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mlpq.errors import MlpqError
+from mlpq.report import tables
+
+Row = Mapping[str, Any]
+
+DIGITS = 6  # of a float, where people read it
+NARROWEST = 12  # characters: what a column is cut down to before a table becomes a list
+
+
+def write(columns: Sequence[str], rows: Sequence[Row], format_: str, file: IO[str] | None = None) -> None:
+    """Write an answer as text, by default to standard output: any format but parquet."""
+    if format_ == "table":
+        _print_table(tables.console(file=file), columns, rows)
+    elif format_ == "json":
+        print(tables.to_json([{name: _finite(row[name]) for name in columns} for row in rows]), file=file)
+    elif format_ == "csv":
+        print(tables.to_csv(rows, columns), file=file)
+    else:
+        print(tables.markdown(columns, _lines(columns, rows)), file=file)
+
+
+def save(columns: Sequence[str], rows: Sequence[Row], format_: str, path: Path) -> None:
+    """Write an answer to a file; raises MlpqError where that can't be, and then leaves it as it was."""
+    table = _arrow_table(columns, rows) if format_ == "parquet" else None
+    try:
+        if table is None:
+            with path.open("w", encoding="utf-8", newline="") as text:
+                write(columns, rows, format_, text)
+        else:
+            from pyarrow import parquet
+
+            with path.open("wb") as file:
+                parquet.write_table(table, file)
+    except OSError as error:
+        raise MlpqError(f"can't write {path}: {error.strerror}") from error
+
+
+def _print_table(out: Console, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """One line a row; where the columns can't all stand side by side, one line a value."""
+    lines = _lines(columns, rows)
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+    if sum(min(width, NARROWEST) + 2 for width in widths) <= out.width:
+        table = tables.plain_table(*(">" * _is_number(rows, name) + name for name in columns))
+        for line in lines:
+            table.add_row(*line)
+        out.print(table)
+    else:
+        for number, line in enumerate(lines or [[""] * len(columns)], start=1):
+            out.print(_record(f"row {number}" if rows else "", columns, line))
+    if not rows:
+        out.print("no rows")
+
+
+def _record(heading: str, columns: Sequence[str], line: Sequence[str]) -> Table:
+    table = tables.plain_table(heading, "")
+    for name, cell in zip(columns, line, strict=True):
+        table.add_row(name, cell)
+    return table
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Row]) -> list[list[str]]:
+    cells = [_cells([row[name] for row in rows]) for name in columns]
+    return [list(line) for line in zip(*cells, strict=True)]
+
+
+def _cells(values: Sequence[Any]) -> list[str]:
+    """A column for people: its floats with as many decimals as the one with the most of them needs."""
+    decimals = max((_decimals(value) for value in values if isinstance(value, float)), default=0)
+    return [_cell(value, decimals) for value in values]
+
+
+def _decimals(value: float) -> float:
+    """How many decimals DIGITS digits are; infinitely many for numbers that are written with an exponent."""
+    shown = f"{value:.{DIGITS}g}"
+    if "e-" in shown or abs(value) >= 1e15:
+        return math.inf
+    return 0 if "e+" in shown else len(shown.partition(".")[2])
+
+
+def _cell(value: Any, decimals: float) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}" if math.isinf(decimals) else f"{value:.{decimals:.0f}f}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _is_number(rows: Sequence[Row], name: str) -> bool:
+    values = [row[name] for row in rows if row[name] is not None]
+    return bool(values) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has neither NaN nor infinity: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _arrow_table(columns: Sequence[str], rows: Sequence[Row]) -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MlpqError("parquet needs pyarrow: pip install 'mlpq[parquet]'") from error
+    arrays = []
+    for name in columns:
+        values = [_cell(row[name], 0) if isinstance(row[name], (dict, list)) else row[name] for row in rows]
+        try:
+            arrays.append(pyarrow.array(values))
+        except (pyarrow.ArrowException, OverflowError) as error:
+            raise MlpqError(f"the column '{name}' mixes types that parquet keeps apart: use CAST ({error})") from error
+    return pyarrow.table(arrays, names=list(columns))

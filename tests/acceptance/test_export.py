@@ -1,0 +1,57 @@
+"""`mlpq export --script`: a job trained by a real worker comes out of a plain script again."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlpq.datasets import FILES
+from sites import EMBEDDED, ROOT, Site
+
+pytestmark = pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
+
+ROUNDING = 5  # images of 10,000
+
+
+@pytest.fixture
+def unpacked(fashion_mnist: Path, tmp_path: Path) -> Path:
+    """The real data where torchvision finds it, without downloading."""
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name in FILES:
+        (folder / name).write_bytes(gzip.decompress((fashion_mnist / f"{name}.gz").read_bytes()))
+    return tmp_path
+
+
+def test_the_textbooks_chain_is_reproduced_by_a_script_without_mlpq(served: Site, unpacked: Path) -> None:
+    command = ("submit", "--preset", "textbook", "--epochs", 1, "--experiment", "exported", "--wait")
+    *_, job = served.mlpq(*command, "--format", "json").json
+    file = unpacked / "job.py"
+    assert served.mlpq("export", job["id"][:8], "--script", "-o", file).out == ""
+    text = file.read_text()
+    assert served.mlpq("export", job["id"], "--script").out == text
+    for piece in (job["id"], job["spec_hash"], f"{job['test_correct']} of 10000 right", "mlpq 0.", "torch 2."):
+        assert piece in text.split("import")[0]
+    assert "mlpq" not in text.split("import", 1)[1]
+    assert len(text.splitlines()) < 60
+
+    run = [sys.executable, str(ROOT / "tests" / "run_script.py"), str(file), str(unpacked)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=250, env=served.environ())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 1: train loss") == 2
+    found = re.search(r"^(\d+) of 10000 test images right", done.stdout, flags=re.MULTILINE)
+    assert found, done.stdout
+    assert abs(int(found[1]) - job["test_correct"]) <= ROUNDING
+
+
+def test_a_job_that_waits_is_exported_too(served: Site) -> None:
+    (job,) = served.submit("--dataset", "digits", "--experiment", "to be exported", "--device", "mps")
+    text = served.mlpq("export", job["id"], "--script").out
+    served.mlpq("cancel", job["id"])
+    assert "its status is queued" in text
+    compile(text, "job.py", "exec")

@@ -43,7 +43,6 @@ mutations: setup ## take each mechanism of docs/reliability.md out in turn: a na
 
 soak: setup ## half an hour of small gangs: the memory of a worker, with a figure
 	@scripts/system-packages $(PYTHON) services
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
 	PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --figure docs/soak.svg
 
 clean: ## remove what setup and demo made

@@ -27,6 +27,17 @@ hypothesis.settings.load_profile("mlpq")
 Server = TypeVar("Server", Postgres, Redis)
 
 
+# Fixtures so dear that they are made once, by one process, for all tests that use them.
+DEAR = {"served", "textbook"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in DEAR.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 @contextmanager
 def _running(server: Server) -> Iterator[Server]:
     try:

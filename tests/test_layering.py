@@ -15,10 +15,25 @@ from sites import ROOT
 SERVICE, WORKERS = ROOT / "service" / "mlpq", ROOT / "workers" / "mlpq_workers"
 
 SQL_AND_QUEUE = {"sqlalchemy", "alembic", "psycopg", "sqlite3", "celery", "kombu", "redis"}
+NUMERIC = {"numpy", "scipy"}
 LEARNING = {"torch", "torchvision", "numpy", "safetensors", "sklearn"}
 
 # Pure modules: they import each other, and neither SQL nor Celery.
-PURE = {"errors", "settings", "spec", "parsing", "jobs", "stats", "datasets", "optimizers", "presets"}
+PURE = {
+    "errors",
+    "settings",
+    "spec",
+    "parsing",
+    "jobs",
+    "stats",
+    "inference",
+    "weights",
+    "audit",
+    "grading",
+    "datasets",
+    "optimizers",
+    "presets",
+}
 STORE = {
     "store",
     "store.models",
@@ -28,8 +43,10 @@ STORE = {
     "store.queries",
     "store.repository",
     "store.filing",
+    "store.verifications",
+    "store.sql",
 }
-WRITING = ("mlpq.store.repository", "mlpq.store.filing")
+WRITING = ("mlpq.store.repository", "mlpq.store.filing", "mlpq.store.verifications")
 
 # Which modules of mlpq each module, or each module of a package, may import.
 MAY_IMPORT = {
@@ -38,10 +55,11 @@ MAY_IMPORT = {
     "store": PURE | STORE,
     "queue": {"errors", "settings"},
     "submit": PURE | STORE | {"queue"},
+    "verify": PURE | STORE | {"submit", "report"},
     "checkup": PURE | STORE | {"queue"},
-    "report": PURE | {"report", "store", "store.queries", "store.session"},
+    "report": PURE | {"", "report", "store", "store.queries", "store.session"},
     "dashboard": PURE | {"dashboard", "report", "store", "store.queries", "store.session"},
-    "cli": PURE | STORE | {"", "queue", "submit", "checkup", "cli", "report"},
+    "cli": PURE | STORE | {"", "queue", "submit", "verify", "checkup", "cli", "report"},
 }
 TRAINING_MAY_IMPORT = {
     **{
@@ -124,7 +142,10 @@ def test_a_service_module_imports_only_its_neighbours_below(file: Path) -> None:
 
 @pytest.mark.parametrize("file", service_files(), ids=lambda file: str(file.relative_to(SERVICE)))
 def test_the_service_never_imports_torch_or_the_workers(file: Path) -> None:
-    assert not {name.split(".")[0] for name in imports(file)} & (LEARNING | {"mlpq_workers"})
+    barred = LEARNING | NUMERIC | {"mlpq_workers"}
+    if name_of(file) == "inference":
+        barred -= NUMERIC
+    assert not {name.split(".")[0] for name in imports(file)} & barred
 
 
 @pytest.mark.parametrize("module", sorted(PURE))
@@ -179,7 +200,12 @@ def writes(file: Path) -> bool:
 
 def test_the_writers_of_jobs_are_the_submission_the_cancel_command_and_the_worker() -> None:
     writers = {str(file.relative_to(ROOT)) for file in (*service_files(), *worker_files()) if writes(file)}
-    assert writers == {"service/mlpq/submit.py", "service/mlpq/cli/cancel.py", "workers/mlpq_workers/tasks.py"}
+    assert writers == {
+        "service/mlpq/submit.py",
+        "service/mlpq/verify.py",
+        "service/mlpq/cli/cancel.py",
+        "workers/mlpq_workers/tasks.py",
+    }
 
 
 @pytest.mark.parametrize("file", [*service_files(), *worker_files()], ids=lambda file: str(file.relative_to(ROOT)))
@@ -201,8 +227,12 @@ def loaded(statement: str) -> set[str]:
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
-    heavy = LEARNING | SQL_AND_QUEUE | {"pydantic", "rich", "yaml", "scipy", "altair", "fastapi"}
+    heavy = LEARNING | NUMERIC | SQL_AND_QUEUE | {"pydantic", "rich", "yaml", "altair", "fastapi"}
     assert not loaded("import mlpq.cli") & heavy
+
+
+def test_tables_of_results_do_not_wait_for_scipy() -> None:
+    assert not loaded("import mlpq.report.arms, mlpq.report.tables") & NUMERIC
 
 
 def test_the_celery_process_does_not_load_torch() -> None:

@@ -1,4 +1,4 @@
-"""The textbook's jobs, trained once for all tests that look at them: those are of the group "textbook"."""
+"""The textbook's jobs, trained once for all tests that look at them."""
 
 from __future__ import annotations
 

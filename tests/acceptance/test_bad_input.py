@@ -107,6 +107,7 @@ def test_a_file_that_cannot_be_is_refused(embedded: Site, text: str, message: st
 
 
 COMMANDS = (
+    ("export 0", "Missing option '--script'"),
     ("sumbit", "No such command"),
     ("jobs --status faild", "did you mean 'failed'?"),
     ("jobs --limit 0", "--limit"),
@@ -120,6 +121,11 @@ COMMANDS = (
     ("data import mnist nowhere", "nowhere is no folder"),
     ("data import mnist .", "is missing"),
     ("worker --device tpu", "'tpu' is not one of"),
+    ("verify", "Missing argument 'JOB…|EXPERIMENT'"),
+    ("verify --sample 0 lab", "--sample"),
+    ("verify --seed 1 lab", "--seed goes with --sample"),
+    ("verify --device gpu lab", "unknown device 'gpu'"),
+    ("submit --experiment verify", "'verify' is the experiment of mlpq verify"),
 )
 
 
@@ -135,6 +141,9 @@ NAMES = (
     ("retry --failed nothing", "no experiment is called 'nothing'"),
     ("cancel nothing", "no experiment is called 'nothing', and 'nothing' is no job id"),
     ("logs 00000000000", "no job begins with"),
+    ("verify nothing", "no experiment is called 'nothing', and 'nothing' is no job id"),
+    ("verify waiting", "the experiment waiting has no result yet"),
+    ("export 00000000000 --script", "no job begins with"),
     ("submit --continue-from 00000000000", "no job begins with"),
 )
 

@@ -31,7 +31,7 @@ ALL = dict(commands(cli))
 def test_the_commands_are_those_of_the_contract() -> None:
     assert {" ".join(names) for names in ALL} >= {
         "submit", "worker", "jobs", "show", "logs", "watch", "cancel", "retry", "results", "db upgrade", "db current",
-        "data list", "data fetch", "data import", "doctor",
+        "data list", "data fetch", "data import", "doctor", "compare", "plan", "report", "verify", "export",
     }  # fmt: skip
 
 

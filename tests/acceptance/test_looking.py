@@ -15,8 +15,6 @@ from mlpq.store.queries import COLUMNS
 from services import wait_until
 from sites import Site
 
-pytestmark = pytest.mark.xdist_group("looking")  # its fixtures are dear: made once, by one process
-
 QUICK = ("--dataset", "digits", "--epochs", 2)
 LONG = ("--dataset", "digits", "--epochs", 10_000)
 

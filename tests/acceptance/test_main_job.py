@@ -9,8 +9,6 @@ import pytest
 from mlpq.presets import FIGURES
 from sites import EMBEDDED, SERVICES
 
-pytestmark = pytest.mark.xdist_group("textbook")  # its jobs are dear: trained once, by one process
-
 ROUNDING = 5  # images: where the arithmetic is ordered differently, a handful may fall on the other side
 
 DOCUMENTED = {

@@ -36,16 +36,15 @@ def run(site: Site, section: str) -> None:
 def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
     with_commands = {section for section in sections if commands(section)}
-    assert with_commands == {"Two commands", "Submit", "Look, compare", "Deploy", "Query", "Data"}
+    assert with_commands == {"Two commands", "Submit", "Compare", "Look", "Deploy", "Query", "Data"}
     assert commands("Two commands") == ["make demo", "make test"]
 
 
-@pytest.mark.xdist_group("textbook")
 @pytest.mark.usefixtures("textbook")  # then the preset has been trained
 def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(textbook_sites: dict[str, Site]) -> None:
     site = textbook_sites["embedded"]
     (site.folder / "docs").symlink_to(ROOT / "docs")  # as a reader has them, who is in the repository's root
-    for section in ("Submit", "Look, compare", "Query", "Data"):
+    for section in ("Submit", "Compare", "Look", "Query", "Data"):
         run(site, section)
     query = re.findall(r"```sql\n(.*?);\n```", README, flags=re.DOTALL)[0]
     with site.store.read() as connection:

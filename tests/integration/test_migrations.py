@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mlpq.errors import StoreError
 from mlpq.settings import read_settings
-from mlpq.store import migrate, queries
+from mlpq.store import filing, migrate, queries
 from mlpq.store.models import metadata
 from mlpq.store.session import Store
 from samples import RESULT, claim, claim_one, file, finish, row, spec, specs, whole_row
@@ -84,7 +85,7 @@ def first_schema(empty_url: str) -> Iterator[Store]:
             ("one", "two", "three"), specs(seeds="0..2"), (ended, waiting, waiting), strict=True
         ):
             add(
-                "jobs", id=id_, experiment_id=1, spec=job.model_dump(mode="json"), spec_hash=job.hash, repeat=0,
+                "jobs", id=id_, experiment_id=1, spec=json.loads(job.canonical()), spec_hash=job.hash, repeat=0,
                 seed=job.seed, device="auto", priority=0, max_attempts=3, created_at=clock, **state,
             )  # fmt: skip
         add("attempts", job_id="one", attempt=1, worker="ann", device="cpu", started_at=clock, outcome="succeeded")
@@ -99,6 +100,17 @@ def test_a_result_of_the_first_schema_is_kept_and_was_trained_on_the_plain_engin
     found = row(first_schema, "one")
     assert {name: found[name] for name in RESULT} == RESULT
     assert (found["status"], found["engine"], found["gang_size"]) == ("succeeded", "plain", 1)
+
+
+def test_jobs_of_the_first_schema_have_torchs_initialisation_and_are_found_again(first_schema: Store) -> None:
+    """Their specs do not speak of it."""
+    migrate.upgrade(first_schema)
+    assert "initialisation" not in whole_row(first_schema, "one")["spec"]
+    (other,) = file(first_schema, spec(initialisation="truncated-normal"))
+    assert [row(first_schema, job)["initialisation"] for job in ("one", "two", other)] == [
+        "torch", "torch", "truncated-normal",
+    ]  # fmt: skip
+    assert [filed.is_new for filed in filing.file_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
 
 
 def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:
@@ -166,7 +178,8 @@ def set_revision(store: Store, revision: str) -> None:
 
 COMMANDS = (
     "submit --dataset digits", "submit --dataset digits --wait", "jobs", "results", "watch", "show 0", "logs 0",
-    "cancel 0", "retry 0", "retry --failed", "worker",
+    "export 0 --script", "cancel 0", "retry 0", "retry --failed", "verify 0", "compare lab", "report lab -o r.html",
+    "plan lab --difference 1", "worker",
 )  # fmt: skip
 
 

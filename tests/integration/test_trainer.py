@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from mlpq_workers.trainer_process import Trainer
 from mlpq_workers.watchdog import Pulse
 from samples import RESULT, TOO_BIG_TO_STACK
 
+pytestmark = pytest.mark.xdist_group("trainer")  # the one that the tests share
+
 HAS = {"device": "cpu", "model": "", "most_ranks": 1, "facts": {"world_size": 1}}
 READY = f"print({json.dumps({'event': 'ready', 'token': '', **HAS})!r}, flush=True); "
 
@@ -41,17 +44,26 @@ class Misbehaving(Trainer):
         return [sys.executable, "-c", self.ready + self.code]
 
 
-@pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Trainer]:
-    started = Trainer(read_settings({"MLPQ_HOME": str(tmp_path)}), "cpu")
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """Starting one takes seconds, so the tests share it."""
+    started = Trainer(read_settings({"MLPQ_HOME": str(tmp_path_factory.mktemp("home"))}), "cpu")
     started.start()
     yield started
     started.kill()
 
 
+@pytest.fixture
+def trainer(started: Trainer) -> Trainer:
+    """Started anew where a test before has ended it."""
+    started.ensure_ready()
+    return started
+
+
 def filed(store: Store, **keys: object) -> list[str]:
+    """The ids of jobs that the trainer has never heard of."""
     specs = Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs()
-    return [job.id for job in filing.file_jobs(store, "e", specs)]
+    return [job.id for job in filing.file_jobs(store, str(uuid.uuid4()), specs)]
 
 
 def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
@@ -228,7 +240,7 @@ def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Tr
     weights.unlink()
     spec = queries.spec_of(store, parent)
     (child,) = Sweep.parse({**inherited(spec), "optimizer": "adam"}).jobs(spec)
-    (orphan,) = filing.file_jobs(store, "e", [child], parent_id=parent)
+    (orphan,) = filing.file_jobs(store, str(uuid.uuid4()), [child], parent_id=parent)
     (other,) = filed(store, seeds="7")
     run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, [orphan.id, other]) == [("queued", "failed"), ("succeeded", "succeeded")]
@@ -265,5 +277,6 @@ def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Traine
     stopping = threading.Event()
     stopping.set()
     Run(store, trainer, gang, tmp_path, stopping, lambda: None, Pulse("")).run()
+    trainer.kill()  # told to leave, it trains nothing more
     assert outcomes(store, ids) == [("queued", "released")] * 2
     assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids

@@ -27,26 +27,10 @@ from mlpq.report.tables import (
     to_csv,
     to_json,
 )
-from mlpq.spec import JobSpec, Sweep
+from mlpq.spec import Sweep
 from mlpq.stats import summarize
 from mlpq.store.queries import COLUMNS
-
-
-def specs(**keys: object) -> list[JobSpec]:
-    return Sweep.parse({"dataset": "digits", **keys}).jobs()
-
-
-def row(spec: JobSpec, number: int, correct: int | None = None, **more: Any) -> dict[str, Any]:
-    """A row of the view for that spec: succeeded with `correct` of 500, or queued."""
-    done = correct is not None
-    fields = spec.model_dump(mode="json", exclude={"parent"})
-    figures = {
-        "test_correct": correct, "test_total": 500 if done else None, "test_accuracy": correct / 500 if done else None,
-        "status": "succeeded" if done else "queued", "outcome": "succeeded" if done else None,
-        "train_seconds": 1.5 if done else None, "epochs_run": spec.epochs if done else None,
-    }  # fmt: skip
-    ids = {"id": f"{number:08x}-0000-5000-8000-000000000000", "spec_hash": spec.hash, "parent_id": None}
-    return {**dict.fromkeys(COLUMNS), **fields, **figures, **ids, **more}
+from rows import row, specs
 
 
 def shown(table: Table) -> str:
@@ -102,6 +86,14 @@ def test_unfinished_jobs_are_counted_but_not_averaged() -> None:
     (arm,) = arms([row(one, 1, 400), row(two, 2)])
     assert (len(arm.rows), arm.accuracy and arm.accuracy.n) == (2, 1)
     assert "1 of 2" in shown(arms_table([arm]))
+
+
+def test_jobs_of_different_initialisations_are_different_arms() -> None:
+    some = [*specs(seeds="0..1"), *specs(seeds="0..1", initialisation="truncated-normal")]
+    text = shown(arms_table(arms([row(spec, number, 400) for number, spec in enumerate(some)])))
+    assert "MLP 32 sigmoid, sgd" in text
+    assert "MLP 32 sigmoid, truncated-normal, sgd" in text
+    assert "truncated-normal" in shown(plan_table(some))
 
 
 def test_going_on_from_different_arms_makes_different_arms() -> None:
@@ -190,7 +182,8 @@ def test_the_sources_figures_are_not_claimed_for_another_protocol(change: dict[s
 
 def rows_of_every_kind() -> list[dict[str, Any]]:
     (plain,) = specs()
-    (odd,) = specs(hidden="16,8", bias=False, optimizer="adam:betas=0.8/0.99", dropout="0.1", validation="0.2")
+    (odd,) = specs(hidden="16,8", bias=False, optimizer="adam:betas=0.8/0.99", dropout="0.1", validation="0.2",
+                   initialisation="truncated-normal")  # fmt: skip
     (deep,) = specs(hidden="none", optimizer="sgd:momentum=0.9")
     return [
         row(plain, 1, 450),
@@ -227,7 +220,17 @@ def test_markdown_is_two_tables_with_as_many_cells_in_every_line() -> None:
 
 def test_tables_say_what_is_not_the_default_and_what_became_of_a_job() -> None:
     text = shown(results_table(rows_of_every_kind()))
-    for piece in ("450/500", "90.00", "logistic", "no bias", "betas=0.8/0.99", "momentum=0.9", "diverged", "queued"):
+    for piece in (
+        "450/500",
+        "90.00",
+        "logistic",
+        "no bias",
+        "truncated-normal",
+        "betas=0.8/0.99",
+        "momentum=0.9",
+        "diverged",
+        "queued",
+    ):
         assert piece in text
 
 

@@ -8,7 +8,27 @@ from typing import Any
 import click
 
 from mlpq import __version__
-from mlpq.cli import cancel, data, db, doctor, jobs, logs, results, retry, show, submit, watch, worker, workers
+from mlpq.cli import (
+    cancel,
+    compare,
+    data,
+    db,
+    doctor,
+    export,
+    jobs,
+    logs,
+    plan,
+    report,
+    results,
+    retry,
+    show,
+    sql,
+    submit,
+    verify,
+    watch,
+    worker,
+    workers,
+)
 from mlpq.errors import MlpqError
 
 
@@ -51,7 +71,27 @@ def cli() -> None:
     """
 
 
-for module in (submit, watch, jobs, show, logs, results, cancel, retry, worker, workers, data, db, doctor):
+for module in (
+    submit,
+    watch,
+    jobs,
+    show,
+    logs,
+    results,
+    compare,
+    plan,
+    report,
+    verify,
+    export,
+    sql,
+    cancel,
+    retry,
+    worker,
+    workers,
+    data,
+    db,
+    doctor,
+):
     cli.add_command(module.command)
 
 

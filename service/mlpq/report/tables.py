@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from rich import box
 from rich.console import Console
@@ -36,10 +36,10 @@ FILE_WIDTH = 160  # columns
 ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
 
 
-def console(stderr: bool = False) -> Console:
+def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
     """The terminal; where the output is a file or a pipe, lines are not broken to fit one."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=FILE_WIDTH)
+    found = Console(stderr=stderr, file=file, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, file=file, highlight=False, width=FILE_WIDTH)
 
 
 def jobs_table(rows: Sequence[Row]) -> Table:
@@ -187,7 +187,7 @@ def to_json(document: Any) -> str:
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """A heading and one line a row; lists and mappings as JSON, hidden layers as "1000,500" or "none"."""
+    """A heading and one line a row; times in ISO 8601, lists and mappings as JSON, hidden layers as "1000,500"."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
@@ -198,22 +198,26 @@ def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
 def results_markdown(rows: Sequence[Row], ancestors: Sequence[Row], heading: str | None) -> str:
     """The tables of jobs and of arms as Markdown, under a heading or none."""
     columns = ["job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time"]
-    jobs = _markdown(columns, [results_cells(row) for row in rows])
-    summary = _markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows, ancestors)])
+    jobs = markdown(columns, [results_cells(row) for row in rows])
+    summary = markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows, ancestors)])
     title = f"## {heading}\n\n" if heading else ""
     return f"{title}{jobs}\n\n{summary}\n"
 
 
 def _csv_cell(name: str, value: object) -> object:
-    if name == "hidden":
-        return ",".join(map(str, value)) if value else "none"  # type: ignore[call-overload]
+    if name == "hidden" and isinstance(value, list):
+        return ",".join(map(str, value)) if value else "none"
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
-def _markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [heading, ["---"] * len(heading), *[[cell.replace("|", "\\|") for cell in line] for line in lines]]
+def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; what would end a cell or a row is written otherwise."""
+    cells = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
+    rows = [cells[0], ["---"] * len(heading), *cells[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -234,5 +238,5 @@ def plain_table(*headings: str) -> PlainTable:
     table = PlainTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         right = heading.startswith(">")
-        table.add_column(heading.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        table.add_column(heading.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
     return table

@@ -18,19 +18,45 @@ def model(row: Mapping[str, Any]) -> str:
     """ "MLP 1000,500 relu", or "logistic" without a hidden layer; what is not the default is added."""
     name = f"MLP {','.join(map(str, row['hidden']))} {row['activation']}" if row["hidden"] else "logistic"
     extras = [] if row["bias"] else ["no bias"]
+    extras += [] if row["initialisation"] == "torch" else [row["initialisation"]]
     extras += [f"{key} {row[key]:g}" for key in ("dropout", "l1") if row[key]]
     return ", ".join([name, *extras])
 
 
 def optimizer(row: Mapping[str, Any]) -> str:
     """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
+    return " ".join([row["optimizer"], f"lr={row['lr']:g}", *_settings(row)])
+
+
+def optimizer_without_rate(row: Mapping[str, Any]) -> str:
+    """ "sgd momentum=0.9"."""
+    return " ".join([row["optimizer"], *_settings(row)])
+
+
+def _settings(row: Mapping[str, Any]) -> list[str]:
     defaults = OPTIMIZERS[row["optimizer"]].defaults
-    words = [row["optimizer"], f"lr={row['lr']:g}"]
+    words = []
     for key, value in row["optimizer_settings"].items():
         value = tuple(value) if isinstance(value, list) else value
         if value != defaults[key]:
-            words.append(f"{key}={_value(value)}")
-    return " ".join(words)
+            words.append(f"{key}={value_of(value)}")
+    return words
+
+
+def field(name: str, value: Any) -> str:
+    """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
+    text = value_of(value)
+    return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
+
+
+def field_name(name: str) -> str:
+    """ "batch size" for batch_size."""
+    return name.replace("_", " ")
+
+
+def listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def count_of(number: int, noun: str) -> str:
@@ -49,9 +75,14 @@ def percent(fraction: float | None) -> str:
 
 
 def spread(summary: Summary) -> str:
-    """ "85.91 ± 0.23" over several seeds, "85.91" for one; in percent."""
-    sd = "" if summary.sd is None else f" ± {100 * summary.sd:.2f}"
-    return f"{100 * summary.mean:.2f}{sd}"
+    """ "85.91 ± 0.23" over several seeds, "85.91" for one; in percent, of a fraction."""
+    return spread_of(summary, 100)
+
+
+def spread_of(summary: Summary, scale: float = 1) -> str:
+    """ "85.91 ± 0.23" over several seeds, "85.91" for one."""
+    sd = "" if summary.sd is None else f" ± {scale * summary.sd:.2f}"
+    return f"{scale * summary.mean:.2f}{sd}"
 
 
 def seconds(value: float | None) -> str:
@@ -88,7 +119,13 @@ def waiting_for(asked: Mapping[str, Any]) -> str:
     return f"waiting for a {kind}{able}; none is alive: {start}"
 
 
-def _value(value: object) -> str:
-    if isinstance(value, tuple):
-        return "/".join(f"{part:g}" for part in value)
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+def value_of(value: Any) -> str:
+    """A field's value as it is typed: widths with commas, other numbers with slashes."""
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, list)):
+        separator = "," if all(isinstance(part, int) for part in value) else "/"
+        return separator.join(f"{part:g}" for part in value) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)

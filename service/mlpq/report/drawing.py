@@ -1,0 +1,86 @@
+"""How charts look, and how they become files."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import altair
+import vl_convert
+
+Chart = Any  # altair's kinds of charts have no common type
+
+WIDTH = 560  # pixels, a column of text
+# Okabe and Ito's colours, told apart by colour-blind people too, without the yellow: it is too light for lines.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+DASHES = ([1, 0], [6, 3], [2, 2])
+PIXELS_A_UNIT = 2  # of a PNG: sharp on dense screens
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+body {{ background: #fff; margin: 1rem auto; max-width: 46rem }}
+svg {{ height: auto; max-width: 100%; overflow: visible }}
+</style>
+{body}
+</html>
+"""
+
+
+def picture(drawn: Sequence[Chart], suffix: str, title: str) -> bytes:
+    """The charts, one below the other: a file of that kind, .png, .svg or .html."""
+    whole = altair.vconcat(*drawn, spacing=28).resolve_scale(color="independent", strokeDash="independent")
+    if suffix == ".png":
+        return bytes(vl_convert.vegalite_to_png(_specification(whole), scale=PIXELS_A_UNIT))
+    text = svg(whole) if suffix == ".svg" else PAGE.format(title=escape(title), body=svg(whole))
+    return text.encode()
+
+
+def svg(chart: Chart) -> str:
+    """The chart as an SVG element."""
+    return str(vl_convert.vegalite_to_svg(_specification(chart)))
+
+
+def colors(labels: Sequence[str], among: Sequence[str] = ()) -> tuple[Any, Any]:
+    """A colour for each label, and a dash where the colours come round again; the ones of `among` if all are there."""
+    known = among if set(labels) <= set(among) else labels
+    places = [list(known).index(label) for label in labels]
+    legend = altair.Legend(
+        orient="bottom", offset=8, columns=3 if max(map(len, labels)) < 24 else 2, labelLimit=WIDTH,
+        symbolType="stroke", symbolStrokeWidth=2, symbolOpacity=1,
+    )  # fmt: skip
+    return tuple(
+        channel("arm:N", title=None, scale=altair.Scale(domain=list(labels), range=looks), legend=legend)
+        for channel, looks in (
+            (altair.Color, [COLORS[i % len(COLORS)] for i in places]),
+            (altair.StrokeDash, [DASHES[i // len(COLORS) % len(DASHES)] for i in places]),
+        )
+    )  # type: ignore[return-value]
+
+
+def titled(layers: Chart, title: str, caption: str, height: Any) -> Chart:
+    """The chart with a title and, below it, what is drawn and n."""
+    about = altair.TitleParams(
+        title, subtitle=textwrap.wrap(caption, 92), anchor="start", frame="group", fontSize=14, subtitleColor="#555"
+    )
+    return layers.properties(title=about, width=WIDTH, height=height)
+
+
+def n_of(counts: Sequence[int]) -> str:
+    """ "n = 10", or "n = 8 to 10"."""
+    least, most = min(counts), max(counts)
+    return f"n = {least}" if least == most else f"n = {least} to {most}"
+
+
+def _specification(chart: Chart) -> dict[str, Any]:
+    config = {
+        "background": "white",
+        "font": "Arial, Liberation Sans, Helvetica, sans-serif",  # of one width: text keeps its place elsewhere
+        "padding": 8,
+        "view": {"strokeWidth": 0},
+        "axis": {"gridColor": "#e5e5e5", "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},
+    }
+    return {**chart.to_dict(), "config": config}

@@ -1,0 +1,44 @@
+"""A comparison and all that is shown with it, from the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlpq.report.best_of import BestOf, best_of
+from mlpq.report.comparison import Comparison, compare
+from mlpq.report.metrics import Curve, Metric
+from mlpq.report.sides import Fields
+from mlpq.store import queries
+from mlpq.store.session import Store
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An experiment: its jobs as `rows` of the view, `ancestors` that they go on from, `curves` by job, and what
+    follows from them."""
+
+    experiment: str
+    rows: Sequence[Row]
+    ancestors: Sequence[Row]
+    curves: Mapping[str, Curve]
+    comparison: Comparison
+    tuned: Sequence[BestOf]
+
+
+def load(
+    store: Store, experiment: str, metric: Metric, by: Fields, against: str | None, with_curves: bool = False
+) -> Compared:
+    """The experiment compared; raises NotFoundError where there is none, SpecError where `against` is no arm.
+
+    Curves are read where the metric needs them, or if asked for.
+    """
+    queries.check_experiment(store, experiment)
+    rows = queries.job_rows(store, experiment)
+    ancestors = queries.ancestors(store, rows)
+    curves = queries.curves(store, experiment) if with_curves or metric.needs_curves else {}
+    comparison = compare(rows, ancestors, curves, metric, by, against)
+    return Compared(experiment, rows, ancestors, curves, comparison, best_of(rows, ancestors))

@@ -17,7 +17,7 @@ from services import wait_until
 from sites import EMBEDDED, SERVICES, Site
 
 GANG = ("--dataset", "digits", "--epochs", 300, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
-ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 8, "--batch-size", 32)
+ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 16, "--batch-size", 32)
 ALWAYS = {"MLPQ_CHECKPOINT_SECONDS": "0"}
 
 

@@ -32,7 +32,7 @@ def training_process(site: Site, worker: subprocess.Popen[bytes]) -> Process:
 
 def test_two_workers_do_every_job_once(site: Site) -> None:
     with site.worker() as one, site.worker() as other:
-        rows = site.submit("--dataset", "digits", "--epochs", 150, "--seeds", "0..9")
+        rows = site.submit("--dataset", "digits", "--epochs", 600, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
     assert [site.row(row["id"])["status"] for row in rows] == ["succeeded"] * 10

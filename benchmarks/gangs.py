@@ -27,7 +27,8 @@ from mlpq.store import filing, migrate, queries, repository
 from mlpq.store.repository import Able
 from mlpq.store.session import Store
 from mlpq_workers import engine
-from mlpq_workers.gang import Member, Model, Observer, StackTraining, train_gang
+from mlpq_workers.gang import StackTraining, train_gang
+from mlpq_workers.members import Member, Model, Observer
 from mlpq_workers.stack import Step
 from mlpq_workers.states import Trained
 from mlpq_workers.tasks import Run as GangRun

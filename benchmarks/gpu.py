@@ -16,7 +16,8 @@ from functools import partial
 import torch
 
 from mlpq_workers import devices, engine
-from mlpq_workers.gang import Member, train_gang
+from mlpq_workers.gang import train_gang
+from mlpq_workers.members import Member
 
 from .gangs import Endings
 from .report import machine, repeat, spread, table, versions

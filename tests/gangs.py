@@ -14,7 +14,8 @@ import torch
 
 from mlpq.spec import JobSpec, Sweep
 from mlpq_workers.data import Data, load
-from mlpq_workers.gang import Member, Observer, train_gang
+from mlpq_workers.gang import train_gang
+from mlpq_workers.members import Member, Observer
 from mlpq_workers.model import weights_sha256
 from mlpq_workers.states import Epoch, Start, Trained
 

@@ -19,7 +19,8 @@ from gangs import Record, digits, job
 from mlpq.spec import JobSpec
 from mlpq_workers import engine
 from mlpq_workers.data import Data
-from mlpq_workers.gang import Member, Observer, train_gang
+from mlpq_workers.gang import train_gang
+from mlpq_workers.members import Member, Observer
 from mlpq_workers.states import Checkpoint, Stopped
 from mlpq_workers.world import World
 

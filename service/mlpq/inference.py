@@ -40,7 +40,7 @@ class Paired:
     differences are equal that a resample often has no spread.
 
     `p_value` is that of the two-sided sign-flip permutation test of the mean difference, `exact` up to MOST_FOR_EXACT
-    pairs, else of SIGN_FLIPS random flips; `smallest_p` is the least that the test can give with so many pairs.
+    pairs, else of SIGN_FLIPS random flips.
     `better` estimates P(A > B), a tie counting a half (Bouthillier et al. 2021, "Accounting for Variance in Machine
     Learning Benchmarks").
     """
@@ -52,7 +52,6 @@ class Paired:
     bootstrap_interval: Interval | None
     p_value: float
     exact: bool
-    smallest_p: float
     better: float
 
 
@@ -77,7 +76,6 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
         bootstrap_interval=_bootstrap_t(differences, mean, sd) if sd and n >= FEWEST_FOR_BOOTSTRAP else None,
         p_value=_sign_flip_p(differences, 2 * n * rounding, exact),
         exact=exact,
-        smallest_p=2 / 2**n if exact else 1 / (SIGN_FLIPS + 1),
         better=sum((x > y) + (x == y) / 2 for x, y in zip(a, b, strict=True)) / n,
     )
 

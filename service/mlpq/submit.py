@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlpq import queue
 from mlpq.datasets import DATASETS, find, verify
-from mlpq.errors import QueueError
-from mlpq.jobs import MAX_ATTEMPTS
+from mlpq.errors import QueueError, SpecError
+from mlpq.jobs import MAX_ATTEMPTS, VERIFY
+from mlpq.parsing import MAX_JOBS
 from mlpq.presets import preset_jobs
 from mlpq.settings import Settings
 from mlpq.spec import JobSpec, Sweep, inherited, spec_from
@@ -55,28 +56,41 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
 
 
 def submit_seeds(
-    config: Settings, store: Store, row: Mapping[str, Any], seeds: Sequence[int]
+    config: Settings, store: Store, missing: Sequence[tuple[Mapping[str, Any], Sequence[int]]]
 ) -> tuple[list[Filed], str]:
-    """File the job of that row with other seeds, and wake workers; as `submit`. Raises SpecError.
+    """For each row file its job with those seeds, and wake workers; as `submit`. Raises SpecError.
 
-    Where it goes on from another job, that one is filed with each seed too, in its own experiment, unless it is there.
+    Where a job goes on from another, that one is filed with each seed too, in its own experiment, unless it is there.
     """
-    line = [*reversed(queries.lineage(store, row)), row]
+    if any(row["experiment"] == VERIFY for row, _ in missing):
+        raise SpecError(f"the experiment {VERIFY} is that of mlpq verify: plan for the one that it verified")
+    if (count := sum(len(seeds) for _, seeds in missing)) > MAX_JOBS:
+        raise SpecError(f"that would be {count} jobs; the cap is {MAX_JOBS}: ask for a larger difference")
+    filed: list[Filed] = []
+    warnings: dict[str, None] = {}
+    for row, seeds in missing:
+        for jobs, warning in _submit_like(config, store, row, seeds):
+            filed += jobs
+            warnings[warning] = None
+    return filed, "; ".join(filter(None, warnings))
+
+
+def _submit_like(
+    config: Settings, store: Store, row: Mapping[str, Any], seeds: Sequence[int]
+) -> Iterator[tuple[list[Filed], str]]:
+    """The jobs of one arm: those that begin afresh at once, those that go on from others one by one after these."""
+    line = [*reversed(queries.ancestors(store, [row])), row]
     specs = [queries.spec_of(store, one["id"]) for one in line]
     if len(line) == 1:
-        own = [_with_seed(specs[0], seed, None) for seed in seeds]
-        return submit(config, store, _like(row, own, None)) if own else ([], "")
-    filed: list[Filed] = []
-    warnings = set()
+        yield submit(config, store, _like(row, [_with_seed(specs[0], seed, None) for seed in seeds], None))
+        return
     for seed in seeds:
         parent: Filed | None = None
         for one, spec in zip(line, specs, strict=True):
-            own_spec = _with_seed(spec, seed, parent.spec.hash if parent else None)
-            (parent,), warning = submit(config, store, _like(one, [own_spec], parent.id if parent else None))
-            warnings.add(warning)
-        assert parent is not None
-        filed.append(parent)
-    return filed, " ".join(filter(None, warnings))
+            own = _with_seed(spec, seed, parent.spec.hash if parent else None)
+            (parent,), warning = submit(config, store, _like(one, [own], parent.id if parent else None))
+        assert parent is not None, "a line has at least one job"
+        yield [parent], warning
 
 
 def _with_seed(spec: JobSpec, seed: int, parent: str | None) -> JobSpec:

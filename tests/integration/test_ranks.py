@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from sites import ROOT, SOURCE_ROOTS, processes
 
 pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are dear: made once, by one process
 
+WORLD_SIZE = 2  # of the training process that the tests share
 SIZES = (1, 2, 2, 3)  # 2 once more, to see that it gives the same again
 LOSSES = ("train_loss", "validation_loss", "test_loss")
 RUNS = [f"{way}: {name}, {precision}" for way in ("plain", "gang") for name in JOBS for precision in (SINGLE, DOUBLE)]
@@ -99,23 +99,6 @@ def test_what_rank_0_says_counts(trained: list[dict[str, Any]]) -> None:
 
 
 # --- as a worker has them
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    """Starting ranks takes seconds, so the tests share them."""
-    home = str(tmp_path_factory.mktemp("home"))
-    started = Trainer(read_settings({"MLPQ_HOME": home, "MLPQ_THREADS": "1"}), "cpu", 2)
-    started.start()
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def trainer(started: Trainer) -> Trainer:
-    """Started anew where a test before has ended it."""
-    started.ensure_ready()
-    return started
 
 
 def wait_for_the_end_of(ranks: list[int]) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ from samples import RESULT, TOO_BIG_TO_STACK
 
 pytestmark = pytest.mark.xdist_group("trainer")  # the one that the tests share
 
+WORLD_SIZE = 1
 HAS = {"device": "cpu", "model": "", "most_ranks": 1, "facts": {"world_size": 1}}
 READY = f"print({json.dumps({'event': 'ready', 'token': '', **HAS})!r}, flush=True); "
 
@@ -42,22 +43,6 @@ class Misbehaving(Trainer):
 
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
         return [sys.executable, "-c", self.ready + self.code]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    """Starting one takes seconds, so the tests share it."""
-    started = Trainer(read_settings({"MLPQ_HOME": str(tmp_path_factory.mktemp("home"))}), "cpu")
-    started.start()
-    yield started
-    started.kill()
-
-
-@pytest.fixture
-def trainer(started: Trainer) -> Trainer:
-    """Started anew where a test before has ended it."""
-    started.ensure_ready()
-    return started
 
 
 def filed(store: Store, **keys: object) -> list[str]:

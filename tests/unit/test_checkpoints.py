@@ -14,7 +14,7 @@ from gangs import OPTIMIZERS_AND_OPTIONS, Record, assert_same, few, goes_on, job
 from mlpq.spec import JobSpec
 from mlpq_workers import engine
 from mlpq_workers.files import newest_checkpoint, save_checkpoint
-from mlpq_workers.gang import Member
+from mlpq_workers.members import Member
 from mlpq_workers.states import Checkpoint, Stopped, Trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -282,6 +282,13 @@ def test_of_many_pairs_those_with_the_best_arm_are_shown_and_the_others_counted(
     assert "- 15 more pairs without sgd lr=0.7: --format json has them" in markdown
 
 
+def test_all_pairs_with_a_reference_are_shown_however_many() -> None:
+    many = [arm(100 * i, counts(*[400 + i] * 6), optimizer=f"sgd:lr=0.{i:02}") for i in range(1, 19)]
+    markdown = comparison_markdown(compared(*many, against="sgd lr=0.05"), [])
+    assert markdown.count("- can't tell") == 17
+    assert "more pairs" not in markdown
+
+
 def diverged(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The same, but that they diverged."""
     ended = {"status": "failed", "outcome": "diverged", "test_correct": None, "validation_accuracy": None}

@@ -31,7 +31,8 @@ from mlpq_workers import engine
 from mlpq_workers import gang as gang_engine
 from mlpq_workers.data import split
 from mlpq_workers.files import load_start, save
-from mlpq_workers.gang import STACK_PARAMETERS, Member, Model, Observer, how_many_stacks
+from mlpq_workers.gang import STACK_PARAMETERS, how_many_stacks
+from mlpq_workers.members import Member, Model, Observer
 from mlpq_workers.states import Diverged, Epoch, Start, Stopped, Trained
 from pixels import in_floats
 

@@ -17,7 +17,7 @@ from mlpq.optimizers import OPTIMIZERS
 from mlpq.spec import JobSpec
 from mlpq_workers.data import Data, epoch_order, load
 from mlpq_workers.engine import train
-from mlpq_workers.gang import Member
+from mlpq_workers.members import Member
 from mlpq_workers.model import build
 from mlpq_workers.optim import build_optimizer
 from mlpq_workers.states import Epoch

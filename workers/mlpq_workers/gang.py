@@ -7,66 +7,27 @@ optimizer, curve and end.
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from mlpq.spec import JobSpec
 from mlpq_workers.cuda_graph import CudaGraph
-from mlpq_workers.data import Data, epoch_order, split
-from mlpq_workers.model import build
-from mlpq_workers.optim import StackOptimizer, is_capturable, is_plain_descent, settings_key
+from mlpq_workers.data import Data
+from mlpq_workers.members import Member, Model, Observer, Stream
+from mlpq_workers.optim import StackOptimizer, is_capturable, is_plain_descent
 from mlpq_workers.parallel import Together
 from mlpq_workers.stack import Evaluation, Masks, Parameters, Shape, Step
-from mlpq_workers.states import Checkpoint, Diverged, Epoch, History, Start, Stopped, Trained
+from mlpq_workers.states import Checkpoint, Diverged, Epoch, Start, Stopped
 from mlpq_workers.world import ALONE, World
 
 # Measured: a stack whose weights leave the cache of a core is slower for each of its models than one alone.
 STACK_PARAMETERS = 2**18
 # Pixels gathered at once, for several batches: the call itself takes as long as the pixels of one.
 GATHERED = 2**20
-
-
-@dataclass(frozen=True)
-class Member:
-    """A job of a gang, the parent's end that it goes on from, and its own checkpoint where it was interrupted."""
-
-    spec: JobSpec
-    start: Start | None = None
-    resume: Checkpoint | None = None
-
-    @property
-    def begin(self) -> Start | None:
-        """Where it begins; None at fresh weights."""
-        return self.resume.last if self.resume else self.start
-
-
-class Observer:
-    """Hears of a gang's members, by their names, from one or several threads; this one hears nothing."""
-
-    def epoch(self, member: str, epoch: Epoch) -> None:
-        """An epoch was trained and evaluated."""
-
-    def ended(self, member: str, ending: Trained | Exception) -> None:
-        """A member is trained, or Diverged, Stopped, or an error was raised. Each member ends once."""
-
-    def to_stop(self) -> Collection[str]:
-        """The members that shall end before the next batch; asked often."""
-        return ()
-
-    def is_leaving(self) -> bool:
-        """Whether what has not begun shall not begin."""
-        return False
-
-    def between(self, member: str, take: Callable[[], Checkpoint]) -> bool:
-        """After an epoch that is not the last; `take` takes a checkpoint. Whether the member shall end here."""
-        return False
 
 
 def train_gang(
@@ -108,61 +69,6 @@ def how_many_stacks(models: Sequence[Model], device: str, threads: int) -> int:
     fitting = max(1, STACK_PARAMETERS // models[0].spec.parameters)
     rounds = math.ceil(len(models) / (fitting * threads))
     return min(len(models), rounds * threads)
-
-
-class Model:
-    """One member: its generators, its history, and whether it has ended."""
-
-    def __init__(self, name: str, member: Member, observer: Observer) -> None:
-        self.name, self.spec, self._observer = name, member.spec, observer
-        self.weights, self.dropout = build_start(member)
-        self.stream = Stream.key(member)
-        self.begin = member.begin
-        self.history = History(member.spec, member.resume)
-        self.optimizer = member.resume.optimizer if member.resume else None
-        self.key = settings_key(member.spec, len(self.history.curve))
-        self.waits, self.has_ended = True, False
-        self._ending = threading.Lock()
-
-    def end(self, ending: Trained | Exception) -> None:
-        """End, unless it has: once, though another thread may stop what this one is about to finish."""
-        with self._ending:
-            if self.has_ended:
-                return
-            self.has_ended = True
-        self._observer.ended(self.name, ending)
-        self.history, self.weights = History(self.spec), {}  # lets go of tensors
-
-
-def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
-    """The weights and the dropout generator that a member begins with."""
-    model, dropout = build(member.spec)
-    if member.begin:
-        model.load_state_dict(member.begin.weights)
-        dropout.set_state(member.begin.dropout_state)
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()}, dropout
-
-
-class Stream:
-    """The images in the order in which jobs of one seed see them; jobs that share it share what is gathered."""
-
-    def __init__(self, model: Model, n: int) -> None:
-        spec = model.spec
-        self.shuffle = torch.Generator().manual_seed(spec.seed)
-        if model.begin:
-            self.shuffle.set_state(model.begin.shuffle_state)
-        self.rows, self.held_out = torch.arange(n), torch.empty(0, dtype=torch.int64)
-        if spec.validation:
-            self.rows, self.held_out = split(n, spec.validation_size, spec.seed)
-
-    @staticmethod
-    def key(member: Member) -> tuple[int, bytes]:
-        """Equal for members that see the same images in the same order."""
-        state = member.begin.shuffle_state.numpy().tobytes() if member.begin else b""
-        return member.spec.seed, state
-
-    def next_epoch(self) -> Tensor:
-        return self.rows[epoch_order(len(self.rows), self.shuffle)]
 
 
 class StackTraining:

@@ -26,7 +26,8 @@ from mlpq.spec import JobSpec
 from mlpq_workers import devices, engine
 from mlpq_workers.data import Data, load
 from mlpq_workers.files import load_start, newest_checkpoint, read_checkpoint, save, save_checkpoint
-from mlpq_workers.gang import Member, Observer, train_gang
+from mlpq_workers.gang import train_gang
+from mlpq_workers.members import Member, Observer
 from mlpq_workers.pipe import Pipe, TrainingSettings
 from mlpq_workers.states import Checkpoint, Diverged, Epoch, Stopped, Trained
 from mlpq_workers.world import ALONE, World

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mlpq.settings import Settings
-    from mlpq.store.session import Store
 
 
 @click.command("plan")
@@ -55,6 +47,7 @@ def command(
     from mlpq.report.sides import parse_by
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
+    from mlpq.submit import submit_seeds
 
     if not 0 < difference < float("inf"):
         raise SpecError(f"--difference must be a number above 0, not {difference:g}")
@@ -68,9 +61,10 @@ def command(
     found = needs(comparison, difference, power)
     seeds = seeds_for(comparison, max(need.needed for need in found))
     missing = seeds_missing(comparison, seeds)
-    new = 0
-    if submit_:
-        new = _submit(config, store, experiment, missing)
+    filed, warning = submit_seeds(config, store, missing) if submit_ else ([], "")
+    new = sum(job.is_new for job in filed)
+    if warning:
+        click.echo(f"mlpq: warning: {warning}", err=True)
     if format_ == "json":
         document = {"notes": notes(comparison), "seeds": seeds, "submitted": new, "pairs": needs_document(found)}
         click.echo(tables.to_json(document))
@@ -87,25 +81,3 @@ def command(
     elif missing:
         jobs = words.count_of(sum(len(each) for _, each in missing), "job")
         click.echo(f"{jobs} to file: --submit does it")
-
-
-def _submit(
-    config: Settings, store: Store, experiment: str, missing: Sequence[tuple[Mapping[str, Any], Sequence[int]]]
-) -> int:
-    """File what is missing; how many jobs that were."""
-    from mlpq.errors import SpecError
-    from mlpq.jobs import VERIFY
-    from mlpq.parsing import MAX_JOBS
-    from mlpq.submit import submit_seeds
-
-    if experiment == VERIFY:
-        raise SpecError(f"the experiment {VERIFY} is that of mlpq verify: plan for the one that it verified")
-    if (count := sum(len(seeds) for _, seeds in missing)) > MAX_JOBS:
-        raise SpecError(f"that would be {count} jobs; the cap is {MAX_JOBS}: ask for a larger difference")
-    new = 0
-    for row, seeds in missing:
-        filed, warning = submit_seeds(config, store, row, seeds)
-        new += sum(job.is_new for job in filed)
-        if warning:
-            click.echo(f"mlpq: warning: {warning}", err=True)
-    return new

@@ -105,8 +105,8 @@ def _filled(headings: Sequence[str], metric: Metric) -> tuple[str, ...]:
 
 
 def shown_pairs(comparison: Comparison) -> list[Pair]:
-    """All pairs, or where they are many those with the arm that has the best mean."""
-    if len(comparison.pairs) <= PAIRS_AT_MOST:
+    """All pairs, or where each arm is compared with each and they are many, those with the best mean."""
+    if len(comparison.pairs) <= max(PAIRS_AT_MOST, len(comparison.sides) - 1):
         return list(comparison.pairs)
     return [pair for pair in comparison.pairs if comparison.sides[0] in (pair.a, pair.b)]
 

@@ -72,7 +72,7 @@ def percent(row: Row, side: str) -> float | None:
     return None if correct is None else 100 * correct / total
 
 
-def _loss(row: Row) -> float | None:
+def _loss(row: Row, _: Curve) -> float | None:
     found: float | None = row["test_loss"]
     return found
 
@@ -109,6 +109,6 @@ METRICS = {
     "validation": Metric(
         "validation", "validation %", "best validation accuracy (%)", "points", 2, True, _best_validation, True
     ),
-    "loss": Metric("loss", "test loss", "test loss (nats)", "nats", 4, False, lambda row, _: _loss(row)),
+    "loss": Metric("loss", "test loss", "test loss (nats)", "nats", 4, False, _loss),
 }
 NAMES = (*METRICS, *SOON)

@@ -71,15 +71,6 @@ def ancestors(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     return found
 
 
-def lineage(store: Store, row: Mapping[str, Any]) -> list[Row]:
-    """The job that this one goes on from, the one before that, and so on."""
-    found: list[Row] = []
-    while row["parent_id"] is not None:
-        row = jobs_by_id(store, [row["parent_id"]])[0]
-        found.append(dict(row))
-    return found
-
-
 def count_by_status(store: Store, experiment: str | None = None) -> dict[str, int]:
     """How many jobs are in each state; states without a job are left out."""
     query = select(jobs.c.status, func.count()).group_by(jobs.c.status)

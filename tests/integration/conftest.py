@@ -1,0 +1,28 @@
+"""The training process that the tests of a file share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlpq.settings import read_settings
+from mlpq_workers.trainer_process import Trainer
+
+
+@pytest.fixture(scope="module")
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
+    """Of as many ranks as the file says by WORLD_SIZE. Starting it takes seconds."""
+    home = str(tmp_path_factory.mktemp("home"))
+    settings = read_settings({"MLPQ_HOME": home, "MLPQ_THREADS": "1"})
+    started = Trainer(settings, "cpu", request.module.WORLD_SIZE)
+    started.start()
+    yield started
+    started.kill()
+
+
+@pytest.fixture
+def trainer(started: Trainer) -> Trainer:
+    """Started anew where a test before has ended it."""
+    started.ensure_ready()
+    return started

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -111,7 +112,12 @@ def main(world: World, meeting: str) -> None:
     again = [interrupted_plain(world), interrupted_gang(world)]
     parts = world.agree([world.part(n).stop for n in range(4)])
     if world.rank == 0:
-        print(json.dumps({"trained": found, "rank 0 says": parts, "interrupted": again}))
+        print(json.dumps({"trained": found, "rank 0 says": parts, "interrupted": again}), flush=True)
+    if world.size > 1:
+        # Together, and not by the interpreter's end: gloo's threads may be running still, upon which torch aborts.
+        distributed.barrier()
+        distributed.destroy_process_group()
+        os._exit(0)
 
 
 if __name__ == "__main__":

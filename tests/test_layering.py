@@ -22,6 +22,7 @@ LEARNING = {"torch", "torchvision", "numpy", "safetensors", "sklearn"}
 PURE = {
     "errors",
     "settings",
+    "log",
     "spec",
     "parsing",
     "jobs",
@@ -41,6 +42,7 @@ STORE = {
     "store.transitions",
     "store.migrate",
     "store.queries",
+    "store.monitoring",
     "store.repository",
     "store.filing",
     "store.verifications",
@@ -58,7 +60,7 @@ MAY_IMPORT = {
     "verify": PURE | STORE | {"submit", "report"},
     "checkup": PURE | STORE | {"queue"},
     "report": PURE | {"", "report", "store", "store.queries", "store.session"},
-    "dashboard": PURE | {"dashboard", "report", "store", "store.queries", "store.session"},
+    "dashboard": PURE | {"dashboard", "report", "store", "store.queries", "store.monitoring", "store.session"},
     "cli": PURE | STORE | {"", "queue", "submit", "verify", "checkup", "cli", "report"},
 }
 TRAINING_MAY_IMPORT = {

@@ -54,6 +54,7 @@ def checkup(config: Settings) -> list[Line]:
             source["MLPQ_CHECKPOINT_SECONDS"],
             "between the checkpoints of a job",
         ),
+        Line(True, "MLPQ_LOG_FORMAT", config.log_format, source["MLPQ_LOG_FORMAT"], "of workers and the dashboard"),
         *_devices(config),
     ]
 

@@ -19,6 +19,7 @@ DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
 THREADS = 4  # more of one process get in each other's way: it is one interpreter
 CUBLAS_WORKSPACE = ":4096:8"
+LOG_FORMATS = ("text", "json")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
 
 
@@ -33,6 +34,7 @@ class Settings:
     artifacts_dir: Path
     threads: int
     checkpoint_seconds: int
+    log_format: str
     sources: Mapping[str, str]
 
     @property
@@ -69,6 +71,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         artifacts_dir=_folder("MLPQ_ARTIFACTS_DIR", value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))),
         threads=_number("MLPQ_THREADS", value("MLPQ_THREADS", str(min(_cores(), THREADS))), 1, 1024),
         checkpoint_seconds=_number("MLPQ_CHECKPOINT_SECONDS", value("MLPQ_CHECKPOINT_SECONDS", "60"), 0, 86_400),
+        log_format=_choice("MLPQ_LOG_FORMAT", value("MLPQ_LOG_FORMAT", "text"), LOG_FORMATS),
         sources=sources,
     )
 
@@ -135,6 +138,12 @@ def _is_redis(url: str) -> bool:
 def _cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _choice(name: str, text: str, choices: tuple[str, ...]) -> str:
+    if text not in choices:
+        raise SettingsError(f"{name} is '{text}'; it must be {' or '.join(choices)}")
+    return text
 
 
 def _number(name: str, text: str, least: int, most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -114,14 +115,17 @@ def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_t
         worker.terminate()
         assert worker.wait(45) == 0
     assert [site.row(row["id"])["status"] for row in rows] == ["queued"] * 2
-    with site.worker():
+    with site.worker(env={"MLPQ_LOG_FORMAT": "json"}):
         whole = site.submit(*arguments, "--seeds", "1,2", "--experiment", "undisturbed")
         for mine, theirs in zip(rows, whole, strict=True):
             ended = [site.wait_for(row["id"], "succeeded", seconds=120) for row in (mine, theirs)]
             assert ended[0]["weights_sha256"] == ended[1]["weights_sha256"]
             assert ended[0]["attempt"] == 2
-    log = (site.folder / "worker-2.log").read_text()
-    assert all(f"{row['id']}/2: goes on from its checkpoint" in log for row in rows)
+    log = [json.loads(line) for line in (site.folder / "worker-2.log").read_text().splitlines()]
+    for row in rows:
+        told = [line["message"] for line in log if (line.get("job"), line.get("attempt")) == (row["id"], 2)]
+        for part in ("started, gang of", "goes on from its checkpoint", "epoch 25: train loss", "succeeded; now"):
+            assert any(part in message for message in told), part
 
 
 @on_services

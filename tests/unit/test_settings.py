@@ -39,11 +39,12 @@ def test_each_variable_is_read_and_named_as_the_source() -> None:
         "MLPQ_ARTIFACTS_DIR": "/artifacts",
         "MLPQ_THREADS": "4",
         "MLPQ_CHECKPOINT_SECONDS": "30",
+        "MLPQ_LOG_FORMAT": "json",
     }
     settings = read_settings(environ)
     assert (settings.database_url, settings.broker_url) == (environ["MLPQ_DATABASE_URL"], environ["MLPQ_BROKER_URL"])
     assert (settings.data_dir, settings.artifacts_dir) == (Path("/data"), Path("/artifacts"))
-    assert (settings.threads, settings.checkpoint_seconds) == (4, 30)
+    assert (settings.threads, settings.checkpoint_seconds, settings.log_format) == (4, 30, "json")
     assert not settings.embedded
     assert settings.queue_dir is None
     assert settings.sources == {name: name for name in environ}
@@ -78,6 +79,7 @@ def test_a_folder_may_begin_with_the_users_home() -> None:
         ("MLPQ_THREADS", "-1"),
         ("MLPQ_THREADS", "1.5"),
         ("MLPQ_THREADS", "100000"),
+        ("MLPQ_LOG_FORMAT", "xml"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_told_with_its_variable(name: str, value: str) -> None:

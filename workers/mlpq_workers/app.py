@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import click
 
 from mlpq.errors import MlpqError
+from mlpq.log import set_up
 from mlpq.settings import settings
 from mlpq_workers.trainer_process import Trainer
 
@@ -30,13 +30,12 @@ def _leave_at_eof() -> None:
 @click.option("--until-eof", is_flag=True)
 def main(device: str, gang: int, world_size: int | None, until_eof: bool) -> None:
     """Run a worker."""
-    logging.Formatter.converter = time.gmtime
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    logging.getLogger("celery").setLevel(logging.WARNING)
     if until_eof:
         threading.Thread(target=_leave_at_eof, daemon=True).start()
     try:
         config = settings()
+        set_up(config.log_format)
+        logging.getLogger("celery").setLevel(logging.WARNING)
         trainer = Trainer(config, device, world_size)
         trainer.spawn()
         from mlpq_workers.celery_worker import run  # Celery and SQLAlchemy load while the child imports torch

@@ -23,28 +23,6 @@ from mlpq_workers.watchdog import LOOK_SECONDS, Pulse, Watchdog, end
 log = logging.getLogger("mlpq.worker")
 
 
-class Consumer(consumer.Consumer):
-    """Celery's, with a pulse: its loop ticks. While the broker is away it rests, since then it waits on purpose."""
-
-    pulse = Pulse("Celery's loop")
-
-    def ensure_connected(self, connection: Any) -> Any:
-        self.pulse.rests = True
-        try:
-            return super().ensure_connected(connection)
-        finally:
-            self.pulse.rests = False
-
-    def register_with_event_loop(self, hub: Any) -> None:
-        super().register_with_event_loop(hub)
-        hub.call_repeatedly(LOOK_SECONDS, self.pulse.tick)
-
-    def perform_pending_operations(self) -> None:
-        """Where there is no event loop, this is done in each round."""
-        self.pulse.tick()
-        super().perform_pending_operations()
-
-
 class Leaving:
     """What SIGTERM does: the first time give back what runs, and end; the second time end at once.
 
@@ -65,6 +43,33 @@ class Leaving:
         end(0, "the worker has left")
 
 
+class Consumer(consumer.Consumer):
+    """Celery's, with a pulse: its loop ticks. While the broker is away it rests, since then it waits on purpose."""
+
+    pulse = Pulse("Celery's loop")
+    leave: Leaving
+
+    def start(self) -> None:
+        _obey(self.leave)  # Celery's own handlers, set just before, write to standard error and take seconds
+        super().start()
+
+    def ensure_connected(self, connection: Any) -> Any:
+        self.pulse.rests = True
+        try:
+            return super().ensure_connected(connection)
+        finally:
+            self.pulse.rests = False
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(LOOK_SECONDS, self.pulse.tick)
+
+    def perform_pending_operations(self) -> None:
+        """Where there is no event loop, this is done in each round."""
+        self.pulse.tick()
+        super().perform_pending_operations()
+
+
 def run(config: Settings, trainer: Trainer, gang: int) -> None:
     """Run a worker until it is told to stop; raises MlpqError where it can't begin."""
     # Celery warns root of pickled messages; only JSON is accepted here.
@@ -76,10 +81,8 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
     app = celery_app(config.broker_url)
     app.conf.worker_consumer = f"{__name__}:{Consumer.__name__}"
     register(app, executor)
-    leave = Leaving(executor)
-    signals.worker_shutting_down.connect(leave, weak=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)  # until Celery has its own
+    Consumer.leave = Leaving(executor)
+    _obey(Consumer.leave)
     log.info(
         "worker %s on %s, world size %d, %d thread(s), gangs of up to %d; database %s, broker %s",
         executor.name, trainer.device, trainer.world_size, config.threads, gang, masked(config.database_url),
@@ -103,6 +106,11 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
         )
     finally:  # where Celery ends by itself
         executor.stop()
+
+
+def _obey(leave: Leaving) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
 
 
 def _check_broker(config: Settings) -> None:

@@ -107,7 +107,8 @@ class Executor:
         gang = self._claim(self._trainer.world_size)
         if not gang:
             return False
-        log.info("%d job(s) started: %s", len(gang), ", ".join(f"{held.id} attempt {held.attempt}" for held in gang))
+        for held in gang:
+            log.info("job %s attempt %d: started, gang of %d", held.id, held.attempt, len(gang), extra=about(held))
         self._execute(gang)
         return True
 
@@ -156,7 +157,7 @@ class Executor:
         self._beat()
         if self._is_due("reap", REAP_SECONDS):
             for job in repository.reap(self._store):
-                log.warning("job %s: its worker fell silent, taken back", job)
+                log.warning("job %s: its worker fell silent, taken back", job, extra={"job": job})
 
     def _beat(self) -> None:
         if self._is_due("beat", BEAT_SECONDS):
@@ -167,6 +168,11 @@ class Executor:
             return False
         self._due[what] = time.monotonic() + seconds
         return True
+
+
+def about(held: Held) -> dict[str, Any]:
+    """What a line of the log is about, for those who read it as JSON."""
+    return {"job": held.id, "attempt": held.attempt}
 
 
 def token_of(held: Held) -> str:
@@ -335,8 +341,9 @@ class Run:
         except Exception as error:
             if len(told) > 1:
                 return {job: answer for one in told for job, answer in self._write(write, [one]).items()}
-            log.exception("job %s attempt %d: an error of the worker itself", told[0].held.id, told[0].held.attempt)
-            self._fail(told[0].held, f"an error of the worker itself: {type(error).__name__}: {error}")
+            held = told[0].held
+            log.exception("job %s attempt %d: an error of the worker itself", held.id, held.attempt, extra=about(held))
+            self._fail(held, f"an error of the worker itself: {type(error).__name__}: {error}")
             return {}
 
     def _fail(self, held: Held, reason: str) -> None:
@@ -349,7 +356,10 @@ class Run:
 
     def _lose(self, job: Running) -> None:
         """Another worker may have this job now: it must not train on."""
-        log.warning("job %s attempt %d: the lease was lost, nothing is recorded", job.held.id, job.held.attempt)
+        held = job.held
+        log.warning(
+            "job %s attempt %d: the lease was lost, nothing is recorded", held.id, held.attempt, extra=about(held)
+        )
         self._trainer.stop_job(job.token)
         self._running.pop(job.token, None)
 
@@ -382,7 +392,8 @@ class Run:
         for ending in endings:
             held = ending.held
             status = statuses.get(held.id, "the lease was lost, nothing is recorded")
-            log.info("job %s attempt %d: %s; now %s", held.id, held.attempt, ending.error or ending.outcome, status)
+            end = ending.error or ending.outcome
+            log.info("job %s attempt %d: %s; now %s", held.id, held.attempt, end, status, extra=about(held))
         self.failed += sum(ending.outcome is Outcome.FAILED for ending in endings)
         for job in self._jobs:
             if job.held.id in statuses and statuses[job.held.id].is_finished:

@@ -183,7 +183,8 @@ class Trainer:
             logs = self._logs
             for lines in [logs[about]] if about in logs else logs.values():
                 lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
-            log.info("%s", clean)
+            job, _, attempt = about.partition("/")
+            log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if about else {})
 
 
 def _ending(code: int) -> str:

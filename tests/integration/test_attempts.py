@@ -45,7 +45,8 @@ def everything(store: Store, job: str) -> Any:
     with store.read() as connection:
         curve = connection.execute(select(epochs).order_by(epochs.c.attempt, epochs.c.epoch)).all()
         results = connection.execute(select(job_results)).all()
-    return whole_row(store, job), queries.attempts_of(store, job), curve, results
+    told = [{**attempt, "fence_rejections": None} for attempt in queries.attempts_of(store, job)]
+    return whole_row(store, job), told, curve, results
 
 
 def taken_away(store: Store) -> Held:
@@ -64,6 +65,7 @@ def test_an_attempt_that_lost_its_job_can_write_nothing(store: Store, write: str
     before = everything(store, job)
     assert WRITES[write](store, stale) is None
     assert everything(store, job) == before
+    assert [attempt["fence_rejections"] for attempt in queries.attempts_of(store, job)] == [1, 0]
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -86,6 +88,7 @@ def test_a_finished_job_never_changes(store: Store, write: str) -> None:
     before = everything(store, job)
     assert WRITES[write](store, held) == (None if write == "beat" else "succeeded")
     assert everything(store, job) == before
+    assert [attempt["fence_rejections"] for attempt in queries.attempts_of(store, job)] == [0]
 
 
 def test_finishing_twice_records_once_and_keeps_the_first_figures(store: Store) -> None:

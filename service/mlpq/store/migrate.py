@@ -11,7 +11,7 @@ from mlpq.errors import StoreError
 from mlpq.settings import Settings
 from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
-SCHEMA = "0005"  # the revision that this program reads and writes; a test holds it against the migrations
+SCHEMA = "0006"  # the revision that this program reads and writes; a test holds it against the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 

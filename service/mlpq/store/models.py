@@ -152,7 +152,16 @@ attempts = Table(
     Column("error", Text),
     Column("log_tail", Text),
     Column("environment_id", ForeignKey("environments.id")),
+    _key("fence_rejections", Integer, server_default=text("0")),  # writes that came after it had lost its job
+    Index(None, "outcome", "device"),  # they are counted
     _one_of("outcome", Outcome),
+)
+
+Index(
+    "ix_attempts_rejected",
+    attempts.c.fence_rejections,
+    postgresql_where=text("fence_rejections > 0"),
+    sqlite_where=text("fence_rejections > 0"),
 )
 
 epochs = Table(

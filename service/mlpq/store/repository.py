@@ -206,11 +206,12 @@ def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
 def beat(store: Store, progress: Sequence[Progress]) -> dict[str, bool]:
     """Renew leases and record epochs, of many jobs at once; per job, whether a person asked to cancel it.
 
-    A job whose lease was lost is missing from the answer, and nothing is written for it.
+    A job whose lease was lost is missing from the answer, and nothing is written for it; that is counted.
     """
     with store.write() as connection:
         rows = _locked(connection, jobs.c.id.in_([told.held.id for told in progress]))
         kept = [told for told in progress if _holds(told.held, rows)]
+        _count_rejections(connection, [told.held for told in progress if told not in kept])
         ids = [told.held.id for told in kept]
         connection.execute(update(jobs).where(jobs.c.id.in_(ids)).values(lease_until=now(LEASE_SECONDS)))
         _insert_epochs(connection, kept)
@@ -223,14 +224,14 @@ def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
 
     A result is recorded once, and jobs that wait for its weights become queued. A failed attempt is tried again while
     attempts are left; one that diverged never is; a released one isn't counted. A call whose answer was lost may be
-    made again. A job whose lease was lost is missing from the answer, and nothing is written for it.
+    made again. A job whose lease was lost is missing from the answer, and nothing is written for it; that is counted.
     """
     ids = [ending.held.id for ending in endings]
     statuses: dict[str, Status] = {}
     with store.write() as connection:
         # The children too: they change with their parents.
         rows = _locked(connection, jobs.c.id.in_(ids) | jobs.c.parent_id.in_(ids))
-        kept = []
+        kept, rejected = [], []
         for ending in endings:
             held, row = ending.held, rows[ending.held.id]
             if _holds(held, rows):
@@ -242,6 +243,9 @@ def record(store: Store, endings: Sequence[Ending]) -> dict[str, Status]:
                     _end(connection, held.id, held.attempt, status, ending.outcome, ending.error, log_tail, **values)
             elif _is_recorded(connection, held):
                 statuses[held.id] = Status(row.status)
+            else:
+                rejected.append(held)
+        _count_rejections(connection, rejected)
         _insert_epochs(connection, kept)
         _succeed(connection, [ending for ending in kept if ending.result is not None])
     return statuses
@@ -314,6 +318,12 @@ def _holds(held: Held, rows: Mapping[str, Any]) -> bool:
     """The fence: whether this attempt still has its job, by the locked rows."""
     row = rows[held.id]
     return (row.status, row.attempt) == (Status.RUNNING, held.attempt)
+
+
+def _count_rejections(connection: Connection, rejected: Sequence[Held]) -> None:
+    for held in rejected:
+        late = _attempt(held.id, held.attempt).where(attempts.c.outcome == Outcome.LOST)
+        connection.execute(late.values(fence_rejections=attempts.c.fence_rejections + 1))
 
 
 def _attempt(job: Any, attempt: Any) -> Any:

@@ -1,0 +1,1 @@
+"""The read-only web page, and what a Prometheus server scrapes."""

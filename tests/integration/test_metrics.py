@@ -1,0 +1,66 @@
+"""The figures for Prometheus: a known history, parsed as Prometheus does. On both databases."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from lab import ANN, BOB, fill
+from mlpq.dashboard.metrics import metrics
+from mlpq.store import repository
+from mlpq.store.repository import Able
+from mlpq.store.session import Store
+from samples import beat, claim_one, file, let_lease_expire, spec
+
+Labels = tuple[str, ...]
+
+
+def scraped(store: Store) -> dict[str, dict[Labels, float]]:
+    """By name, and the values of the labels in the order of their names."""
+    found: dict[str, dict[Labels, float]] = {}
+    for family in text_string_to_metric_families(metrics(store).decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sample.labels.values())] = sample.value
+    return found
+
+
+def test_an_empty_database_can_be_scraped(store: Store) -> None:
+    found = scraped(store)
+    assert found == {"mlpq_lease_expiries_total": {(): 0}, "mlpq_fence_rejections_total": {(): 0}}
+
+
+def test_jobs_attempts_and_seconds_are_those_of_the_tables(store: Store) -> None:
+    fill(store)
+    found = scraped(store)
+    # 40 of the sweep, 2 of "again", 1 that was lost once, and 2 of which one went on from the other.
+    assert found["mlpq_jobs"] == {("auto", "succeeded"): 45, ("auto", "failed"): 2, ("auto", "queued"): 1}
+    assert found["mlpq_attempts_total"] == {
+        ("cpu", "succeeded"): 45, ("cpu", "diverged"): 1, ("cpu", "lost"): 1, ("cpu", "failed"): 2,
+    }  # fmt: skip
+    assert found["mlpq_lease_expiries_total"] == {(): 1}
+    assert "mlpq_attempts_running" not in found
+    buckets = found["mlpq_job_seconds_bucket"]
+    assert buckets["cpu", "0.3"] == 0
+    assert 0 < buckets["cpu", "1.0"] < buckets["cpu", "3.0"] == buckets["cpu", "+Inf"] == 45
+    assert found["mlpq_job_seconds_count"] == {("cpu",): 45}
+    assert 45 * 1.0 <= found["mlpq_job_seconds_sum"]["cpu",] <= 45 * 1.75
+    assert found["mlpq_workers"] == {("cpu",): 2}
+    assert {ANN, BOB} == {name for _, name in found["mlpq_worker_jobs_done_total"]}
+    assert all(0 <= age < 60 for age in found["mlpq_worker_beat_age_seconds"].values())
+
+
+def test_what_waits_and_what_came_too_late_is_told(store: Store) -> None:
+    repository.worker_beat(store, "ann", Able("cpu"))
+    (job,) = file(store, spec())
+    held = claim_one(store, "ann")
+    file(store, spec(seeds=1), device="cuda")
+    found = scraped(store)
+    assert found["mlpq_worker_jobs_running"] == {("cpu", "ann"): 1}
+    assert found["mlpq_attempts_running"] == {("cpu",): 1}
+    assert found["mlpq_jobs_without_worker"] == {("cuda", "auto"): 1}
+
+    let_lease_expire(store, job)
+    repository.reap(store)
+    assert beat(store, held) is None
+    found = scraped(store)
+    assert (found["mlpq_lease_expiries_total"], found["mlpq_fence_rejections_total"]) == ({(): 1}, {(): 1})
+    assert "mlpq_attempts_running" not in found

@@ -22,6 +22,8 @@ LONGEST_RETRY_SECONDS = 60
 ELSEWHERE_SECONDS = 30  # for so long it is left to other workers if there are any, its last attempt for good: it may
 # be this one that is broken
 LOG_CHARACTERS = 20_000
+# PostgreSQL takes the rows of a gang for few and would sort the whole queue for each: so it must go by an index.
+_IN_ORDER = select(func.set_config("enable_sort", "off", True), func.set_config("enable_incremental_sort", "off", True))
 FORGET_SECONDS = 24 * 3600  # a worker that was silent this long was killed, and is no longer listed
 
 
@@ -100,6 +102,8 @@ def claim(
     """
     device = able.device
     with store.write() as connection:
+        if not store.is_sqlite:
+            connection.execute(_IN_ORDER)
         claimed = connection.execute(_claiming(worker, able, world_size or able.world_size, limit)).all()
         if not claimed:
             return []
@@ -161,8 +165,8 @@ def _claiming(worker: str, able: Able, world_size: int, limit: int) -> Any:
         .with_for_update(skip_locked=True)
         .cte("leader")
     )
-    # Subqueries and not a join, BETWEEN and not =: so PostgreSQL reads just the rows wanted, in the index's order. It
-    # would sort a join; with = it may walk the primary key through all the jobs behind.
+    # Subqueries and not a join, BETWEEN and not =: so that ix_jobs_gang has the order. With = the primary key would
+    # have it too, and all the jobs behind may be walked through.
     seq, priority, gang_key = (select(column).scalar_subquery() for column in leader.c)
     others = (
         select(jobs.c.seq)

@@ -1,0 +1,120 @@
+"""How fast jobs are claimed and results recorded, as the table and the number of workers grow.
+
+Simulated workers over PostgreSQL claim and record by the statements of real ones, gang after gang, and train nothing,
+so that nothing but the database and its clients is measured; both run on this machine. A queue that lasts comes on top
+of the finished jobs. What PostgreSQL commits is durable, as in a deployment.
+
+    python -m benchmarks.scale [REPETITIONS]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlpq.dashboard.metrics import metrics
+from mlpq.store import migrate, queries, repository
+from mlpq.store.session import Store
+
+from .report import machine, spread, table, versions
+from .simulation import ABLE, Filled, Rates, run
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+from services import Postgres
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000)  # finished jobs
+WORKERS = (1, 4, 16, 64)
+GANGS = (1, 64)
+SECONDS = 4.0
+QUEUE = 40_000
+LONG_QUEUE = 1_000_000
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    postgres = Postgres(durable=True)
+    try:
+        postgres.start()
+        url = postgres.url(postgres.create())
+        store = Store(url)
+        migrate.upgrade(store)
+        store.close()
+        yield url
+    finally:
+        postgres.stop()
+
+
+def rates(url: str, filled: Filled, gang: int, workers: int, repetitions: int) -> list[Rates]:
+    """Each time from the same queue: what the run before has done is taken out again."""
+    found = []
+    for _ in range(repetitions):
+        filled.add(filled.waiting, QUEUE)
+        filled.settle()
+        found.append(run(url, workers, gang, SECONDS))
+        filled.remove_added(QUEUE)
+    return found
+
+
+def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, ...]:
+    results = spread([each.results for each in found], ",.0f")
+    claim, record = (
+        statistics.median(times) for times in zip(*((f.claim_ms, f.record_ms) for f in found), strict=True)
+    )
+    return (f"{jobs:,}", str(gang), str(workers), *results, f"{claim:,.0f}", f"{record:,.0f}")
+
+
+def calls(store: Store) -> dict[str, Callable[[], object]]:
+    """What is asked again and again, by idle workers, waiting people and a Prometheus server."""
+    return {
+        "an idle worker looks for a job": lambda: repository.wanted_world_size(store, "idle", ABLE),
+        "a worker beats": lambda: repository.worker_beat(store, "idle", ABLE),
+        "a worker looks for expired leases": lambda: repository.reap(store),
+        "what waits for a worker that is not there": lambda: queries.stranded(store),
+        "`/metrics`": lambda: metrics(store),
+    }
+
+
+def milliseconds(call: Callable[[], object], n: int = 15) -> list[float]:
+    found = []
+    for _ in range(n):
+        began = time.perf_counter()
+        call()
+        found.append(1000 * (time.perf_counter() - began))
+    return found
+
+
+def main(repetitions: int) -> None:
+    print(f"{machine()}, {versions('sqlalchemy', 'psycopg')}, PostgreSQL on this machine\n")
+    rows, asked, size = [], [], 0
+    with database() as url:
+        store = Store(url)
+        filled = Filled(store)
+        for jobs in SIZES:
+            filled.add(filled.done, jobs - size)
+            size = jobs
+            store.close()  # the simulated workers are forks, and must not share its connections
+            for gang in GANGS:
+                for workers in WORKERS:
+                    rows.append(line(jobs, gang, workers, rates(url, filled, gang, workers, repetitions)))
+                    print(rows[-1], file=sys.stderr, flush=True)
+            filled.settle()
+            asked += [(f"{jobs:,}", name, *spread(milliseconds(call), ".1f")) for name, call in calls(store).items()]
+        filled.add(filled.waiting, LONG_QUEUE)
+        filled.settle()
+        store.close()
+        long = [run(url, workers, 64, SECONDS) for workers in WORKERS for _ in range(repetitions)]
+    header = ("finished jobs", "gang", "workers", "n", "results a second", "least to most", "claim, ms", "record, ms")
+    print(table(header, rows))
+    print("\nA queue of a million jobs behind a million finished ones:\n")
+    each = [long[i : i + repetitions] for i in range(0, len(long), repetitions)]
+    print(table(header, [line(size, 64, w, found) for w, found in zip(WORKERS, each, strict=True)]))
+    print("\nOne call, in milliseconds:\n")
+    print(table(("finished jobs", "call", "n", "median", "least to most"), asked))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import text
+
 from mlpq.dashboard.metrics import metrics
 from mlpq.store import migrate, queries, repository
 from mlpq.store.session import Store
@@ -29,8 +31,8 @@ from services import Postgres
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # finished jobs
 WORKERS = (1, 4, 16, 64)
 GANGS = (1, 64)
-SECONDS = 4.0
-QUEUE = 40_000
+SECONDS = 2.0
+QUEUE = 15_000
 LONG_QUEUE = 1_000_000
 
 
@@ -78,6 +80,26 @@ def calls(store: Store) -> dict[str, Callable[[], object]]:
     }
 
 
+def shares(store: Store) -> Iterator[tuple[str, ...]]:
+    """What a worker's question for its fair share takes, by the number of workers among whom it is."""
+    alive = 0
+    for workers in (10, 100, 1000):
+        for number in range(alive, workers):
+            repository.worker_beat(store, f"silent-{number}", ABLE)
+        alive = workers
+        times = milliseconds(lambda: queries.fair_share(store, "cpu", 64))
+        yield (f"{workers:,}", *spread(times, ".1f"))
+
+
+def sizes(store: Store, jobs: int) -> Iterator[tuple[str, str, str]]:
+    """Bytes a finished job of two epochs takes, by table, without and with the indexes."""
+    for name in ("jobs", "attempts", "epochs", "job_results"):
+        with store.read() as connection:
+            query = text("SELECT pg_table_size(:name), pg_indexes_size(:name)")
+            rows, indexes = connection.execute(query, {"name": name}).one()
+        yield name, f"{rows / jobs:,.0f}", f"{(rows + indexes) / jobs:,.0f}"
+
+
 def milliseconds(call: Callable[[], object], n: int = 15) -> list[float]:
     found = []
     for _ in range(n):
@@ -103,10 +125,12 @@ def main(repetitions: int) -> None:
                     print(rows[-1], file=sys.stderr, flush=True)
             filled.settle()
             asked += [(f"{jobs:,}", name, *spread(milliseconds(call), ".1f")) for name, call in calls(store).items()]
+        bytes_each = list(sizes(store, size))
         filled.add(filled.waiting, LONG_QUEUE)
         filled.settle()
         store.close()
         long = [run(url, workers, 64, SECONDS) for workers in WORKERS for _ in range(repetitions)]
+        shared = list(shares(store))
     header = ("finished jobs", "gang", "workers", "n", "results a second", "least to most", "claim, ms", "record, ms")
     print(table(header, rows))
     print("\nA queue of a million jobs behind a million finished ones:\n")
@@ -114,6 +138,10 @@ def main(repetitions: int) -> None:
     print(table(header, [line(size, 64, w, found) for w, found in zip(WORKERS, each, strict=True)]))
     print("\nOne call, in milliseconds:\n")
     print(table(("finished jobs", "call", "n", "median", "least to most"), asked))
+    print("\nA worker's question for its fair share of the long queue, in milliseconds:\n")
+    print(table(("live workers", "n", "median", "least to most"), shared))
+    print(f"\nBytes a finished job, of {size:,} with two epochs each:\n")
+    print(table(("table", "rows", "with indexes"), bytes_each))
 
 
 if __name__ == "__main__":

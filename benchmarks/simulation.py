@@ -63,14 +63,20 @@ class Filled:
         (done,) = filing.file_jobs(store, "template", [first])
         (held,) = repository.claim(store, "template", ABLE, FACTS)
         repository.record(store, [success(held)])
-        (waiting,) = filing.file_jobs(store, "template", [second])
+        (waiting,) = filing.file_jobs(store, "template", [second], device="mps")  # which nobody takes
         self.done, self.waiting = done.id, waiting.id
 
     def add(self, template: str, count: int) -> None:
         """Put `count` copies of the template's rows in, EXPERIMENT_JOBS to an experiment."""
         first, self._made = self._made + 1, self._made + count
         names = {"template": template, "first": first, "last": self._made, "size": EXPERIMENT_JOBS}
-        of_copy = {"id": "copy.id", "job_id": "copy.id", "spec_hash": "copy.hash", "seed": "copy.number"}
+        of_copy = {
+            "device": "'cpu'",
+            "id": "copy.id",
+            "job_id": "copy.id",
+            "spec_hash": "copy.hash",
+            "seed": "copy.number",
+        }
         with self._store.write() as connection:
             connection.execute(UNCHECKED)
             connection.execute(
@@ -145,6 +151,7 @@ def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, foun
     while time.perf_counter() - began < seconds:
         start = time.perf_counter()
         held = claim(store, name, able, gang)
+        assert held, "the queue did not last"
         claimed = time.perf_counter()
         repository.record(store, [success(each) for each in held])
         claims.append(claimed - start)

@@ -9,6 +9,9 @@ from typing import Any
 
 import altair
 import vl_convert
+from altair.utils import schemapi
+
+schemapi.DEBUG_MODE = False  # to check each point against the schema of Vega-Lite takes most of the time
 
 Chart = Any  # altair's kinds of charts have no common type
 
@@ -83,4 +86,4 @@ def _specification(chart: Chart) -> dict[str, Any]:
         "view": {"strokeWidth": 0},
         "axis": {"gridColor": "#e5e5e5", "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},
     }
-    return {**chart.to_dict(), "config": config}
+    return {**chart.to_dict(validate=False), "config": config}

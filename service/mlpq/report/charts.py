@@ -21,6 +21,8 @@ from mlpq.report.sides import arm_label
 
 Row = Mapping[str, Any]
 
+ON_LOSS = "Training: the mean during each epoch. Validation and test: after it."
+
 
 def charts(compared: Compared) -> list[Chart]:
     """The charts that these jobs allow."""
@@ -52,16 +54,18 @@ def job_charts(curve: Curve) -> dict[str, Chart]:
     if not curve:
         return {}
     return {
-        "loss": _lines(losses, sides, sides, "Loss by epoch", "mean loss (nats)"),
-        "accuracy": _lines(accuracies, counted, sides, "Accuracy by epoch", "accuracy (%)"),
+        "loss": _lines(losses, sides, sides, "Loss", "mean loss (nats)", ON_LOSS),
+        "accuracy": _lines(accuracies, counted, sides, "Accuracy", "accuracy (%)", "After each epoch."),
     }
 
 
-def _lines(points: Sequence[Row], labels: Sequence[str], among: Sequence[str], title: str, unit: str) -> Chart:
+def _lines(
+    points: Sequence[Row], labels: Sequence[str], among: Sequence[str], title: str, unit: str, caption: str
+) -> Chart:
     color, dash = colors(labels, among)
     x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
     drawn = altair.Chart(Data(values=list(points))).mark_line(point=True, strokeWidth=2).encode(x, y, color, dash)
-    return titled(drawn, title, "After each epoch; the training loss is the mean during it.", 220)
+    return titled(drawn, title, caption, 220)
 
 
 def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Chart | None:

@@ -28,6 +28,7 @@ def report(compared: Compared, environments: Sequence[Row], options: Mapping[str
     done = [row for row in rows if row["status"] == "succeeded"]
     return _template().render(
         **answer(compared),
+        folded=False,
         experiment=compared.experiment,
         summary=f"{len(done)} of {words.count_of(len(rows), 'job')} succeeded",
         version=__version__,

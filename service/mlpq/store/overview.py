@@ -90,6 +90,7 @@ def latest_epochs(store: Store, ids: Sequence[str]) -> dict[str, Row]:
     seen = epochs.alias()
     last = select(func.max(seen.c.epoch)).where(seen.c.job_id == jobs.c.id, seen.c.attempt == jobs.c.attempt)
     on_last = (epochs.c.job_id == jobs.c.id) & (epochs.c.attempt == jobs.c.attempt)
-    query = select(epochs).join(jobs, on_last & (epochs.c.epoch == last.correlate(jobs).scalar_subquery()))
+    is_last = epochs.c.epoch == last.correlate(jobs).scalar_subquery()
+    query = select(epochs).select_from(jobs.join(epochs, on_last & is_last))
     with store.read() as connection:
         return {row["job_id"]: dict(row) for row in connection.execute(query.where(jobs.c.id.in_(ids))).mappings()}

@@ -1,1 +1,1 @@
-"""The read-only web page, and what a Prometheus server scrapes."""
+"""The read-only web page: experiments, their comparisons, jobs and workers; and what Prometheus scrapes."""

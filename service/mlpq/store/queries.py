@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import column, false, func, select, table
+from sqlalchemy import Integer, cast, column, false, func, select, table
 from sqlalchemy.sql import Select
 
 from mlpq.errors import NotFoundError
@@ -302,22 +302,32 @@ def running(store: Store, ids: Sequence[str]) -> list[Row]:
 
 def live_workers(store: Store) -> list[Row]:
     """Workers that beat within the length of a lease, with how many jobs they run, and the time by the same clock."""
-    busy = select(func.count()).where(jobs.c.status == Status.RUNNING, jobs.c.worker == workers.c.name)
-    query = select(workers, busy.scalar_subquery().label("jobs_running"), now().label("now"))
-    query = query.where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
+    busy = select(jobs.c.worker, func.count().label("jobs")).where(jobs.c.status == Status.RUNNING)
+    counted = busy.group_by(jobs.c.worker).subquery()
+    query = select(workers, func.coalesce(counted.c.jobs, 0).label("jobs_running"), now().label("now"))
+    query = (
+        query.outerjoin(counted, counted.c.worker == workers.c.name)
+        .where(workers.c.beat_at > now(-LEASE_SECONDS))
+        .order_by(workers.c.started_at)
+    )
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def stranded(store: Store, experiment: str | None = None) -> list[Row]:
     """Queued jobs that no live worker can run: `device` and `world_size` as they were asked for, and how many."""
-    query = select(jobs.c.device, jobs.c.world_size, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED)
+    asked = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size)  # in the order of the index, which has it all
+    query = select(*asked, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED).group_by(*asked)
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
+    each = query.subquery()
+    total = select(each.c.device, each.c.world_size, cast(func.sum(each.c.jobs), Integer).label("jobs"))
     with store.read() as connection:
-        found = [dict(row) for row in connection.execute(query.group_by(jobs.c.device, jobs.c.world_size)).mappings()]
+        found = connection.execute(total.group_by(each.c.device, each.c.world_size)).mappings().all()
     alive = live_workers(store)
-    left = [row for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)]
+    left = [
+        dict(row) for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)
+    ]
     return sorted(left, key=lambda row: (row["device"], row["world_size"] or 1))
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from mlpq.store import queries
 from services import wait_until
-from sites import ROOT, SERVICES, Site, processes
+from sites import ROOT, SERVICES, Site, Worker, processes
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
 
 
 @contextmanager
-def cuda_worker(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+def cuda_worker(site: Site) -> Iterator[Worker]:
     """A worker that announces two GPUs, and trains on the CPU all the same."""
     launcher = (str(ROOT / "tests" / "pretend_cuda.py"), "worker", "--gang", "64", "--world-size", "1")
     with site.worker(launcher=launcher) as worker:

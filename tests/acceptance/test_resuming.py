@@ -228,7 +228,7 @@ def test_a_worker_without_the_data_leaves_the_job_to_one_that_has_them(
 
 def test_weights_that_cannot_be_written_fail_the_attempt_and_no_other_job(alone: Site) -> None:
     """As on a full disk; a limit on the size of files is one that a test can have anywhere."""
-    with alone.worker(launcher=("-c", NO_FILE_ABOVE)):
+    with alone.worker(launcher=("-c", NO_FILE_ABOVE), forked=False):
         (big,) = alone.submit("--dataset", "digits", "--epochs", 1, "--hidden", 5000, "--attempts", 1)
         (small,) = alone.submit("--dataset", "digits", "--epochs", 1)
         assert "File too large" in alone.wait_for(big["id"], "failed")["error"]

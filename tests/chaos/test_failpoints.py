@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from mlpq.store.repository import Able
 from risk import mlpq_at_risk, worker_at_risk
 from samples import FACTS, let_lease_expire
 from services import wait_until
-from sites import EMBEDDED, SERVICES, Site
+from sites import EMBEDDED, SERVICES, Site, Worker
 
 KILLED = -signal.SIGKILL
 SWEEP = ("--dataset", "digits", "--epochs", 30, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
@@ -30,7 +29,7 @@ def results(site: Site, experiment: str) -> list[tuple[Any, ...]]:
     return [(row["spec_hash"], row["status"], row["test_correct"], row["weights_sha256"]) for row in rows]
 
 
-def wait_for_death(worker: subprocess.Popen[bytes]) -> None:
+def wait_for_death(worker: Worker) -> None:
     wait_until("the worker has died of its fail-point", lambda: worker.poll() is not None, 90)
     assert worker.returncode == KILLED
 

@@ -77,9 +77,11 @@ def test_a_worker_told_to_stop_finishes_its_epoch_and_another_goes_on_from_there
         assert site.outcomes(row["id"]) == [(1, "released")]
         assert site.row(row["id"])["status"] == "queued"
         assert len(checkpoints(site, row["id"])) == 1
+    assert queries.live_workers(site.store) == []
     with site.worker():
         for row in rows:
             site.wait_for(row["id"], "succeeded", seconds=120)
+            assert site.outcomes(row["id"]) == [(1, "released"), (2, "succeeded")]
             assert resumed_at(site, row["id"]) >= 2
         assert_undisturbed(site, rows, *arguments)
 

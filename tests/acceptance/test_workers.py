@@ -76,33 +76,20 @@ def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(serve
     assert len(queries.curve(served.store, job["id"])) == A_WHILE[-1]
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_another_finishes_it(site: Site) -> None:
-    with site.worker() as first:
-        (job,) = site.submit("--dataset", "digits", "--epochs", 600)
-        wait_for_epochs(site, job["id"])
-        stop(first)
-        assert first.returncode == 0
-        assert (site.row(job["id"])["status"], site.outcomes(job["id"])) == ("queued", [(1, "released")])
-        assert queries.live_workers(site.store) == []
-    with site.worker():
-        assert site.wait_for(job["id"], "succeeded")["attempt"] == 2
-    assert site.outcomes(job["id"]) == [(1, "released"), (2, "succeeded")]
-
-
-def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(site: Site) -> None:
-    with real_worker(site) as first:
-        (job,) = site.submit(*A_WHILE)
-        wait_for_epochs(site, job["id"])
-        child = training_process(site, first)
+def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(alone: Site) -> None:
+    with real_worker(alone) as first:
+        (job,) = alone.submit(*A_WHILE)
+        wait_for_epochs(alone, job["id"])
+        child = training_process(alone, first)
         first.kill()
         first.wait()
-        wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in site.training_processes()})
-    assert site.row(job["id"])["status"] == "running"
-    let_lease_expire(site.store, job["id"])
-    with site.worker():
-        site.wait_for(job["id"], "succeeded")
-    assert site.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
-    assert "fell silent" in queries.attempts_of(site.store, job["id"])[0]["error"]
+        wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in alone.training_processes()})
+    assert alone.row(job["id"])["status"] == "running"
+    let_lease_expire(alone.store, job["id"])
+    with alone.worker():
+        alone.wait_for(job["id"], "succeeded")
+    assert alone.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
+    assert "fell silent" in queries.attempts_of(alone.store, job["id"])[0]["error"]
 
 
 def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:

@@ -1,9 +1,12 @@
-"""The command `mlpq` in a process of its own that has its imports already: they cost most of what a command takes."""
+"""Python programs in processes of their own that have their imports already: they cost most of what a start takes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,9 @@ IMPORTS = (
     "mlpq.checkup", "mlpq.cli", "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.details",
     "mlpq.report.page", "mlpq.report.planning", "mlpq.report.progress", "mlpq.report.script", "mlpq.store.filing",
     "mlpq.store.migrate", "mlpq.store.sql", "mlpq.submit", "mlpq.verify", "celery", "psycopg",
-    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite", "mlpq_workers.celery_worker",
+    "celery.apps.worker", "celery.bin.celery", "celery.concurrency.solo", "celery.worker.components",
+    "kombu.transport.filesystem", "kombu.transport.redis",
 )  # fmt: skip
 
 context = multiprocessing.get_context("forkserver")
@@ -21,30 +26,67 @@ context.set_forkserver_preload(list(IMPORTS))
 
 
 def run(
-    arguments: Sequence[str], input: str, cwd: Path, environ: Mapping[str, str], timeout: float
+    command: Sequence[str], input: str, cwd: Path, environ: Mapping[str, str], timeout: float
 ) -> tuple[int, str, str]:
     """Exit status and what was printed on standard output and error; raises TimeoutError where it does not end."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("in", "out", "err")]
         files[0].write_text(input)
-        process = context.Process(target=_main, args=(arguments, files, cwd, dict(environ)))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
+        process = Forked(command, files, cwd, environ)
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
             process.kill()
-            process.join()
-            raise TimeoutError(f"mlpq {' '.join(arguments)} did not end within {timeout} s")
-        return process.exitcode, files[1].read_text(), files[2].read_text()
+            process.wait()
+            raise TimeoutError(f"{' '.join(command)} did not end within {timeout} s") from None
+        return status, files[1].read_text(), files[2].read_text()
 
 
-def _main(arguments: Sequence[str], files: Sequence[Path], cwd: Path, environ: Mapping[str, str]) -> None:
-    from mlpq.cli import main
+class Forked:
+    """A process that runs `command`, a script or `-m` and a module, as Python would; used as a subprocess.Popen is.
 
-    for number, (path, flags) in enumerate(zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
+    `files` are its standard input, output and error.
+    """
+
+    def __init__(self, command: Sequence[str], files: Sequence[Path], cwd: Path, environ: Mapping[str, str]) -> None:
+        self._process = context.Process(target=_main, args=(command, files, cwd, dict(environ)))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("a forked process", timeout or 0)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _main(command: Sequence[str], files: Sequence[Path], cwd: Path, environ: Mapping[str, str]) -> None:
+    for number, (path, flags) in enumerate(
+        zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT | os.O_APPEND] * 2), strict=True)
+    ):
         os.dup2(os.open(path, flags), number)
     sys.stdin = open(0)  # noqa: SIM115 (for as long as the process lives)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environ)
-    sys.argv = ["mlpq", *arguments]
-    main()
+    is_module = command[0] == "-m"
+    sys.argv = list(command[is_module:])
+    (runpy.run_module if is_module else runpy.run_path)(sys.argv[0], run_name="__main__")

@@ -1,6 +1,8 @@
-"""The ranks of a world over gloo, each training the same jobs; rank 0 prints what came of them.
+"""Worlds over gloo, one after another, whose ranks train the same jobs; rank 0 of each prints what came of them.
 
-python ranks.py RANK SIZE MEETING_FILE
+python ranks.py FOLDER SIZE…
+
+The ranks are forked, so that torch is imported once; nothing has run on it before.
 """
 
 from __future__ import annotations
@@ -8,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # as each rank's first optimizer would
 from torch import distributed
 
 from gangs import Record, digits, job
@@ -97,7 +102,7 @@ def told(record: Record) -> dict[str, Any]:
     return {"curves": curves, "weights": {name: record.trained(name).weights_sha256 for name in curves}}
 
 
-def main(world: World, meeting: str) -> None:
+def rank(world: World, meeting: Path) -> None:
     torch.set_num_threads(1)
     if world.size > 1:
         url = f"file://{meeting}"
@@ -120,5 +125,18 @@ def main(world: World, meeting: str) -> None:
         os._exit(0)
 
 
+def main(folder: Path, sizes: list[int]) -> None:
+    fork = multiprocessing.get_context("fork")
+    for number, size in enumerate(sizes):
+        meeting = folder / f"world-{number}"
+        ranks = [fork.Process(target=rank, args=(World(each, size), meeting)) for each in range(size)]
+        for each in ranks:
+            each.start()
+        for each in ranks:
+            each.join()
+        if any(each.exitcode for each in ranks):
+            sys.exit(f"world {number}: {[each.exitcode for each in ranks]}")
+
+
 if __name__ == "__main__":
-    main(World(int(sys.argv[1]), int(sys.argv[2])), sys.argv[3])
+    main(Path(sys.argv[1]), [int(size) for size in sys.argv[2:]])

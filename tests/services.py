@@ -28,7 +28,7 @@ def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECOND
         answer = test()
         if answer:
             return answer
-        time.sleep(0.05)
+        time.sleep(0.1)  # most ask the database, which costs
     pytest.fail(f"not within {seconds:.0f} s: {what}")
 
 

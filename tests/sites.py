@@ -18,16 +18,22 @@ import pytest
 from sqlalchemy import func, select
 
 import commands
+from mlpq.jobs import GANG
 from mlpq.store import queries
 from mlpq.store.models import metadata
 from mlpq.store.session import Store
 from services import Postgres, Redis, wait_until
 
 EMBEDDED, SERVICES = "embedded", "services"
+MLPQ = ("-m", "mlpq.cli")
+MLPQ_WORKER = (*MLPQ, "worker")
+WORKER = ("-m", "mlpq_workers.app", "--gang", str(GANG))  # what `mlpq worker` becomes
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ROOTS = ("service", "workers", "migrations")
 COMMAND_SECONDS = 120
 STOP_SECONDS = 45
+
+Worker = subprocess.Popen[bytes] | commands.Forked
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Site:
         timeout: float = COMMAND_SECONDS,
     ) -> Done:
         """Run the command `mlpq` to its end; its exit status must be `status` unless that is None."""
-        done = Done(*commands.run(list(map(str, arguments)), input, self.folder, self.environ(env), timeout))
+        done = Done(*commands.run([*MLPQ, *map(str, arguments)], input, self.folder, self.environ(env), timeout))
         if status is not None and done.status != status:
             command = " ".join(map(str, arguments))
             pytest.fail(f"mlpq {command} exited {done.status}, not {status}\n{done.out}\n{done.err}")
@@ -88,18 +94,19 @@ class Site:
     def worker(
         self,
         *arguments: str,
-        launcher: Sequence[str] = ("-m", "mlpq.cli", "worker"),
+        launcher: Sequence[str] = WORKER,
+        forked: bool = True,
         env: Mapping[str, str] | None = None,
         await_life: bool = True,
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """A worker, alive when the block begins unless told otherwise; ended after it, with its training process."""
+    ) -> Iterator[Worker]:
+        """A worker, alive when the block begins unless told otherwise; ended after it, with its training process.
+
+        Unless it is forked, which is quicker, a new Python runs it.
+        """
         self.started += 1
         file = self.folder / f"worker-{self.started}.log"
-        with file.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, *launcher, *arguments],
-                stdout=log, stderr=log, cwd=self.folder, env=self.environ(env),
-            )  # fmt: skip
+        start = self._fork if forked else self._launch
+        process = start([*launcher, *arguments], file, self.environ(env))
         try:
             if await_life:
                 self._await_life(process, file)
@@ -127,7 +134,14 @@ class Site:
             ended = process.communicate(timeout=STOP_SECONDS)
         assert (process.returncode, ended) == (0, ("", ""))
 
-    def _await_life(self, process: subprocess.Popen[bytes], file: Path) -> None:
+    def _fork(self, command: Sequence[str], file: Path, environ: Mapping[str, str]) -> Worker:
+        return commands.Forked(command, [Path(os.devnull), file, file], self.folder, environ)
+
+    def _launch(self, command: Sequence[str], file: Path, environ: Mapping[str, str]) -> Worker:
+        with file.open("wb") as log:
+            return subprocess.Popen([sys.executable, *command], stdout=log, stderr=log, cwd=self.folder, env=environ)
+
+    def _await_life(self, process: Worker, file: Path) -> None:
         wait_until("the worker is alive", lambda: process.poll() is not None or self._is_alive(process), 90)
         assert process.poll() is None, f"the worker ended: {file.read_text()}"
 
@@ -166,7 +180,7 @@ class Site:
         wait_until(f"job {job} is {statuses}", lambda: self.row(job)["status"] in statuses, seconds)
         return self.row(job)
 
-    def _is_alive(self, process: subprocess.Popen[bytes]) -> bool:
+    def _is_alive(self, process: Worker) -> bool:
         return any(f":{process.pid}:" in worker["name"] for worker in queries.live_workers(self.store))
 
     def _those_left(self, pids: list[int]) -> list[Process]:
@@ -210,7 +224,7 @@ class Sites:
         postgres.drop(name)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: Worker) -> None:
     """End a process as a service manager does; fails where it has to be killed."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -15,14 +15,14 @@ import pytest
 
 from mlpq.store import queries
 from services import wait_until
-from sites import ROOT, SERVICES, Site, processes
+from sites import ROOT, SERVICES, Site, Worker, processes
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
 
 
 @contextmanager
-def cuda_worker(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+def cuda_worker(site: Site) -> Iterator[Worker]:
     """A worker that announces two GPUs, and trains on the CPU all the same."""
     launcher = (str(ROOT / "tests" / "pretend_cuda.py"), "worker", "--gang", "64", "--world-size", "1")
     with site.worker(launcher=launcher) as worker:
@@ -108,14 +108,14 @@ def test_the_textbooks_figure_comes_out_with_two_ranks(site: Site, fashion_mnist
 
 @on_services
 def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_the_same_bits(site: Site) -> None:
-    arguments = ("--dataset", "digits", "--epochs", 25, "--optimizer", "adam", "--hidden", "64", "--world-size", 2)
-    with site.worker() as worker:
+    arguments = ("--dataset", "digits", "--epochs", 25, "--optimizer", "adam", "--hidden", "64")
+    with site.worker("--world-size", "2") as worker:
         rows = site.submit(*arguments, "--seeds", "1,2")
         wait_until("they train", lambda: all(queries.curve(site.store, row["id"]) for row in rows), 60)
         worker.terminate()
         assert worker.wait(45) == 0
     assert [site.row(row["id"])["status"] for row in rows] == ["queued"] * 2
-    with site.worker(env={"MLPQ_LOG_FORMAT": "json"}):
+    with site.worker("--world-size", "2", env={"MLPQ_LOG_FORMAT": "json"}):
         whole = site.submit(*arguments, "--seeds", "1,2", "--experiment", "undisturbed")
         for mine, theirs in zip(rows, whole, strict=True):
             ended = [site.wait_for(row["id"], "succeeded", seconds=120) for row in (mine, theirs)]
@@ -130,8 +130,8 @@ def test_ranks_that_are_told_to_leave_give_the_job_back_and_others_end_it_with_t
 
 @on_services
 def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tried_again(site: Site) -> None:
-    with site.worker():
-        (row,) = site.submit("--dataset", "digits", "--epochs", 25, "--world-size", 2)
+    with site.worker("--world-size", "2"):
+        (row,) = site.submit("--dataset", "digits", "--epochs", 25)
         wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
         ranks = sorted(
             each.pid for each in processes() if "mlpq_workers.rank" in each.command and str(site.folder) in each.command
@@ -140,6 +140,7 @@ def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tr
         assert site.wait_for(row["id"], "succeeded", seconds=120)["attempt"] == 2
         first, _ = queries.attempts_of(site.store, row["id"])
         assert (first["outcome"], first["error"]) == ("failed", "rank 1 of the training: signal SIGKILL")
+        assert not {each.pid for each in processes()} & set(ranks)
 
 
 @on_services

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 from sqlalchemy import text
 
-from sites import ROOT, Site
+from sites import MLPQ_WORKER, ROOT, Site
 
 README = (ROOT / "README.md").read_text()
 TEXTBOOK = (7867, 6404, 8502, 8705)
@@ -71,7 +71,7 @@ def test_the_readmes_deployment_runs_over_postgresql_and_redis(site: Site) -> No
     worker = lines.index("mlpq worker &")
     for line in lines[len(exports) : worker]:
         site.mlpq(*shlex.split(line)[1:])
-    with site.worker():
+    with site.worker(launcher=MLPQ_WORKER, forked=False):
         for line in lines[worker + 1 :]:
             site.mlpq(*shlex.split(line)[1:])
     assert {row["status"] for row in site.mlpq("results", "deployed", "--format", "json").json} == {"succeeded"}

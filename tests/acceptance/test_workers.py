@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -15,7 +17,7 @@ from mlpq.store import queries, repository
 from mlpq.store.repository import Able
 from samples import FACTS, let_delay_pass, let_lease_expire
 from services import wait_until
-from sites import SERVICES, Process, Site, stop
+from sites import MLPQ_WORKER, SERVICES, Process, Site, Worker, stop
 
 LONG = ("--dataset", "digits", "--epochs", 10_000)
 A_WHILE = ("--dataset", "digits", "--epochs", 800)
@@ -25,13 +27,20 @@ def wait_for_epochs(site: Site, job: str) -> None:
     wait_until("the first epochs are recorded", lambda: queries.curve(site.store, job))
 
 
-def training_process(site: Site, worker: subprocess.Popen[bytes]) -> Process:
+def training_process(site: Site, worker: Worker) -> Process:
     (found,) = [child for child in site.training_processes() if child.parent == worker.pid]
     return found
 
 
+@contextmanager
+def real_worker(site: Site) -> Iterator[Worker]:
+    """`mlpq worker`, as a user starts it."""
+    with site.worker(launcher=MLPQ_WORKER, forked=False) as worker:
+        yield worker
+
+
 def test_two_workers_do_every_job_once(site: Site) -> None:
-    with site.worker() as one, site.worker() as other:
+    with real_worker(site) as one, real_worker(site) as other:
         rows = site.submit("--dataset", "digits", "--epochs", 600, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
@@ -67,33 +76,20 @@ def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(serve
     assert len(queries.curve(served.store, job["id"])) == A_WHILE[-1]
 
 
-def test_a_worker_that_is_told_to_stop_gives_its_job_back_and_another_finishes_it(site: Site) -> None:
-    with site.worker() as first:
-        (job,) = site.submit("--dataset", "digits", "--epochs", 600)
-        wait_for_epochs(site, job["id"])
-        stop(first)
-        assert first.returncode == 0
-        assert (site.row(job["id"])["status"], site.outcomes(job["id"])) == ("queued", [(1, "released")])
-        assert queries.live_workers(site.store) == []
-    with site.worker():
-        assert site.wait_for(job["id"], "succeeded")["attempt"] == 2
-    assert site.outcomes(job["id"]) == [(1, "released"), (2, "succeeded")]
-
-
-def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(site: Site) -> None:
-    with site.worker() as first:
-        (job,) = site.submit(*A_WHILE)
-        wait_for_epochs(site, job["id"])
-        child = training_process(site, first)
+def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(alone: Site) -> None:
+    with real_worker(alone) as first:
+        (job,) = alone.submit(*A_WHILE)
+        wait_for_epochs(alone, job["id"])
+        child = training_process(alone, first)
         first.kill()
         first.wait()
-        wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in site.training_processes()})
-    assert site.row(job["id"])["status"] == "running"
-    let_lease_expire(site.store, job["id"])
-    with site.worker():
-        site.wait_for(job["id"], "succeeded")
-    assert site.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
-    assert "fell silent" in queries.attempts_of(site.store, job["id"])[0]["error"]
+        wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in alone.training_processes()})
+    assert alone.row(job["id"])["status"] == "running"
+    let_lease_expire(alone.store, job["id"])
+    with alone.worker():
+        alone.wait_for(job["id"], "succeeded")
+    assert alone.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
+    assert "fell silent" in queries.attempts_of(alone.store, job["id"])[0]["error"]
 
 
 def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
@@ -111,7 +107,7 @@ def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
 
 def test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker(alone: Site) -> None:
     """It has nothing to say for long, so no broken pipe ends it."""
-    with alone.worker() as worker:
+    with real_worker(alone) as worker:
         (job,) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)
         alone.wait_for(job["id"], "running")
         child = training_process(alone, worker)

@@ -45,26 +45,35 @@ class Fragile:
             return sum(int(client.llen(key)) for key in client.keys("mlpq:mlpq.*"))
 
 
-@pytest.fixture
-def fragile(tmp_path: Path) -> Iterator[Fragile]:
+@pytest.fixture(scope="module")
+def own_services() -> Iterator[tuple[Postgres, Redis]]:
+    """Of this file alone, since its tests break them."""
     postgres, redis_server = Postgres(), Redis()
     try:
         postgres.start()
         redis_server.start()
-        with proxy(postgres.port) as before_postgres, proxy(redis_server.port) as before_redis:
-            store = Store(postgres.url(postgres.create()))
-            migrate.upgrade(store)
-            env = {
-                "MLPQ_HOME": str(tmp_path / "home"),
-                "MLPQ_DATABASE_URL": store.url.replace(str(postgres.port), str(before_postgres.port)),
-                "MLPQ_BROKER_URL": f"redis://:@127.0.0.1:{before_redis.port}/0",
-            }
-            site = Site(SERVICES, tmp_path, store, env)
-            yield Fragile(site, postgres, redis_server, before_postgres, before_redis)
-            store.close()
+        yield postgres, redis_server
     finally:
         redis_server.stop()
         postgres.stop()
+
+
+@pytest.fixture
+def fragile(own_services: tuple[Postgres, Redis], tmp_path: Path) -> Iterator[Fragile]:
+    postgres, redis_server = own_services
+    with proxy(postgres.port) as before_postgres, proxy(redis_server.port) as before_redis:
+        store = Store(postgres.url(postgres.create()))
+        migrate.upgrade(store)
+        env = {
+            "MLPQ_HOME": str(tmp_path / "home"),
+            "MLPQ_DATABASE_URL": store.url.replace(str(postgres.port), str(before_postgres.port)),
+            "MLPQ_BROKER_URL": f"redis://:@127.0.0.1:{before_redis.port}/0",
+        }
+        site = Site(SERVICES, tmp_path, store, env)
+        fragile = Fragile(site, postgres, redis_server, before_postgres, before_redis)
+        flush_redis(fragile)
+        yield fragile
+        store.close()
 
 
 BROKERS_AWAY = {
@@ -127,7 +136,7 @@ def assert_ridden_out(fragile: Fragile, *troubles: Callable[[Fragile], None]) ->
     """What trains goes on meanwhile, and afterwards Redis wakes the same worker again."""
     with fragile.site.worker() as worker:
         for number, trouble in enumerate(troubles):
-            running = fragile.submit(*LONG, "--seeds", number)
+            running = fragile.submit(*LONG, "--epochs", 500, "--seeds", number)
             wait_until("it trains", lambda: queries.curve(fragile.site.store, running))  # noqa: B023
             trouble(fragile)
             fragile.site.wait_for(running, "succeeded")

@@ -29,6 +29,9 @@ from samples import RESULT, TOO_BIG_TO_STACK
 
 pytestmark = pytest.mark.xdist_group("trainer")  # the one that the tests share
 
+# What a worker writes of a gang's end is tested on both databases elsewhere.
+on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+
 WORLD_SIZE = 1
 HAS = {"device": "cpu", "model": "", "most_ranks": 1, "facts": {"world_size": 1}}
 READY = f"print({json.dumps({'event': 'ready', 'token': '', **HAS})!r}, flush=True); "
@@ -120,6 +123,7 @@ def test_what_cannot_be_written_about_one_job_fails_only_that_one(
     assert "an error of the worker itself: TypeError: a bug" in attempt["error"]
 
 
+@on_sqlite
 def test_an_error_of_the_worker_itself_fails_the_attempts_and_ends_their_training(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
     assert (row["status"], row["engine"], row["gang_size"]) == ("succeeded", "plain", 1)
 
 
+@on_sqlite
 def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1..3", epochs=1000)
     gang = repository.claim(store, "w", Able("cpu"), {}, limit=3)
@@ -183,6 +188,7 @@ def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Train
     assert len(queries.curve(store, ids[1])) < 1000
 
 
+@on_sqlite
 def test_cancelling_one_while_the_training_process_does_not_listen_leaves_the_others(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +214,7 @@ sys.stdin.read()
     assert outcomes(store, ids) == [("cancelled", "cancelled"), ("succeeded", "succeeded")]
 
 
+@on_sqlite
 def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=1000)
     gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
@@ -239,6 +246,7 @@ def test_a_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Pa
     assert outcomes(store, ids) == [("failed", "diverged"), ("succeeded", "succeeded")]
 
 
+@on_sqlite
 def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_again_alone(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
@@ -256,6 +264,7 @@ def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_
     assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids[:1]
 
 
+@on_sqlite
 def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=10_000)
     gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)

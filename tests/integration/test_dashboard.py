@@ -99,6 +99,14 @@ def test_an_experiments_page_has_the_verdict_of_mlpq_compare(store: Store, clien
         assert all(" ".join(verdict.split()) in page for verdict in verdicts)
 
 
+def test_a_single_arm_is_asked_how_good_it_is(store: Store, client: TestClient) -> None:
+    file(store, spec(), experiment="one")
+    finish(store, claim_one(store))
+    page = words(client.get("/experiments/one").text)
+    assert "How good is sgd lr=0.001?" in page
+    assert "There is one arm only" in page
+
+
 def test_charts_are_pictures_of_this_server(store: Store, client: TestClient) -> None:
     train(store)
     job = queries.job_rows(store, "sweep")[0]["id"]

@@ -107,6 +107,30 @@ def test_a_single_arm_is_asked_how_good_it_is(store: Store, client: TestClient) 
     assert "There is one arm only" in page
 
 
+def test_what_trains_now_is_drawn_with_every_epoch(store: Store, client: TestClient) -> None:
+    file(store, *specs(optimizer=["sgd", "adam"], lr=0.1, seeds="0..1"), experiment="now")
+    one, *others = claim(store, limit=4)
+
+    def pictures() -> list[str]:
+        return [
+            html.unescape(url) for url in re.findall(r'src="(/charts/now[^"]*)"', client.get("/experiments/now").text)
+        ]
+
+    assert pictures() == []
+    beat(store, one, [epoch(1)])
+    (first,) = pictures()
+    drawn = client.get(first).text
+    assert "Training now" in drawn
+    beat(store, one, [epoch(2, 430)])
+    beat(store, others[-1], [epoch(1, 300)])
+    (second,) = pictures()
+    assert second != first
+    assert client.get(second).text not in ("", drawn)
+    repository.record(store, [success(held) for held in (one, *others)])
+    assert pictures() == []
+    assert client.get("/charts/now.svg?experiment=nobody").status_code == 404
+
+
 def test_charts_are_pictures_of_this_server(store: Store, client: TestClient) -> None:
     train(store)
     job = queries.job_rows(store, "sweep")[0]["id"]

@@ -109,6 +109,12 @@ def workers(request: Request) -> Response:
     return _page(request, "workers.html", lambda site: (pages.workers(site.store), 200))
 
 
+@get("/charts/now.svg")
+def training_now(request: Request, experiment: str, by: str = "", metric: str = "accuracy") -> Response:
+    site: Site = request.app.state.site
+    return _picture(request, *site.comparisons.training_now(experiment, Question(by, metric)))
+
+
 @get("/charts/{name}.svg")
 def chart(
     request: Request,

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from mlpq.errors import NotFoundError, SpecError
-from mlpq.report.charts import job_charts, named_charts
+from mlpq.report.charts import curves_so_far, job_charts, named_charts
 from mlpq.report.drawing import Chart, svg
 from mlpq.report.loading import load
 from mlpq.report.metrics import Metric, metric
@@ -115,6 +115,22 @@ class Comparisons:
         history = overview.history(self._store, found["id"]) if is_compared(counts) else ""
         charts = self.answer(experiment, history, question).charts if history else {}
         return self._drawn((experiment, history, question, name), charts, name), history
+
+    def training_now(self, experiment: str, question: Question) -> tuple[str, str]:
+        """The curves of an experiment's jobs so far, as `picture`; raises NotFoundError where there are none."""
+        found = overview.experiment(self._store, experiment)
+        epochs = overview.epochs_of_running(self._store, found["id"])
+        state = f"{overview.history(self._store, found['id'])} {epochs}"
+        chosen, by = question.parsed_metric(), parse_by(question.by)
+
+        def make() -> str:
+            rows = queries.job_rows(self._store, experiment, limit=JOBS_AT_MOST)
+            chart = curves_so_far(rows, by, queries.curves(self._store, experiment), chosen)
+            if chart is None:
+                raise NotFoundError("no job of this experiment has an epoch behind it")
+            return svg(chart)
+
+        return self._pictures.get((experiment, state, question, "now"), make), state
 
     def job_picture(self, job: str, name: str) -> tuple[str, str]:
         """A chart of one job, as `picture`; `job` is a whole id."""

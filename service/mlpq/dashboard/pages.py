@@ -86,6 +86,7 @@ def experiment(
         "charts": [],
         "problem": "",
         "most": JOBS_AT_MOST,
+        "now": _now(store, found, counts, question),
         **progress,
         **_jobs(store, found["id"], name, question, status, after),
     }
@@ -100,6 +101,16 @@ def experiment(
         asked = urlencode({"experiment": name, **question.given(), "of": history})
         content["charts"] = [(chart, f"/charts/{chart}.svg?{asked}", CHARTS[chart]) for chart in answer.charts]
     return content, 400 if content["bad_status"] else 200
+
+
+def _now(store: Store, found: Row, counts: Mapping[str, int], question: Question) -> list[tuple[str, str, str]]:
+    """The picture of what trains now, if there is anything to draw."""
+    if not counts.get(Status.RUNNING) or sum(counts.values()) > JOBS_AT_MOST:
+        return []
+    epochs = overview.epochs_of_running(store, found["id"])
+    asked = {name: value for name, value in question.given().items() if name in ("by", "metric")}
+    url = f"/charts/now.svg?{urlencode({'experiment': found['name'], **asked, 'of': epochs})}"
+    return [("now", url, "Curves of the jobs that train now and of those that are done, by epoch")] if epochs else []
 
 
 def _jobs(store: Store, experiment_id: int, name: str, question: Question, status: str, after: int) -> Content:

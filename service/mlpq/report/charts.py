@@ -17,10 +17,11 @@ from mlpq.report.comparison_tables import shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
 from mlpq.report.loading import Compared
 from mlpq.report.metrics import Curve, Metric, percent
-from mlpq.report.sides import arm_label
+from mlpq.report.sides import Fields, arm_label, by_label
 
 Row = Mapping[str, Any]
 
+FAINT_POINTS = 5000  # more make a picture slow, and a blot
 ON_LOSS = "Training: the mean during each epoch. Validation and test: after it."
 
 
@@ -85,23 +86,54 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
     ]
     if not seeds:
         return None
-    together: dict[tuple[str, int], list[float]] = {}
-    for point in seeds:
-        together.setdefault((point["arm"], point["epoch"]), []).append(point["value"])
-    means = [{"arm": arm, "epoch": epoch, **_band(values)} for (arm, epoch), values in sorted(together.items())]
+    together = _by_arm_and_epoch(seeds)
+    n = n_of([len(values) for values in together.values()])
+    caption = f"Mean over the seeds, {n}; band: ± 1 standard deviation; thin: each seed."
     labels = [side.label for side in comparison.sides]
+    return titled(_curves(seeds, together, labels, title), "Learning curves", caption, 260)
+
+
+def curves_so_far(rows: Sequence[Row], by: Fields, curves: Mapping[str, Curve], metric: Metric) -> Chart | None:
+    """The curves of jobs that still train among the others, by what `by` tells apart; without it, by optimizer."""
+    figure, title = _by_epoch(metric)
+    fields = by or ("optimizer",)
+    points = [
+        {"arm": by_label(row, fields), "seed": row["id"], "epoch": epoch["epoch"], "value": value}
+        for row in rows
+        for epoch in curves.get(row["id"], ())
+        if (value := figure(epoch)) is not None
+    ]
+    if not points:
+        return None
+    together = _by_arm_and_epoch(points)
+    labels = sorted({arm for arm, _ in together})
+    n = n_of([len(values) for values in together.values()])
+    caption = f"All jobs, as far as they have come: mean, {n}; band: ± 1 standard deviation; thin: each job."
+    faint = points if len(points) <= FAINT_POINTS else ()
+    return titled(_curves(faint, together, labels, title), "Training now", caption, 220)
+
+
+def _by_arm_and_epoch(points: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
+    together: dict[tuple[str, int], list[float]] = {}
+    for point in points:
+        together.setdefault((point["arm"], point["epoch"]), []).append(point["value"])
+    return together
+
+
+def _curves(
+    seeds: Sequence[Row], together: Mapping[tuple[str, int], list[float]], labels: Sequence[str], title: str
+) -> Chart:
+    """Mean and band of what is `together`, and each of `seeds` faint."""
+    means = [{"arm": arm, "epoch": epoch, **_band(values)} for (arm, epoch), values in sorted(together.items())]
     color, dash = colors([label for label in labels if any(arm == label for arm, _ in together)], labels)
     x = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1))
-    each = altair.Chart(Data(values=seeds)).mark_line(opacity=0.25, strokeWidth=0.7)
+    each = altair.Chart(Data(values=list(seeds))).mark_line(opacity=0.25, strokeWidth=0.7)
     base = altair.Chart(Data(values=means))
-    layers = altair.layer(
+    return altair.layer(
         base.mark_area(opacity=0.15).encode(x, Y("low:Q"), color, y2="high:Q"),
         each.encode(x, Y("value:Q"), color, dash, detail="seed:N"),
         base.mark_line(strokeWidth=2).encode(x, Y("mean:Q", title=title, scale=Scale(zero=False)), color, dash),
     )
-    n = n_of([len(values) for values in together.values()])
-    caption = f"Mean over the seeds, {n}; band: ± 1 standard deviation; thin: each seed."
-    return titled(layers, "Learning curves", caption, 260)
 
 
 def paired_differences(comparison: Comparison) -> Chart | None:

@@ -68,6 +68,15 @@ def history(store: Store, experiment_id: int) -> str:
         return str(sorted(tuple(row) for row in connection.execute(query.group_by(jobs.c.status))))
 
 
+def epochs_of_running(store: Store, experiment_id: int) -> int:
+    """How many epochs are recorded of the attempts that run now."""
+    of_attempt = (epochs.c.job_id == jobs.c.id) & (epochs.c.attempt == jobs.c.attempt)
+    query = select(func.count()).select_from(jobs).join(epochs, of_attempt)
+    query = query.where(jobs.c.experiment_id == experiment_id, jobs.c.status == Status.RUNNING)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
 def jobs_page(store: Store, experiment_id: int, statuses: Sequence[str], after: int, limit: int) -> list[Row]:
     """Rows of the view in the order of submission, with their `seq`: the first ones behind the job with that `seq`."""
     pages = [

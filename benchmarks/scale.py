@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 from sqlalchemy import text
@@ -38,12 +39,14 @@ LONG_QUEUE = 1_000_000
 
 @contextmanager
 def database() -> Iterator[str]:
-    postgres = Postgres(durable=True)
+    postgres = Postgres(durable=True, shared_preload_libraries="pg_stat_statements")
     try:
         postgres.start()
         url = postgres.url(postgres.create())
         store = Store(url)
         migrate.upgrade(store)
+        with store.write() as connection:
+            connection.execute(text("CREATE EXTENSION pg_stat_statements"))
         store.close()
         yield url
     finally:
@@ -63,10 +66,8 @@ def rates(url: str, filled: Filled, gang: int, workers: int, repetitions: int) -
 
 def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, ...]:
     results = spread([each.results for each in found], ",.0f")
-    claim, record = (
-        statistics.median(times) for times in zip(*((f.claim_ms, f.record_ms) for f in found), strict=True)
-    )
-    return (f"{jobs:,}", str(gang), str(workers), *results, f"{claim:,.0f}", f"{record:,.0f}")
+    _, *calls, in_database = (statistics.median(times) for times in zip(*map(astuple, found), strict=True))
+    return (f"{jobs:,}", str(gang), str(workers), *results, *(f"{ms:,.0f}" for ms in calls), f"{in_database:.2f}")
 
 
 def calls(store: Store) -> dict[str, Callable[[], object]]:
@@ -131,7 +132,10 @@ def main(repetitions: int) -> None:
         store.close()
         long = [run(url, workers, 64, SECONDS) for workers in WORKERS for _ in range(repetitions)]
         shared = list(shares(store))
-    header = ("finished jobs", "gang", "workers", "n", "results a second", "least to most", "claim, ms", "record, ms")
+    header = (
+        "finished jobs", "gang", "workers", "n", "results a second", "least to most", "claim, ms", "record, ms",
+        "in the database, ms a job",
+    )  # fmt: skip
     print(table(header, rows))
     print("\nA queue of a million jobs behind a million finished ones:\n")
     each = [long[i : i + repetitions] for i in range(0, len(long), repetitions)]

@@ -23,6 +23,7 @@ ABLE = Able("cpu")
 FACTS = {"python": "3.11", "device": "cpu", "threads": 1}
 SWEEP = {"dataset": "digits", "epochs": 2, "seeds": "1,2"}
 EXPERIMENT_JOBS = 1000
+WARM = 6  # gangs of one, until the statements are compiled here and prepared there
 RESULT = {
     "test_correct": 450, "test_total": 500, "test_loss": 0.25, "validation_correct": None, "validation_total": None,
     "validation_loss": None, "best_epoch": 2, "epochs_run": 2, "weights_sha256": "ab" * 32,
@@ -35,12 +36,13 @@ LOG = "\n".join(f"12:00:00 epoch {n}: train loss 0.1234, test 450 of 500, 0.1 s"
 
 @dataclass(frozen=True)
 class Rates:
-    """What all workers did together: jobs claimed and results recorded a second; median milliseconds of each call."""
+    """What all workers did together: jobs claimed and recorded a second; median milliseconds of each call of theirs,
+    for a whole gang; milliseconds that PostgreSQL had statements of theirs under way, for a job."""
 
-    claims: float
     results: float
     claim_ms: float
     record_ms: float
+    in_database_ms: float
 
 
 def epoch(number: int) -> dict[str, Any]:
@@ -126,6 +128,7 @@ class Filled:
 
 def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
     """Let `workers` processes claim and record for so long, gangs of up to `gang` each, from a queue that lasts."""
+    _statement_ms(url)
     context = multiprocessing.get_context("fork")  # before any connection is made
     barrier, found = context.Barrier(workers), context.SimpleQueue()
     processes = [
@@ -139,12 +142,24 @@ def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
     claimed = sum(jobs for jobs, _, _, _ in told)
     length = max(length for _, length, _, _ in told)
     claims, records = ([call for each in told for call in each[part]] for part in (2, 3))
-    return Rates(claimed / length, claimed / length, _median_ms(claims), _median_ms(records))
+    busy = _statement_ms(url) / (claimed + WARM * workers)
+    return Rates(claimed / length, _median_ms(claims), _median_ms(records), busy)
+
+
+def _statement_ms(url: str) -> float:
+    """What pg_stat_statements has summed up since this was asked last."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        row = connection.execute("SELECT sum(total_exec_time) FROM pg_stat_statements").fetchone()
+        connection.execute("SELECT pg_stat_statements_reset()")
+    assert row is not None
+    return float(row[0])
 
 
 def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, found: Any) -> None:
     store, able = Store(url), replace(ABLE, model=name)
     repository.worker_beat(store, name, able)
+    for _ in range(WARM):
+        repository.record(store, [success(each) for each in claim(store, name, able, 1)])
     barrier.wait()
     began = time.perf_counter()
     jobs, claims, records = 0, [], []

@@ -35,9 +35,9 @@ def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECOND
 class Postgres:
     """A PostgreSQL of our own. It refuses to run as root, so there it runs as Debian's user postgres."""
 
-    def __init__(self, durable: bool = False) -> None:
-        """Not `durable`: the tests' databases need not outlive a power cut."""
-        self._fsync = "on" if durable else "off"
+    def __init__(self, durable: bool = False, **options: str) -> None:
+        """Not `durable`: the tests' databases need not outlive a power cut. `options` are further settings."""
+        self._options = {"fsync": "on" if durable else "off", "max_connections": "100", **options}
         self._programs = _postgres_programs()
         self._as_user = {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
         self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))
@@ -64,8 +64,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self._folder,
-            "fsync": self._fsync,
-            "max_connections": 100,
+            **self._options,
         }
         command = [self._programs / "postgres", "-D", self._data]
         for name, value in options.items():

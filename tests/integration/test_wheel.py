@@ -9,18 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sites import ROOT, Site
+from clones import clone
+from sites import Site
 
 
 @pytest.mark.parametrize("site", ["embedded"], indirect=True)
 def test_the_wheel_alone_makes_a_database(site: Site, tmp_path: Path) -> None:
-    source, unpacked = tmp_path / "source", tmp_path / "unpacked"
-    source.mkdir()
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in tracked.strip("\0").split("\0"):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    source, unpacked = clone(tmp_path / "source"), tmp_path / "unpacked"
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(source)]
     subprocess.run([*build, "--wheel-dir", str(tmp_path)], check=True)
     wheel = next(tmp_path.glob("mlpq-*.whl"))

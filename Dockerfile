@@ -10,8 +10,8 @@ FROM base AS dependencies
 WORKDIR /src
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/mlpq
-COPY LICENSE README.md constraints.txt pyproject.toml ./
-RUN mkdir service workers migrations && pip --python /opt/mlpq/bin/python install .
+COPY constraints.txt pyproject.toml ./
+RUN touch LICENSE README.md && mkdir service workers migrations && pip --python /opt/mlpq/bin/python install .
 
 FROM dependencies AS code
 COPY . .

@@ -11,6 +11,7 @@ from mlpq import __version__
 from mlpq.cli import (
     cancel,
     compare,
+    dashboard,
     data,
     db,
     doctor,
@@ -88,6 +89,7 @@ for module in (
     retry,
     worker,
     workers,
+    dashboard,
     data,
     db,
     doctor,

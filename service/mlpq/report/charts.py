@@ -13,6 +13,7 @@ from mlpq.report import words
 from mlpq.report.arms import Arm, arms
 from mlpq.report.best_of import BestOf
 from mlpq.report.comparison import Comparison
+from mlpq.report.comparison_tables import shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
 from mlpq.report.loading import Compared
 from mlpq.report.metrics import Curve, Metric, percent
@@ -20,17 +21,51 @@ from mlpq.report.sides import arm_label
 
 Row = Mapping[str, Any]
 
+ON_LOSS = "Training: the mean during each epoch. Validation and test: after it."
+
 
 def charts(compared: Compared) -> list[Chart]:
     """The charts that these jobs allow."""
+    return list(named_charts(compared).values())
+
+
+def named_charts(compared: Compared) -> dict[str, Chart]:
+    """The same, by a name that is fit for a file."""
     comparison, labels = compared.comparison, [side.label for side in compared.comparison.sides]
-    found = (
-        learning_curves(comparison, compared.curves),
-        paired_differences(comparison),
-        by_learning_rate(arms(compared.rows, compared.ancestors), labels),
-        best_of_k(compared.tuned, labels),
-    )
-    return [chart for chart in found if chart is not None]
+    found = {
+        "curves": learning_curves(comparison, compared.curves),
+        "differences": paired_differences(comparison),
+        "rates": by_learning_rate(arms(compared.rows, compared.ancestors), labels),
+        "tuning": best_of_k(compared.tuned, labels),
+    }
+    return {name: chart for name, chart in found.items() if chart is not None}
+
+
+def job_charts(curve: Curve) -> dict[str, Chart]:
+    """The losses and the accuracies of one job by epoch."""
+    sides = [side for side in ("train", "validation", "test") if curve and curve[0].get(f"{side}_loss") is not None]
+    losses = [
+        {"arm": side, "epoch": epoch["epoch"], "value": epoch[f"{side}_loss"]} for side in sides for epoch in curve
+    ]
+    counted = [side for side in sides if side != "train"]
+    accuracies = [
+        {"arm": side, "epoch": epoch["epoch"], "value": percent(epoch, side)} for side in counted for epoch in curve
+    ]
+    if not curve:
+        return {}
+    return {
+        "loss": _lines(losses, sides, sides, "Loss", "mean loss (nats)", ON_LOSS),
+        "accuracy": _lines(accuracies, counted, sides, "Accuracy", "accuracy (%)", "After each epoch."),
+    }
+
+
+def _lines(
+    points: Sequence[Row], labels: Sequence[str], among: Sequence[str], title: str, unit: str, caption: str
+) -> Chart:
+    color, dash = colors(labels, among)
+    x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
+    drawn = altair.Chart(Data(values=list(points))).mark_line(point=True, strokeWidth=2).encode(x, y, color, dash)
+    return titled(drawn, title, caption, 220)
 
 
 def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Chart | None:
@@ -66,9 +101,9 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
 
 
 def paired_differences(comparison: Comparison) -> Chart | None:
-    """Each pair's differences by seed, their mean and its 95 % interval."""
+    """The differences by seed of each pair that is shown, their mean and its 95 % interval."""
     points, means, labels = [], [], []
-    for pair in comparison.pairs:
+    for pair in shown_pairs(comparison):
         if pair.paired is not None and pair.paired.t_interval is not None:
             label = f"{pair.a.label} − {pair.b.label} (n = {pair.paired.n})"
             interval = pair.paired.t_interval

@@ -89,18 +89,25 @@ def compare(
     metric: Metric,
     by: Fields = (),
     against: str | None = None,
+    pairs_at_most: int | None = None,
 ) -> Comparison:
     """The arms of `rows` side by side.
 
     `by` makes sides of arms (see `sides.choose`). With `against`, each side is compared only with that one; else each
-    with each. Raises SpecError.
+    with each. Raises SpecError, also where there would be more pairs than `pairs_at_most`.
     """
     found = arms(rows, ancestors)
     choices, unchosen = choose(found, by)
     seeds = {row["seed"] for choice in choices for row in choice.arm.rows}
     sides = [_side(choice, curves, metric, seeds) for choice in choices]
     sides.sort(key=lambda side: _rank(side, metric))
-    return Comparison(by, metric, tuple(sides), tuple(_pairs(sides, metric, against)), unchosen)
+    chosen = _chosen(sides, against)
+    if pairs_at_most is not None and len(chosen) > pairs_at_most:
+        raise SpecError(
+            f"{len(sides)} arms make {len(chosen)} pairs, and more than {pairs_at_most} are not compared here: choose "
+            "fewer arms by a field, as optimizer, or one arm to compare with"
+        )
+    return Comparison(by, metric, tuple(sides), tuple(_pairs(chosen, metric)), unchosen)
 
 
 def _side(choice: Choice, curves: Mapping[str, Curve], metric: Metric, seeds: set[int]) -> Side:
@@ -122,11 +129,15 @@ def _rank(side: Side, metric: Metric) -> float:
     return -side.summary.mean if metric.higher_is_better else side.summary.mean
 
 
-def _pairs(sides: Sequence[Side], metric: Metric, against: str | None) -> list[Pair]:
+def _chosen(sides: Sequence[Side], against: str | None) -> list[tuple[Side, Side]]:
     chosen = list(itertools.combinations(sides, 2))
-    if against is not None:
-        reference = _named(against, sides)
-        chosen = [(a, b) for a, b in chosen if reference is a or reference is b]
+    if against is None:
+        return chosen
+    reference = _named(against, sides)
+    return [(a, b) for a, b in chosen if reference is a or reference is b]
+
+
+def _pairs(chosen: Sequence[tuple[Side, Side]], metric: Metric) -> list[Pair]:
     compared = [_pair(a, b, metric) for a, b in chosen]
     adjusted = iter(holm([pair.paired.p_value for pair in compared if pair.paired]))
     return [replace(pair, p_adjusted=next(adjusted)) if pair.paired else pair for pair in compared]

@@ -13,11 +13,10 @@ from mlpq.report.best_of import NO_SEED, BestOf, counts, label
 from mlpq.report.comparison import Comparison, Pair, Side
 from mlpq.report.fairness import notes
 from mlpq.report.metrics import Metric
-from mlpq.report.tables import markdown, plain_table
+from mlpq.report.tables import Cells, markdown, plain_table
 from mlpq.report.verdicts import overall, p_text, verdict
 
 PAIRS_AT_MOST = 15
-Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, those of figures with ">" before them, and lines
 
 SIDE_HEADINGS = ("arm", ">n", ">{heading}, mean ± sd", ">95 % interval", ">best", ">worst", ">time")
 PAIR_HEADINGS = (

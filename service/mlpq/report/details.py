@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlpq.report import words
 from mlpq.report.grades import print_history
-from mlpq.report.tables import plain_table
+from mlpq.report.tables import Cells, plain_table
 
 Row = Mapping[str, Any]
 
@@ -21,15 +21,17 @@ def print_job(
     """What the job is, what came of it, its curve, its attempts, what they ran on, and how it was verified."""
     facts = plain_table("", "")
     facts.show_header = False
-    for name, value in _facts(row):
+    for name, value in facts_of(row):
         facts.add_row(Text(name, style="bold"), value)
     out.print(facts)
-    if curve:
-        out.print()
-        out.print(_curve_table(curve))
+    for headings, lines in (curve_table(curve), attempts_table(attempts)):
+        if lines:
+            table = plain_table(*headings)
+            for line in lines:
+                table.add_row(*line)
+            out.print()
+            out.print(table)
     if attempts:
-        out.print()
-        out.print(_attempts_table(attempts))
         out.print("\nenvironment of the last attempt")
         for name, value in (attempts[-1]["environment"] or {}).items():
             out.print(f"  {name}: {value}", markup=False, soft_wrap=True)
@@ -38,7 +40,8 @@ def print_job(
         print_history(out, verifications)
 
 
-def _facts(row: Row) -> list[tuple[str, str]]:
+def facts_of(row: Row) -> list[tuple[str, str]]:
+    """What the job is and what came of it, as names and words."""
     ranks = f" and world size {row['requested_world_size']}" if row["requested_world_size"] else ""
     placement = f"asked for {row['requested_device']}{ranks}, priority {row['priority']}"
     early = f", stops after {row['patience']} epochs without a lower loss" if row["patience"] else ""
@@ -73,28 +76,28 @@ def _figures(row: Row) -> str:
     return f"{words.count(row['test_correct'], row['test_total'])} ({words.percent(row['test_accuracy'])})"
 
 
-def _curve_table(curve: Sequence[Row]) -> Any:
-    validated = curve[0]["validation_loss"] is not None
-    extra = [">validation loss", ">validation"] if validated else []
-    table = plain_table(">epoch", ">train loss", *extra, ">test loss", ">test", ">time")
+def curve_table(curve: Sequence[Row]) -> Cells:
+    """One line an epoch."""
+    validated = bool(curve) and curve[0]["validation_loss"] is not None
+    extra = (">validation loss", ">validation") if validated else ()
+    lines = []
     for epoch in curve:
         held_out = [_loss(epoch["validation_loss"]), _part(epoch, "validation")] if validated else []
-        table.add_row(
+        lines.append([
             str(epoch["epoch"]), _loss(epoch["train_loss"]), *held_out, _loss(epoch["test_loss"]),
             _part(epoch, "test"), words.seconds(epoch["seconds"]),
-        )  # fmt: skip
-    return table
+        ])  # fmt: skip
+    return (">epoch", ">train loss", *extra, ">test loss", ">test", ">time"), lines
 
 
-def _attempts_table(attempts: Sequence[Row]) -> Any:
-    table = plain_table(">attempt", "worker", "device", "started (UTC)", "outcome", "error")
-    for attempt in attempts:
-        table.add_row(
-            str(attempt["attempt"]), attempt["worker"], attempt["device"],
-            f"{attempt['started_at']:%Y-%m-%d %H:%M:%S}", attempt["outcome"] or "running",
-            attempt["error"] or "",
-        )  # fmt: skip
-    return table
+def attempts_table(attempts: Sequence[Row]) -> Cells:
+    """One line an attempt."""
+    lines = [
+        [str(attempt["attempt"]), attempt["worker"], attempt["device"], f"{attempt['started_at']:%Y-%m-%d %H:%M:%S}",
+         attempt["outcome"] or "running", attempt["error"] or ""]
+        for attempt in attempts
+    ]  # fmt: skip
+    return (">attempt", "worker", "device", "started (UTC)", "outcome", "error"), lines
 
 
 def _loss(value: float) -> str:

@@ -9,9 +9,13 @@ from typing import Any
 
 import altair
 import vl_convert
+from altair.utils import schemapi
+
+schemapi.DEBUG_MODE = False  # to check each point against the schema of Vega-Lite takes most of the time
 
 Chart = Any  # altair's kinds of charts have no common type
 
+PADDING = 8  # pixels
 WIDTH = 560  # pixels, a column of text
 # Okabe and Ito's colours, told apart by colour-blind people too, without the yellow: it is too light for lines.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -39,9 +43,11 @@ def picture(drawn: Sequence[Chart], suffix: str, title: str) -> bytes:
     return text.encode()
 
 
-def svg(chart: Chart) -> str:
-    """The chart as an SVG element."""
-    return str(vl_convert.vegalite_to_svg(_specification(chart)))
+def svg(chart: Chart, room: int = 0) -> str:
+    """The chart as an SVG element, with so many pixels of room at the left for labels in a wider font than Arial."""
+    found = _specification(chart)
+    found["config"]["padding"] = {"left": PADDING + room, "right": PADDING, "top": PADDING, "bottom": PADDING}
+    return str(vl_convert.vegalite_to_svg(found))
 
 
 def colors(labels: Sequence[str], among: Sequence[str] = ()) -> tuple[Any, Any]:
@@ -79,8 +85,8 @@ def _specification(chart: Chart) -> dict[str, Any]:
     config = {
         "background": "white",
         "font": "Arial, Liberation Sans, Helvetica, sans-serif",  # of one width: text keeps its place elsewhere
-        "padding": 8,
+        "padding": PADDING,
         "view": {"strokeWidth": 0},
         "axis": {"gridColor": "#e5e5e5", "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},
     }
-    return {**chart.to_dict(), "config": config}
+    return {**chart.to_dict(validate=False), "config": config}

@@ -30,9 +30,16 @@ class Compared:
 
 
 def load(
-    store: Store, experiment: str, metric: Metric, by: Fields, against: str | None, with_curves: bool = False
+    store: Store,
+    experiment: str,
+    metric: Metric,
+    by: Fields,
+    against: str | None,
+    with_curves: bool = False,
+    pairs_at_most: int | None = None,
 ) -> Compared:
-    """The experiment compared; raises NotFoundError where there is none, SpecError where `against` is no arm.
+    """The experiment compared; raises NotFoundError where there is none, SpecError where `against` is no arm
+    or there are more pairs than `pairs_at_most`.
 
     Curves are read where the metric needs them, or if asked for.
     """
@@ -40,5 +47,5 @@ def load(
     rows = queries.job_rows(store, experiment)
     ancestors = queries.ancestors(store, rows)
     curves = queries.curves(store, experiment) if with_curves or metric.needs_curves else {}
-    comparison = compare(rows, ancestors, curves, metric, by, against)
+    comparison = compare(rows, ancestors, curves, metric, by, against, pairs_at_most)
     return Compared(experiment, rows, ancestors, curves, comparison, best_of(rows, ancestors))

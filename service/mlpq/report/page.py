@@ -24,19 +24,16 @@ Row = Mapping[str, Any]
 
 def report(compared: Compared, environments: Sequence[Row], options: Mapping[str, object]) -> str:
     """The page; `environments` hold `facts` and how many `jobs` had them, `options` are those of the comparison."""
-    comparison, rows = compared.comparison, compared.rows
+    rows = compared.rows
     done = [row for row in rows if row["status"] == "succeeded"]
     return _template().render(
+        **answer(compared),
+        folded=False,
         experiment=compared.experiment,
-        question=_question(comparison),
         summary=f"{len(done)} of {words.count_of(len(rows), 'job')} succeeded",
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        verdicts=told(comparison),
-        notes=notes(comparison),
-        tables=_tables(compared),
         charts=[svg(chart) for chart in charts(compared)],
-        shared=_shared(rows),
         environments=[{"jobs": words.count_of(each["jobs"], "job"), "facts": each["facts"]} for each in environments],
         commands=_commands(compared.experiment, done, options),
         jobs={
@@ -44,6 +41,18 @@ def report(compared: Compared, environments: Sequence[Row], options: Mapping[str
             "lines": [[*results_cells(row), (row["weights_sha256"] or "")[:16]] for row in rows],
         },
     )
+
+
+def answer(compared: Compared) -> dict[str, Any]:
+    """What `answer.html` shows, of a comparison of at least one job, and the `question` that it is the answer to."""
+    comparison = compared.comparison
+    return {
+        "question": _question(comparison),
+        "verdicts": told(comparison),
+        "notes": notes(comparison),
+        "tables": _tables(compared),
+        "shared": _shared(compared.rows),
+    }
 
 
 def _template() -> Template:

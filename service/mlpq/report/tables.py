@@ -20,6 +20,7 @@ from mlpq.report.arms import Arm, arms
 from mlpq.spec import JobSpec
 
 Row = Mapping[str, Any]
+Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, those of figures with ">" before them, and lines
 
 STATUS_STYLES = {
     "succeeded": "green",

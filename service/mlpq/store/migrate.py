@@ -11,7 +11,7 @@ from mlpq.errors import StoreError
 from mlpq.settings import Settings
 from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
-SCHEMA = "0005"  # the revision that this program reads and writes; a test holds it against the migrations
+SCHEMA = "0006"  # the revision that this program reads and writes; a test holds it against the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 
@@ -54,12 +54,17 @@ def ready_store(settings: Settings) -> Store:
     if revision is None and store.is_sqlite:
         upgrade(store)
         revision = current(store)
+    check_revision(revision)
+    return store
+
+
+def check_revision(revision: str | None) -> None:
+    """Raises StoreError where a database with this schema is not for this program."""
     if revision is None:
         raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade")
     if revision < SCHEMA:
         raise StoreError(f"the database has schema {revision}, mlpq needs {SCHEMA}: run mlpq db upgrade")
     _refuse_newer(revision)
-    return store
 
 
 def _exists(url: str) -> bool:

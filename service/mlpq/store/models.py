@@ -129,7 +129,15 @@ Index(
     sqlite_where=text("status = 'running'"),
 )
 Index("ix_jobs_parent_id", jobs.c.parent_id)
-Index("ix_jobs_experiment_status", jobs.c.experiment_id, jobs.c.status)
+Index("ix_jobs_experiment_status", jobs.c.experiment_id, jobs.c.status, jobs.c.seq)
+Index(
+    "ix_jobs_waiting",
+    jobs.c.experiment_id,
+    jobs.c.device,
+    jobs.c.world_size,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
 
 environments = Table(
     "environments",

@@ -302,9 +302,14 @@ def running(store: Store, ids: Sequence[str]) -> list[Row]:
 
 def live_workers(store: Store) -> list[Row]:
     """Workers that beat within the length of a lease, with how many jobs they run, and the time by the same clock."""
-    busy = select(func.count()).where(jobs.c.status == Status.RUNNING, jobs.c.worker == workers.c.name)
-    query = select(workers, busy.scalar_subquery().label("jobs_running"), now().label("now"))
-    query = query.where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.started_at)
+    busy = select(jobs.c.worker, func.count().label("jobs")).where(jobs.c.status == Status.RUNNING)
+    counted = busy.group_by(jobs.c.worker).subquery()
+    query = select(workers, func.coalesce(counted.c.jobs, 0).label("jobs_running"), now().label("now"))
+    query = (
+        query.outerjoin(counted, counted.c.worker == workers.c.name)
+        .where(workers.c.beat_at > now(-LEASE_SECONDS))
+        .order_by(workers.c.started_at)
+    )
     with store.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()]
 

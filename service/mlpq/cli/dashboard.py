@@ -1,0 +1,38 @@
+"""`mlpq dashboard`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("dashboard")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes one that is free."
+)
+@click.option(
+    "--allow-host", "allowed", multiple=True, metavar="NAME",
+    help="Answer requests under this name too, as lab.example.org or *.example.org; repeatable.",
+)  # fmt: skip
+def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
+    """Serve a web page to watch experiments, jobs and workers.
+
+    It only reads. This machine alone reaches it unless --host says otherwise. Until Ctrl-C or SIGTERM.
+
+    \b
+    mlpq dashboard
+    mlpq dashboard --host 0.0.0.0 --allow-host lab.example.org
+    """
+    from mlpq.dashboard.serving import hosts, listen, serve, url
+    from mlpq.settings import settings
+    from mlpq.store.migrate import ready_store
+
+    for name in allowed:
+        if "*" in name.removeprefix("*.") and name != "*":
+            raise click.BadParameter(
+                f"'{name}' has * elsewhere than in front, as in *.example.org", param_hint="--allow-host"
+            )
+    store = ready_store(settings())
+    listening = listen(host, port)
+    click.echo(f"mlpq dashboard: {url(host, listening)} (Ctrl-C ends it)")
+    serve(store, listening, hosts(host, allowed))

@@ -1,0 +1,134 @@
+"""The comparison of an experiment and its charts, kept until one of the experiment's jobs changes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Generic, TypeVar
+
+from mlpq.errors import NotFoundError, SpecError
+from mlpq.report.charts import job_charts, named_charts
+from mlpq.report.drawing import Chart, svg
+from mlpq.report.loading import load
+from mlpq.report.metrics import Metric, metric
+from mlpq.report.page import answer
+from mlpq.report.sides import parse_by
+from mlpq.store import overview, queries
+from mlpq.store.session import Store
+
+# What a page waits for at worst: about ten seconds, once, on one core.
+JOBS_AT_MOST = 1000
+PAIRS_AT_MOST = 200
+ANSWERS_KEPT = 8
+PICTURES_KEPT = 48
+LABEL_ROOM = 60  # pixels
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Question:
+    """How an experiment is to be compared, as it was typed: the options of `mlpq compare`."""
+
+    by: str = ""
+    metric: str = "accuracy"
+    target: str = ""
+    against: str = ""
+
+    def given(self) -> dict[str, str]:
+        """The options that are not left out, for a URL."""
+        return {name: value for name, value in vars(self).items() if value and (name, value) != ("metric", "accuracy")}
+
+    def parsed_metric(self) -> Metric:
+        """Raises SpecError."""
+        try:
+            return metric(self.metric, float(self.target.replace(",", ".")) if self.target else None)
+        except ValueError:
+            raise SpecError(f"the target '{self.target}' is no number: type percent, as 85") from None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`parts` for the report's template `answer.html`, and the charts by name."""
+
+    parts: Mapping[str, Any]
+    charts: Mapping[str, Chart]
+
+
+class Kept(Generic[Value]):
+    """The latest values that were made, at most so many. One is made at a time: others who want it wait for it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._changing, self._making = Lock(), Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value of `key`, made where it is not there."""
+        found = self._known(key)
+        if found is not None:
+            return found
+        with self._making:
+            found = self._known(key)
+            if found is None:
+                found = make()
+                with self._changing:
+                    self._values[key] = found
+                    while len(self._values) > self._most:
+                        self._values.popitem(last=False)
+            return found
+
+    def _known(self, key: Hashable) -> Value | None:
+        with self._changing:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+
+class Comparisons:
+    """Comparisons, and charts as SVG."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._answers: Kept[Answer] = Kept(ANSWERS_KEPT)
+        self._pictures: Kept[str] = Kept(PICTURES_KEPT)
+
+    def answer(self, experiment: str, history: str, question: Question) -> Answer:
+        """Of an experiment with a result and at most JOBS_AT_MOST jobs, as of `overview.history`. Raises SpecError."""
+        chosen, by = question.parsed_metric(), parse_by(question.by)
+
+        def make() -> Answer:
+            compared = load(self._store, experiment, chosen, by, question.against or None, True, PAIRS_AT_MOST)
+            return Answer(answer(compared), named_charts(compared))
+
+        return self._answers.get((experiment, history, question), make)
+
+    def picture(self, experiment: str, question: Question, name: str) -> tuple[str, str]:
+        """The chart of that name as SVG, and what it is a picture of: another word once it has changed.
+
+        Raises NotFoundError where these jobs allow no such chart, SpecError.
+        """
+        found = overview.experiment(self._store, experiment)
+        counts = overview.counts(self._store, [found["id"]])[found["id"]]
+        history = overview.history(self._store, found["id"]) if is_compared(counts) else ""
+        charts = self.answer(experiment, history, question).charts if history else {}
+        return self._drawn((experiment, history, question, name), charts, name), history
+
+    def job_picture(self, job: str, name: str) -> tuple[str, str]:
+        """A chart of one job, as `picture`; `job` is a whole id."""
+        curve = queries.curve(self._store, job)
+        state = f"{len(curve)} {curve[-1]['train_loss'] if curve else ''}"
+        return self._drawn((job, state, name), job_charts(curve), name), state
+
+    def _drawn(self, key: Hashable, charts: Mapping[str, Chart], name: str) -> str:
+        if name not in charts:
+            raise NotFoundError(f"there is no chart '{name}' of these jobs")
+        # A picture in a page is cut at its edge, so long labels must not rely on the fonts that a reader has.
+        return self._pictures.get(key, lambda: svg(charts[name], LABEL_ROOM if name == "differences" else 0))
+
+
+def is_compared(counts: Mapping[str, int]) -> bool:
+    """Whether a page compares an experiment with so many jobs in each state."""
+    return counts.get("succeeded", 0) > 0 and sum(counts.values()) <= JOBS_AT_MOST

@@ -201,7 +201,8 @@ def test_nothing_is_published_beyond_this_machine(deployment: Deployment) -> Non
 
 def test_nothing_runs_as_root(deployment: Deployment) -> None:
     for each in deployment.containers(*OURS):
-        users = deployment.run("docker", "top", each["Id"], "-eo", "uid").out.split()[1:]
+        processes = deployment.run("docker", "top", each["Id"], "-eo", "uid,pid").out.splitlines()[1:]
+        users = [process.split()[0] for process in processes]
         assert users
         assert "0" not in users, each["Name"]
 
@@ -326,7 +327,9 @@ def test_a_backup_restored_into_an_empty_deployment_is_whole(
 ) -> None:
     folder = str(tmp_path / "backup")
     before = {name: results(deployment.laptop(tmp_path), name) for name in ("textbook", "disturbed", "drained")}
-    deployment.mlpq("submit", "--experiment", "busy", "--seeds", "0..9")  # a backup needs no peace
+    deployment.mlpq(
+        "submit", "--experiment", "busy", "--dataset", "digits", "--seeds", "0..9"
+    )  # a backup needs no peace
     deployment.run("scripts/backup", folder)
     assert "is there already" in deployment.run("scripts/backup", folder, status=2).err
     deployment.compose("down", "--volumes")

@@ -26,8 +26,8 @@ FROM runtime AS service
 COPY --from=code /code /opt/mlpq
 USER mlpq
 
-# What a worker needs besides: --prefix installs only what is missing in /opt/mlpq. Pip's usual torch has CUDA; for the CPU
-# build this is the address that PyTorch's own page of installation gives.
+# What a worker needs besides: --prefix installs only what is missing in /opt/mlpq. Pip's usual torch has CUDA; for the
+# CPU build the argument is the address that PyTorch's own page of installation gives.
 FROM dependencies AS training
 ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/mlpq/bin/python install --prefix /training '.[worker]'

@@ -20,7 +20,7 @@ demo: setup ## the textbook's figures and the fair comparison, through a real qu
 	@scripts/demo
 
 test: setup ## all tests, with PostgreSQL and Redis started for them
-	@scripts/system-packages $(PYTHON) data services
+	@scripts/system-packages $(PYTHON) data services browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 IMPORTS = (
-    "mlpq.checkup", "mlpq.cli", "mlpq.queue", "mlpq.report.charts", "mlpq.report.details", "mlpq.report.page",
-    "mlpq.report.planning", "mlpq.report.progress", "mlpq.report.script", "mlpq.store.filing", "mlpq.store.migrate",
-    "mlpq.store.sql", "mlpq.submit", "mlpq.verify", "celery", "psycopg", "sqlalchemy.dialects.postgresql.psycopg",
-    "sqlalchemy.dialects.sqlite",
+    "mlpq.checkup", "mlpq.cli", "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.details",
+    "mlpq.report.page", "mlpq.report.planning", "mlpq.report.progress", "mlpq.report.script", "mlpq.store.filing",
+    "mlpq.store.migrate", "mlpq.store.sql", "mlpq.submit", "mlpq.verify", "celery", "psycopg",
+    "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite",
 )  # fmt: skip
 
 context = multiprocessing.get_context("forkserver")

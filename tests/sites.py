@@ -110,6 +110,23 @@ class Site:
             print(f"--- {file.name}\n{file.read_text()}")
             wait_until("the worker's training process is gone", lambda: not self._those_left(children))
 
+    @contextmanager
+    def dashboard(self, *arguments: str) -> Iterator[str]:
+        """The address of a dashboard on a free port; it must end by itself on SIGINT, quietly."""
+        command = [sys.executable, "-m", "mlpq.cli", "dashboard", "--port", "0", *arguments]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.environ()
+        )
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        try:
+            assert "http://127.0.0.1:" in said, said or process.communicate()[1]
+            yield said.split()[2]
+        finally:
+            process.send_signal(signal.SIGINT)
+            ended = process.communicate(timeout=STOP_SECONDS)
+        assert (process.returncode, ended) == (0, ("", ""))
+
     def _await_life(self, process: subprocess.Popen[bytes], file: Path) -> None:
         wait_until("the worker is alive", lambda: process.poll() is not None or self._is_alive(process), 90)
         assert process.poll() is None, f"the worker ended: {file.read_text()}"

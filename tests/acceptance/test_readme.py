@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import yaml
@@ -23,12 +24,22 @@ def run(site: Site, section: str) -> None:
         job = site.mlpq("jobs", "--format", "json").json[-1:]
         words = [job[0]["id"][:8] if word == "JOB" else word for word in shlex.split(line)]
         assert words[0] == "mlpq", line
-        site.mlpq(*words[1:], timeout=240)
+        if words[1] == "dashboard":
+            watch(site, words[2:])
+        else:
+            site.mlpq(*words[1:], timeout=240)
+
+
+def watch(site: Site, options: list[str]) -> None:
+    """Run the dashboard, which ends only when it is told to, on a free port."""
+    with site.dashboard(*options) as url, urlopen(url) as answer:
+        assert b"sweep" in answer.read()
 
 
 def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
     with_commands = {section for section in sections if commands(section)}
+<<<<<<< HEAD
     assert with_commands == {
         "Two commands",
         "Submit",
@@ -39,6 +50,9 @@ def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
         "Query",
         "Data",
     }
+=======
+    assert with_commands == {"Two commands", "Submit", "Compare", "Look", "Watch", "Deploy", "Query", "Data"}
+>>>>>>> dashboard
     assert commands("Two commands") == ["make demo", "make test"]
 
 
@@ -57,7 +71,7 @@ def test_the_deployments_commands_name_what_is_there() -> None:
 def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(textbook_sites: dict[str, Site]) -> None:
     site = textbook_sites["embedded"]
     (site.folder / "docs").symlink_to(ROOT / "docs")  # as a reader has them, who is in the repository's root
-    for section in ("Submit", "Compare", "Look", "Query", "Data"):
+    for section in ("Submit", "Compare", "Look", "Watch", "Query", "Data"):
         run(site, section)
     query = re.findall(r"```sql\n(.*?);\n```", README, flags=re.DOTALL)[0]
     with site.store.read() as connection:

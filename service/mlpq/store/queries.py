@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import column, false, func, select, table
+from sqlalchemy import Integer, cast, column, false, func, select, table
 from sqlalchemy.sql import Select
 
 from mlpq.errors import NotFoundError
@@ -316,13 +316,18 @@ def live_workers(store: Store) -> list[Row]:
 
 def stranded(store: Store, experiment: str | None = None) -> list[Row]:
     """Queued jobs that no live worker can run: `device` and `world_size` as they were asked for, and how many."""
-    query = select(jobs.c.device, jobs.c.world_size, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED)
+    asked = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size)  # in the order of the index, which has it all
+    query = select(*asked, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED).group_by(*asked)
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
+    each = query.subquery()
+    total = select(each.c.device, each.c.world_size, cast(func.sum(each.c.jobs), Integer).label("jobs"))
     with store.read() as connection:
-        found = [dict(row) for row in connection.execute(query.group_by(jobs.c.device, jobs.c.world_size)).mappings()]
+        found = connection.execute(total.group_by(each.c.device, each.c.world_size)).mappings().all()
     alive = live_workers(store)
-    left = [row for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)]
+    left = [
+        dict(row) for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)
+    ]
     return sorted(left, key=lambda row: (row["device"], row["world_size"] or 1))
 
 

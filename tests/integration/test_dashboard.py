@@ -1,0 +1,424 @@
+"""The dashboard's application over both databases: what its pages show, what they refuse, and when there is news."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from sqlalchemy import event, text
+from starlette.testclient import TestClient
+
+from mlpq.dashboard.app import make_app
+from mlpq.dashboard.comparing import JOBS_AT_MOST, Question
+from mlpq.dashboard.pages import EXPERIMENTS_A_PAGE, JOBS_A_PAGE
+from mlpq.dashboard.serving import hosts
+from mlpq.grading import Grade
+from mlpq.jobs import Outcome
+from mlpq.report.comparison_tables import told
+from mlpq.report.loading import load
+from mlpq.report.metrics import metric
+from mlpq.store import filing, overview, queries, repository, verifications
+from mlpq.store.changes import Changes
+from mlpq.store.repository import Able
+from mlpq.store.session import Store
+from samples import beat, claim, claim_one, epoch, fail, failure, file, finish, spec, specs, success
+from services import Postgres
+
+ATTACK = '<script>alert("x")</script>'
+SECRET = "hunter2-very-secret"
+
+
+@pytest.fixture
+def client(store: Store) -> TestClient:
+    return browser(store)
+
+
+def browser(store: Store) -> TestClient:
+    return TestClient(make_app(store, hosts("127.0.0.1", ["testserver"])))
+
+
+def words(page: str) -> str:
+    """What a page says, without its markup."""
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+
+
+def train(store: Store, experiment: str = "sweep", seeds: str = "0..2", lr: tuple[float, ...] = (0.1, 0.01)) -> None:
+    """File two optimizers at some rates and record results that differ."""
+    some = specs(hidden="16", optimizer=["sgd", "adam"], lr=list(lr), seeds=seeds, validation=0.1)
+    file(store, *some, experiment=experiment)
+    while gang := claim(store, limit=100):
+        validated = {"validation_correct": 100, "validation_total": 130, "validation_loss": 0.5}
+        endings = [success(held, test_correct=400 + number % 7 * 3, **validated) for number, held in enumerate(gang)]
+        repository.record(store, endings)
+
+
+def test_an_empty_database_says_what_to_type(client: TestClient) -> None:
+    assert "mlpq submit --preset textbook --wait" in words(client.get("/").text)
+    assert "mlpq worker starts one" in words(client.get("/workers").text)
+
+
+def test_the_overview_counts_jobs_and_says_what_waits_for_which_device(store: Store, client: TestClient) -> None:
+    train(store)
+    file(store, *specs(seeds="0..3"), experiment="for a GPU", device="cuda")
+    page = words(client.get("/").text)
+    assert "12 succeeded" in page
+    assert "12 of 12" in page
+    assert "4 jobs waiting for a cuda worker; none is alive: mlpq worker --device cuda" in page
+    repository.worker_beat(store, "bob:1:x", Able("cuda", "H100", 2))
+    page = words(client.get("/").text)
+    assert "4 jobs for cuda" in page
+    assert "1 worker alive (1 cuda), 0 jobs running" in page
+    assert "cuda × 2: H100" in words(client.get("/workers").text)
+
+
+def test_many_experiments_come_in_pages(store: Store, client: TestClient) -> None:
+    for number in range(EXPERIMENTS_A_PAGE + 2):
+        file(store, spec(seeds=number), experiment=f"number {number}")
+    first = client.get("/").text
+    (earlier,) = re.findall(r'href="(/\?before=\d+)"', first)
+    second = client.get(earlier).text
+    shown = [re.findall(r">number (\d+)<", page) for page in (first, second)]
+    assert [len(numbers) for numbers in shown] == [EXPERIMENTS_A_PAGE, 2]
+    assert sorted(map(int, shown[0] + shown[1])) == list(range(EXPERIMENTS_A_PAGE + 2))
+
+
+def test_an_experiments_page_has_the_verdict_of_mlpq_compare(store: Store, client: TestClient) -> None:
+    train(store)
+    for options, by, chosen in (("", (), "accuracy"), ("?by=optimizer&metric=loss", ("optimizer",), "loss")):
+        page = words(client.get(f"/experiments/sweep{options}").text)
+        verdicts = told(load(store, "sweep", metric(chosen), by, None).comparison)
+        assert verdicts
+        assert all(" ".join(verdict.split()) in page for verdict in verdicts)
+
+
+def test_charts_are_pictures_of_this_server(store: Store, client: TestClient) -> None:
+    train(store)
+    job = queries.job_rows(store, "sweep")[0]["id"]
+    for page, names in (
+        ("/experiments/sweep", ["curves", "differences", "rates", "tuning"]),
+        (f"/jobs/{job}", ["loss", "accuracy"]),
+    ):
+        found = [html.unescape(found) for found in re.findall(r'<img src="([^"]+)" alt="[^"]+"', client.get(page).text)]
+        assert [re.findall(r"/(\w+)\.svg", address) for address in found] == [[name] for name in names]
+        for address in found:
+            picture = client.get(address)
+            assert picture.headers["content-type"].startswith("image/svg+xml")
+            assert picture.text.startswith("<svg")
+            assert client.get(address, headers={"If-None-Match": picture.headers["etag"]}).status_code == 304
+    assert client.get("/charts/nothing.svg?experiment=sweep").status_code == 404
+    assert client.get("/charts/curves.svg?experiment=sweep&by=nothing").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("by=optimiser", "did you mean 'optimizer'?"),
+        ("by=seed", "arms differ in more than the seed"),
+        ("metric=speed", "unknown metric 'speed'"),
+        ("metric=epochs", "needs the accuracy that is to be reached"),
+        ("metric=epochs&target=much", "'much' is no number"),
+        ("metric=epochs&target=nan", "a target is an accuracy"),
+        ("against=nothing", "no arm is called 'nothing'"),
+        ("status=done", "no job has the status 'done'"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_on_the_page(store: Store, client: TestClient, options: str, said: str) -> None:
+    train(store)
+    answer = client.get(f"/experiments/sweep?{options}")
+    assert answer.status_code == 400
+    assert said in words(answer.text).replace("--target is", "a target is")
+    assert "12 succeeded" in words(answer.text)
+
+
+def test_more_jobs_or_pairs_than_a_page_compares_are_left_to_the_command(store: Store, client: TestClient) -> None:
+    train(store, lr=tuple((number + 1) / 100 for number in range(11)), seeds="0")
+    answer = client.get("/experiments/sweep")
+    assert answer.status_code == 400
+    assert "22 arms make 231 pairs" in words(answer.text)
+    assert client.get("/experiments/sweep?by=optimizer").status_code == 200
+    file(store, *specs(seeds=f"1..{JOBS_AT_MOST}"), experiment="sweep")
+    assert "mlpq compare sweep compares them all" in words(client.get("/experiments/sweep").text)
+
+
+def test_jobs_come_in_pages_each_one_once_and_in_order(store: Store, client: TestClient) -> None:
+    ids = file(store, *specs(seeds=f"0..{2 * JOBS_A_PAGE + 4}"), experiment="many")
+    finish(store, claim_one(store))
+    fail(store, claim_one(store), Outcome.CANCELLED)
+    seen, address = [], "/experiments/many"
+    while address:
+        page = client.get(address).text
+        seen += re.findall(r'href="/jobs/([0-9a-f-]{36})"', page)
+        (address,) = re.findall(r'href="([^"]+)">the next ones', page) or [""]
+    assert seen == ids
+    page = client.get("/experiments/many?status=cancelled").text
+    assert re.findall(r'href="/jobs/([0-9a-f-]{36})"', page) == ids[1:2]
+    queued = client.get("/experiments/many?status=queued&by=lr").text
+    (address,) = re.findall(r'href="([^"]+)">the next ones', queued)
+    assert "status=queued" in address
+    assert "by=lr" in address
+
+
+def test_a_running_job_shows_how_far_it_is(store: Store, client: TestClient) -> None:
+    (job,) = file(store, spec(epochs=7), experiment="sweep")
+    held = claim_one(store)
+    assert "0 of 7" in words(client.get("/experiments/sweep").text)
+    beat(store, held, [epoch(1), epoch(2)], "line one\nline two")
+    assert "2 of 7" in words(client.get("/experiments/sweep").text)
+    page = client.get(f"/jobs/{job[:8]}").text
+    assert "running, epoch 2 of 7" in words(page)
+    assert "line one\nline two" in page
+
+
+def test_a_jobs_page_shows_attempts_environment_and_verifications(store: Store, client: TestClient) -> None:
+    (job,) = file(store, spec(), experiment="sweep")
+    fail(store, claim_one(store), error="no space left on device")
+    page = words(client.get(f"/jobs/{job}").text)
+    assert "no space left on device" in page
+    assert "torch 2.13.0" in page
+    assert f"mlpq verify {job[:8]}" in page
+    found = {"job_id": job, "rerun_id": None, "grade": Grade.REFUTED, "reason": "the weights are gone"}
+    nothing: dict[str, list[str]] = {name: [] for name in ("misfits", "unchecked", "figures", "differences")}
+    verifications.record(store, [{**found, **nothing}])
+    assert "refuted: the weights are gone" in words(client.get(f"/jobs/{job}").text)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/nothing", "/experiments/nothing", "/experiments/%00", "/experiments/%FF", "/experiments/", "/jobs/zz",
+     "/jobs/ab", "/jobs/%00", "/docs", "/openapi.json", "/static/../app.py", "/static/nothing.js", "/jobs/ab/loss.svg"],
+)  # fmt: skip
+def test_an_address_that_leads_nowhere_says_so(client: TestClient, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert words(answer.text)
+
+
+@pytest.mark.parametrize("address", ["/?before=x", "/?before=-1", f"/?before={10**30}", "/experiments/a?after=x"])
+def test_a_number_that_is_none_is_refused(store: Store, client: TestClient, address: str) -> None:
+    file(store, spec(), experiment="a")
+    assert client.get(address).status_code == 400
+
+
+def test_what_people_typed_stays_text(store: Store, client: TestClient) -> None:
+    name = f"{ATTACK}/'\"&?#"
+    (job, other) = file(store, spec(), spec(seeds=1), experiment=name)
+    held = claim_one(store, worker="<b>ann</b>:1:x")
+    repository.record(store, [failure(held, Outcome.DIVERGED, ATTACK)])
+    held = claim_one(store)
+    beat(store, held, [], ATTACK)
+    repository.worker_beat(store, "<b>ann</b>:1:x", Able("cpu", ATTACK))
+    attack = quote(ATTACK, safe="")
+    for address in (
+        "/", "/workers", f"/experiments/{quote(name, safe='')}", f"/experiments/{quote(name, safe='')}?by={attack}",
+        f"/experiments/{quote(name, safe='')}?status={attack}", f"/experiments/{attack}", f"/jobs/{job}",
+        f"/jobs/{other}", f"/jobs/{attack}", f"/{attack}",
+    ):  # fmt: skip
+        page = client.get(address).text
+        assert "<script>alert" not in page
+        assert "<b>" not in page
+        assert re.findall(r"<script[^>]*>", page) == ['<script src="/static/live.js" defer>']
+    assert client.get(f"/experiments/{quote(name, safe='')}").status_code == 200
+    assert html.escape(ATTACK, quote=False) in client.get(f"/jobs/{other}").text.replace("&#34;", '"')
+
+
+def test_pages_ask_nothing_of_other_hosts_and_run_nothing_inline(store: Store, client: TestClient) -> None:
+    train(store)
+    job = queries.job_rows(store, "sweep")[0]["id"]
+    for address in ("/", "/experiments/sweep", f"/jobs/{job}", "/workers", "/nothing"):
+        answer = client.get(address)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not re.findall(r'(?:src|href|action)="(?!/|#|\?)[^"]*"', answer.text)
+        assert not re.findall(r'\s(?:on\w+|style)="', answer.text)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+def test_it_only_reads(store: Store, client: TestClient, method: str) -> None:
+    (job,) = file(store, spec(), experiment="a")
+    for address in ("/", "/experiments/a", f"/jobs/{job}", "/workers", "/healthz", "/static/live.js"):
+        assert client.request(method, address).status_code == 405
+        assert client.head(address).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("localhost:8000", 200), ("127.0.0.1", 200), ("[::1]:8000", 200), ("lab.example.org", 200),
+     ("LAB.example.org", 200), ("evil.example", 400), ("lab.example.org.evil.example", 400), ("", 400),
+     ("localhost@evil.example", 400)],
+)  # fmt: skip
+def test_only_requests_under_a_known_name_are_answered(store: Store, name: str, status: int) -> None:
+    client = TestClient(make_app(store, hosts("0.0.0.0", ["lab.example.org"])))
+    assert client.get("/healthz", headers={"Host": name}).status_code == status
+
+
+def test_nothing_is_made_again_until_something_was_committed(store: Store, client: TestClient) -> None:
+    (first, second) = file(store, *specs(seeds="0..1"), experiment="sweep")
+    pages = ("/", "/experiments/sweep", f"/jobs/{first}", "/workers")
+
+    def news(change: Callable[[], object]) -> list[int]:
+        tags = {page: client.get(page).headers["etag"] for page in pages}
+        before = [client.get(page, headers={"If-None-Match": tags[page]}).status_code for page in pages]
+        assert before == [304] * len(pages)
+        change()
+        return [client.get(page, headers={"If-None-Match": tags[page]}).status_code for page in pages]
+
+    held = []
+    changes: list[Callable[[], object]] = [
+        lambda: file(store, spec(seeds=5), experiment="other"),
+        lambda: repository.worker_beat(store, "ann", Able("cpu")),
+        lambda: held.extend(claim(store, limit=2)),
+        lambda: beat(store, held[0], [epoch(1)], "a line"),
+        lambda: finish(store, held[0]),
+        lambda: fail(store, held[1], Outcome.RELEASED),
+        lambda: filing.cancel(store, [second]),
+        lambda: repository.worker_gone(store, "ann"),
+    ]
+    for change in changes:
+        assert news(change) == [200] * len(pages)
+
+
+def test_a_worker_that_falls_silent_is_news_though_nobody_commits(store: Store) -> None:
+    """The word has the names of those alive; that a name leaves it is what the database's clock says."""
+    changes = Changes(store)
+    repository.worker_beat(store, "ann", Able("cpu"))
+    assert changes.state().endswith(" ann")
+    repository.worker_gone(store, "ann")
+    assert changes.state().endswith(" ")
+
+
+def test_what_is_not_committed_yet_is_news_later(store: Store) -> None:
+    """A reader who looks between a change and its commit must not take the new state for the one that it has seen."""
+    changes = Changes(store)
+    with store.write() as connection:
+        connection.execute(text("INSERT INTO experiments (name, created_at) VALUES ('a', CURRENT_TIMESTAMP)"))
+        before = changes.state()
+    assert changes.state() != before
+
+
+def test_a_comparison_is_news_after_each_change_of_a_job(store: Store) -> None:
+    file(store, *specs(seeds="0..1"), experiment="sweep")
+    number = overview.experiment(store, "sweep")["id"]
+    seen = [overview.history(store, number)]
+    for _ in range(3):  # which is back at the same counts each time
+        fail(store, claim_one(store), Outcome.RELEASED)
+        seen.append(overview.history(store, number))
+    claim_one(store)
+    seen.append(overview.history(store, number))
+    assert len(set(seen)) == len(seen)
+
+
+def test_health_is_ok_where_the_database_answers(client: TestClient) -> None:
+    assert (client.get("/healthz").status_code, client.get("/healthz").text) == (200, "ok\n")
+
+
+def test_a_database_without_the_right_schema_is_not_well(empty_url: str) -> None:
+    store = Store(empty_url)
+    if store.is_sqlite:
+        with store.write() as connection:
+            connection.execute(text("CREATE TABLE other (id INTEGER)"))
+    client = browser(store)
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert "mlpq db upgrade" in answer.text
+    assert client.get("/").status_code == 503
+    store.close()
+
+
+def test_a_database_that_cannot_be_reached_is_told_without_its_password() -> None:
+    store = Store(f"postgresql+psycopg://ann:{SECRET}@127.0.0.1:9/lab")
+    client = browser(store)
+    for address in ("/", "/healthz", "/experiments/a", "/jobs/ab", "/workers"):
+        answer = client.get(address)
+        assert answer.status_code == 503
+        assert "can't reach the database" in html.unescape(answer.text)
+        assert SECRET not in answer.text
+    assert len(client.get("/healthz").text.splitlines()) == 1
+
+
+@pytest.fixture
+def leaving(store: Store, request: pytest.FixtureRequest) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
+    """What makes the store's database unreachable, and what brings it back."""
+    if store.is_sqlite:
+        path = Path(store.url.partition(":///")[2])
+        aside = path.with_suffix(".aside")
+        yield lambda: os.rename(path, aside), lambda: os.rename(aside, path)
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = store.url.rpartition("/")[2]
+    address = postgres.url("postgres").replace("+psycopg", "")
+
+    def do(*statements: str) -> None:
+        with psycopg.connect(address, autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    cut = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    allow = f"ALTER DATABASE {name} ALLOW_CONNECTIONS "
+    yield lambda: do(f"{allow} false", cut), lambda: do(f"{allow} true")
+    do(f"{allow} true")
+
+
+def test_a_database_that_goes_away_is_told_and_comes_back(
+    store: Store, client: TestClient, leaving: tuple[Callable[[], None], Callable[[], None]]
+) -> None:
+    file(store, spec(), experiment="sweep")
+    leave, come_back = leaving
+    assert client.get("/experiments/sweep").status_code == 200
+    leave()
+    gone = client.get("/experiments/sweep")
+    assert gone.status_code == 503
+    assert "data-live" in gone.text
+    assert client.get("/healthz").status_code == 503
+    come_back()
+    assert client.get("/experiments/sweep").status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_a_file_that_was_put_in_place_of_the_old_one_is_read(store: Store, client: TestClient, tmp_path: Path) -> None:
+    path = Path(store.url.partition(":///")[2])
+    other = tmp_path / "other.db"
+    file(store, spec(), experiment="before")
+    assert "before" in words(client.get("/").text)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"VACUUM INTO '{other}'")
+    restored = Store(f"sqlite:///{other}")
+    file(restored, spec(), experiment="restored")
+    restored.close()
+    os.replace(other, path)
+    assert "restored" in words(client.get("/").text)
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_no_page_looks_through_the_table_of_jobs(store: Store, client: TestClient) -> None:
+    train(store)
+    file(store, *specs(seeds="5..9"), experiment="sweep", device="cuda")
+    job = queries.job_rows(store, "sweep")[0]["id"]
+    asked: list[tuple[str, object]] = []
+    event.listen(store._reader, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+    for page in ("/", "/experiments/sweep", "/experiments/sweep?status=failed&after=3", f"/jobs/{job}", "/workers"):
+        assert client.get(page).status_code == 200
+    statements = [one for one in asked if "jobs" in one[0]]
+    assert statements
+    with store.read() as connection:
+        for statement, parameters in statements:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()  # type: ignore[call-overload]
+            scans = [row.detail for row in plan if re.match(r"SCAN (jobs|results)\b(?!.*INDEX)", row.detail)]
+            assert not scans, statement
+
+
+def test_only_what_was_asked_for_stands_in_an_address() -> None:
+    assert Question().given() == {}
+    assert Question("lr", "epochs", "85", "adam").given() == {
+        "by": "lr", "metric": "epochs", "target": "85", "against": "adam",
+    }  # fmt: skip

@@ -39,20 +39,8 @@ def watch(site: Site, options: list[str]) -> None:
 def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
     with_commands = {section for section in sections if commands(section)}
-<<<<<<< HEAD
-    assert with_commands == {
-        "Two commands",
-        "Submit",
-        "Compare",
-        "Look",
-        "Deploy",
-        "Your own services",
-        "Query",
-        "Data",
-    }
-=======
-    assert with_commands == {"Two commands", "Submit", "Compare", "Look", "Watch", "Deploy", "Query", "Data"}
->>>>>>> dashboard
+    own = ["Two commands", "Submit", "Compare", "Look", "Watch", "Deploy", "Your own services", "Query", "Data"]
+    assert with_commands == set(own)
     assert commands("Two commands") == ["make demo", "make test"]
 
 

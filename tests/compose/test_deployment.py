@@ -135,6 +135,7 @@ def deployment(cloned: Deployment) -> Deployment:
     """The deployment of the README's commands, which have all been run; two workers."""
     ports = "".join(f"{name}={port}\n" for name, port in cloned.env.items() if name.endswith("_PORT"))
     (cloned.folder / ".env").write_text(ports)
+    cloned.run("scripts/secrets")
     cloned.compose("build")  # `up` would take images that an earlier run left
     for line in commands("Deploy"):
         print(line, cloned.line(line).out, sep="\n")

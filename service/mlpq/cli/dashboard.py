@@ -23,7 +23,7 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     mlpq dashboard
     mlpq dashboard --host 0.0.0.0 --allow-host lab.example.org
     """
-    from mlpq.dashboard.serving import hosts, listen, serve, url
+    from mlpq.dashboard.serving import hosts, is_everywhere, listen, serve, url
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
 
@@ -35,4 +35,6 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     store = ready_store(settings())
     listening = listen(host, port)
     click.echo(f"mlpq dashboard: {url(host, listening)} (Ctrl-C ends it)")
+    if is_everywhere(host) and not allowed:
+        click.echo("it answers as localhost only: --allow-host NAME adds the name that others reach it by")
     serve(store, listening, hosts(host, allowed))

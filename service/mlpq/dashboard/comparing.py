@@ -51,7 +51,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """`parts` for the report's template `answer.html`, and the charts by name."""
+    """`parts` for the report's templates `answer.html` and `figures.html`, and the charts by name."""
 
     parts: Mapping[str, Any]
     charts: Mapping[str, Chart]

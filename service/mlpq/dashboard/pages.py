@@ -25,6 +25,7 @@ Content = dict[str, Any]
 
 EXPERIMENTS_A_PAGE = 50
 JOBS_A_PAGE = 50
+EPOCHS_A_PAGE = 200  # in figures; the charts show all
 ERROR_CHARACTERS = 120  # of an error in a table of jobs; the job's page has all of it
 CHARTS = {
     "curves": "Learning curves: mean and band over the seeds, by epoch",
@@ -43,6 +44,7 @@ def experiments(store: Store, before: int | None) -> Content:
     counts, waiting, alive = overview.counts(store, ids), overview.waiting(store, ids), queries.live_workers(store)
     lines = [
         {
+            "id": row["id"],
             "name": row["name"],
             "url": experiment_url(row["name"]),
             "created_at": row["created_at"],
@@ -96,7 +98,7 @@ def experiment(
         content["answer"] = answer.parts
         # The last part only makes it another address once there is something new to draw.
         asked = urlencode({"experiment": name, **question.given(), "of": history})
-        content["charts"] = [(f"/charts/{chart}.svg?{asked}", CHARTS[chart]) for chart in answer.charts]
+        content["charts"] = [(chart, f"/charts/{chart}.svg?{asked}", CHARTS[chart]) for chart in answer.charts]
     return content, 400 if content["bad_status"] else 200
 
 
@@ -149,8 +151,12 @@ def job(store: Store, prefix: str) -> Content:
         "title": f"{words.model(row)}, {words.optimizer(row)}, seed {row['seed']}",
         "experiment_url": experiment_url(row["experiment"]),
         "facts": facts_of(row),
-        "charts": [(f"/jobs/{found}/{name}.svg?of={row['attempt']}.{len(curve)}", charts[name]) for name in charts],
-        "curve": curve_table(curve),
+        "charts": [
+            (name, f"/jobs/{found}/{name}.svg?of={row['attempt']}.{len(curve)}", alt) for name, alt in charts.items()
+        ],
+        "epoch": curve[-1]["epoch"] if curve else 0,
+        "curve": curve_table(curve[-EPOCHS_A_PAGE:]),
+        "left_out": max(0, len(curve) - EPOCHS_A_PAGE),
         "attempts": attempts_table(attempts),
         "logs": [(attempt["attempt"], attempt["worker"], attempt["log_tail"]) for attempt in attempts],
         "environment": _known(attempts[-1]["environment"] or {}) if attempts else {},

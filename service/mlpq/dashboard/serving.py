@@ -31,13 +31,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 def hosts(host: str, allowed: Sequence[str]) -> list[str]:
     """The names that a request may come under, those of `allowed` among them."""
-    own = [] if _is_wildcard(host) else [host]
+    own = [] if is_everywhere(host) else [host]
     return [*LOOPBACK, *(f"[{name}]" if ":" in name else name for name in (*own, *allowed))]
 
 
 def url(host: str, listening: socket.socket) -> str:
     """Where a browser on this machine finds it."""
-    name = "127.0.0.1" if _is_wildcard(host) else f"[{host}]" if ":" in host else host
+    name = "127.0.0.1" if is_everywhere(host) else f"[{host}]" if ":" in host else host
     return f"http://{name}:{listening.getsockname()[1]}/"
 
 
@@ -57,7 +57,8 @@ def serve(store: Store, listening: socket.socket, names: Sequence[str]) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _is_wildcard(host: str) -> bool:
+def is_everywhere(host: str) -> bool:
+    """Whether that address stands for all of this machine's."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

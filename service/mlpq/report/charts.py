@@ -64,7 +64,11 @@ def _lines(
 ) -> Chart:
     color, dash = colors(labels, among)
     x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
-    drawn = altair.Chart(Data(values=list(points))).mark_line(point=True, strokeWidth=2).encode(x, y, color, dash)
+    drawn = (
+        altair.Chart(Data(values=list(points)))
+        .mark_line(point=len(points) < 100, strokeWidth=2)
+        .encode(x, y, color, dash)
+    )
     return titled(drawn, title, caption, 220)
 
 

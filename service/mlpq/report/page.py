@@ -44,7 +44,7 @@ def report(compared: Compared, environments: Sequence[Row], options: Mapping[str
 
 
 def answer(compared: Compared) -> dict[str, Any]:
-    """What `answer.html` shows, of a comparison of at least one job, and the `question` that it is the answer to."""
+    """What `answer.html` and `figures.html` show of a comparison of at least one job, and the `question`."""
     comparison = compared.comparison
     return {
         "question": _question(comparison),

@@ -17,9 +17,33 @@ function morph(old, fresh) {
   const kept = old.nodeName === "DETAILS" ? ["open"] : []; // what a person has opened stays open
   for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !kept.includes(name)) old.removeAttribute(name);
-  const before = [...old.childNodes], after = [...fresh.childNodes];
-  after.forEach((child, i) => (i < before.length ? morph(before[i], child) : old.append(document.adoptNode(child))));
-  before.slice(after.length).forEach((node) => node.remove());
+  morphChildren(old, fresh);
+}
+
+// Children with an id are told apart by it, the others by their place between those.
+function morphChildren(old, fresh) {
+  const later = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
+  let at = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    later.delete(child.id);
+    let same = child.id ? at : null;
+    while (same && same.id !== child.id) same = same.nextSibling;
+    if (same) while (at !== same) at = drop(at);
+    if (!at || later.has(at.id)) {
+      old.insertBefore(document.adoptNode(child), at);
+    } else {
+      const next = at.nextSibling;
+      morph(at, child);
+      at = next;
+    }
+  }
+  while (at) at = drop(at);
+}
+
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
 }
 
 function say(text) {

@@ -230,7 +230,7 @@ def test_memory_and_logs_are_limited_and_what_ends_is_started_again(deployment: 
 
 def test_the_dashboard_and_its_metrics_answer(deployment: Deployment) -> None:
     address = f"http://127.0.0.1:{deployment.env['DASHBOARD_PORT']}"
-    for path, expected in (("/healthz", "ok"), ("/metrics", "mlpq_"), ("/", "textbook")):
+    for path, expected in (("/healthz", "ok"), ("/", "textbook"), ("/metrics", "mlpq_")):
         with urllib.request.urlopen(address + path) as answer:
             assert expected in answer.read().decode()
 

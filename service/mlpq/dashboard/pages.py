@@ -65,7 +65,7 @@ def experiments(store: Store, before: int | None) -> Content:
 def experiment(
     store: Store, comparisons: Comparisons, name: str, question: Question, status: str, after: int
 ) -> tuple[Content, int]:
-    """One experiment, and the HTTP status: 400 where the comparison can't be made as it was asked for.
+    """One experiment, and the HTTP status: 400 where what was asked for can't be compared or listed.
 
     Raises NotFoundError where there is no experiment of that name.
     """
@@ -94,7 +94,7 @@ def experiment(
         try:
             answer = comparisons.answer(name, history, question)
         except SpecError as error:
-            return {**content, "problem": str(error)}, 400
+            return {**content, "problem": str(error)}, 400 if question.given() else 200
         content["answer"] = answer.parts
         # The last part only makes it another address once there is something new to draw.
         asked = urlencode({"experiment": name, **question.given(), "of": history})

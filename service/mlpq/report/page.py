@@ -87,6 +87,8 @@ def _commands(experiment: str, done: Sequence[Row], options: Mapping[str, object
 
 def _question(comparison: Comparison) -> str:
     names = [side.label for side in comparison.sides]
+    if len(names) == 1:
+        return f"How good is {names[0]}?"
     if len(names) == 2:
         return f"{names[0]} or {names[1]}: which is {comparison.metric.comparative}?"
     return f"Which of {len(names)} arms is best by {comparison.metric.title.removesuffix(' (%)')}?"

@@ -293,6 +293,8 @@ def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deploy
     deployment.mlpq("watch", "drained")
     deployment.mlpq("watch", "undrained")
     assert [outcome for _, outcome in laptop.outcomes(job)] == ["released", "succeeded"]
+    logged = deployment.compose("logs", "--no-color", "worker").out.splitlines()
+    assert [line for line in logged if job in line and "goes on from its checkpoint" in line]
     (drained,), (undrained,) = (results(laptop, name) for name in ("drained", "undrained"))
     assert drained[2:] == undrained[2:]
 

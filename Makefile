@@ -1,10 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test bench chaos mutations soak clean
+.PHONY: help setup demo test test-compose bench chaos mutations soak clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/ready ## make .venv with pinned dependencies; afterwards .venv/bin/mlpq is the command
 
@@ -25,6 +25,10 @@ test: setup ## all tests, with PostgreSQL and Redis started for them
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup # most of the time they wait for queues and processes
+
+test-compose: setup ## docker-compose.yml as a user has it, disturbed, backed up and restored; needs Docker, ten minutes
+	@scripts/system-packages $(PYTHON) services
+	$(BIN)/pytest --numprocesses 0 --exitfirst tests/compose/test_deployment.py
 
 bench: setup ## measure everything that mlpq claims of its speed, half an hour; writes docs/benchmarks.md
 	@scripts/system-packages $(PYTHON) data services

@@ -9,20 +9,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import yaml
 from sqlalchemy import text
 
+from readme import README, commands
 from sites import MLPQ_WORKER, ROOT, Site
 
-README = (ROOT / "README.md").read_text()
 TEXTBOOK = (7867, 6404, 8502, 8705)
-
-
-def commands(section: str) -> list[str]:
-    """The shell lines of a section, without comments."""
-    body = re.split(r"^## ", README, flags=re.MULTILINE)
-    chosen = next(part for part in body if part.startswith(section))
-    blocks = re.findall(r"```sh\n(.*?)```", chosen, flags=re.DOTALL)
-    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
 
 
 def run(site: Site, section: str) -> None:
@@ -46,8 +39,20 @@ def watch(site: Site, options: list[str]) -> None:
 def test_no_section_of_the_readme_has_commands_that_no_test_runs() -> None:
     sections = [part.splitlines()[0] for part in re.split(r"^## ", README, flags=re.MULTILINE)[1:]]
     with_commands = {section for section in sections if commands(section)}
-    assert with_commands == {"Two commands", "Submit", "Compare", "Look", "Watch", "Deploy", "Query", "Data"}
+    own = ["Two commands", "Submit", "Compare", "Look", "Watch", "Deploy", "Your own services", "Query", "Data"]
+    assert with_commands == set(own)
     assert commands("Two commands") == ["make demo", "make test"]
+
+
+def test_the_deployments_commands_name_what_is_there() -> None:
+    """tests/compose runs them."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for line in commands("Deploy"):
+        program, *words = shlex.split(line)
+        if program == "docker-compose":
+            assert {word.partition("=")[0] for word in words} & set(services), line
+        else:
+            assert (ROOT / program).stat().st_mode & 0o111, line
 
 
 @pytest.mark.usefixtures("textbook")  # then the preset has been trained
@@ -64,8 +69,8 @@ def test_the_readmes_path_from_submit_to_query_runs_on_the_embedded_default(text
 
 
 @pytest.mark.parametrize("site", ["services"], indirect=True)
-def test_the_readmes_deployment_runs_over_postgresql_and_redis(site: Site) -> None:
-    lines = commands("Deploy")
+def test_the_readmes_commands_run_over_postgresql_and_redis(site: Site) -> None:
+    lines = commands("Your own services")
     exports = [line for line in lines if line.startswith("export ")]
     assert [line.partition("=")[0] for line in exports] == ["export MLPQ_DATABASE_URL", "export MLPQ_BROKER_URL"]
     worker = lines.index("mlpq worker &")

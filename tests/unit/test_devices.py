@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mlpq_workers.devices import (
     choose,
     code_version,
     environment,
+    files_version,
     model,
     most_ranks,
     prepare,
@@ -148,6 +150,22 @@ def test_a_repository_above_a_virtual_environment_says_nothing(package: Path) ->
 
 def test_outside_of_any_repository_there_is_no_commit(tmp_path: Path) -> None:
     assert checkout_version(tmp_path) is None
+
+
+def test_what_is_installed_from_elsewhere_is_told_apart_by_its_files(package: Path, tmp_path: Path) -> None:
+    versions = [files_version(package)]
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "x.pyc").write_bytes(b"x")
+    copied = tmp_path / "site-packages" / "mlpq"
+    shutil.copytree(package, copied)
+    assert files_version(copied) == versions[0]
+    for name in ("a.py", "b.py"):
+        (copied / name).write_text("a = 1\n")
+        versions.append(files_version(copied))
+    (copied / "a.py").unlink()
+    versions.append(files_version(copied))
+    assert len(set(versions)) == 4
+    assert all(re.fullmatch("files\\.[0-9a-f]{8}", version) for version in versions)
 
 
 def test_a_repository_without_commits_has_no_version(tmp_path: Path) -> None:

@@ -147,12 +147,24 @@ def gpu_model(device: str) -> str | None:
 
 @cache
 def code_version() -> str:
-    """mlpq's version, and where it runs from its own git checkout the commit and a hash of uncommitted changes.
+    """mlpq's version, and which code of that version: of its own git checkout the commit and a hash of uncommitted
+    changes; elsewhere, as in a container's image, a hash of the installed files.
 
     Asked once for each process: what runs is the code that was imported.
     """
-    checkout = checkout_version(Path(mlpq.__file__).resolve().parent)
-    return f"{mlpq.__version__}+{checkout}" if checkout else mlpq.__version__
+    package = Path(mlpq.__file__).resolve().parent
+    which = checkout_version(package) or files_version(package, Path(__file__).resolve().parent)
+    return f"{mlpq.__version__}+{which}"
+
+
+def files_version(*packages: Path) -> str:
+    """ "files.89abcdef": eight digits of a SHA-256 over the names and contents of the packages' Python files."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for file in sorted(package.rglob("*.py")):
+            digest.update(f"{package.name}/{file.relative_to(package).as_posix()}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return f"files.{digest.hexdigest()[:8]}"
 
 
 def checkout_version(package: Path) -> str | None:

@@ -1,0 +1,41 @@
+# The images of docker-compose.yml. `service` submits, migrates and shows the dashboard; `worker` trains, with torch.
+
+FROM python:3.11-slim-bookworm AS base
+RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/mlpq --shell /usr/sbin/nologin mlpq \
+ && install --directory --owner mlpq --group mlpq /var/lib/mlpq /var/lib/mlpq/artifacts /var/lib/mlpq/data
+ENV PATH=/opt/mlpq/bin:$PATH MLPQ_HOME=/var/lib/mlpq PYTHONUNBUFFERED=1
+
+# Without the sources, so that a change of them installs no dependency again.
+FROM base AS dependencies
+WORKDIR /src
+ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+RUN python -m venv --without-pip /opt/mlpq
+COPY constraints.txt pyproject.toml ./
+RUN touch LICENSE README.md && mkdir service workers migrations && pip --python /opt/mlpq/bin/python install .
+
+FROM dependencies AS code
+COPY . .
+RUN pip --python /opt/mlpq/bin/python install --no-deps --ignore-installed --prefix /code .
+
+FROM base AS runtime
+COPY --from=dependencies /opt/mlpq /opt/mlpq
+WORKDIR /var/lib/mlpq
+ENTRYPOINT ["mlpq"]
+
+FROM runtime AS service
+COPY --from=code /code /opt/mlpq
+USER mlpq
+
+# What a worker needs besides: --prefix installs only what is missing in /opt/mlpq. Pip's usual torch has CUDA; for the
+# CPU build the argument is the address that PyTorch's own page of installation gives.
+FROM dependencies AS training
+ARG PIP_EXTRA_INDEX_URL
+RUN pip --python /opt/mlpq/bin/python install --prefix /training '.[worker]'
+
+FROM runtime AS worker
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends dataset-fashion-mnist \
+ && rm -rf /var/lib/apt/lists/*
+COPY --from=training /training /opt/mlpq
+COPY --from=code /code /opt/mlpq
+USER mlpq

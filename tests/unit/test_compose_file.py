@@ -1,0 +1,30 @@
+"""What docker-compose.yml must never lose, looked at without Docker; tests/compose runs it."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from sites import ROOT
+
+TEXT = (ROOT / "docker-compose.yml").read_text()
+SERVICES = yaml.safe_load(TEXT)["services"]
+
+
+def test_nothing_is_published_beyond_this_machine_unless_the_dashboards_address_is_set() -> None:
+    addresses = {port.rpartition(":$")[0] for service in SERVICES.values() for port in service.get("ports", [])}
+    assert addresses == {"127.0.0.1", "${DASHBOARD_ADDRESS:-127.0.0.1}"}
+
+
+def test_no_password_has_a_default() -> None:
+    passwords = re.findall(r"\$\{\w*PASSWORD[^}]*\}", TEXT)
+    assert {re.sub(r"\w+_PASSWORD", "X", password) for password in passwords} == {"${X:?run scripts/secrets first}"}
+
+
+def test_every_container_is_limited() -> None:
+    for name, service in SERVICES.items():
+        assert service["mem_limit"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name

@@ -139,6 +139,7 @@ def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
     told = [found.get() for _ in processes]
     for process in processes:
         process.join()
+    assert all(told), "a worker failed: its words are above"
     claimed = sum(jobs for jobs, _, _, _ in told)
     length = max(length for _, length, _, _ in told)
     claims, records = ([call for each in told for call in each[part]] for part in (2, 3))
@@ -156,6 +157,17 @@ def _statement_ms(url: str) -> float:
 
 
 def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, found: Any) -> None:
+    told = None
+    try:
+        told = _take_turns(url, name, gang, seconds, barrier)
+    finally:
+        barrier.abort() if told is None else None
+        found.put(told)
+
+
+def _take_turns(
+    url: str, name: str, gang: int, seconds: float, barrier: Barrier
+) -> tuple[int, float, list[float], list[float]]:
     store, able = Store(url), replace(ABLE, model=name)
     repository.worker_beat(store, name, able)
     for _ in range(WARM):
@@ -175,7 +187,7 @@ def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, foun
     length = time.perf_counter() - began
     repository.worker_gone(store, name)
     store.close()
-    found.put((jobs, length, claims, records))
+    return jobs, length, claims, records
 
 
 def claim(store: Store, name: str, able: Able, gang: int) -> list[Held]:

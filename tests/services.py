@@ -36,8 +36,12 @@ class Postgres:
     """A PostgreSQL of our own. It refuses to run as root, so there it runs as Debian's user postgres."""
 
     def __init__(self, durable: bool = False, **options: str) -> None:
-        """Not `durable`: the tests' databases need not outlive a power cut. `options` are further settings."""
-        self._options = {"fsync": "on" if durable else "off", "max_connections": "100", **options}
+        """Not `durable`: the tests' databases need not outlive a power cut, and nothing happens in them by itself.
+
+        `options` are further settings.
+        """
+        switch = "on" if durable else "off"
+        self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
         self._programs = _postgres_programs()
         self._as_user = {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
         self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))

@@ -116,7 +116,7 @@ def parse_world_size(value: object) -> int | None:
 def parse_experiment(value: object) -> str:
     """The name of an experiment: printable, 1 to 100 characters."""
     name = "" if value is None else str(value).strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable():
+    if not 1 <= len(name) <= 100 or not name.isprintable() or name in (".", ".."):  # no browser asks for such a page
         raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
     if name == VERIFY:
         raise ValueError(f"'{VERIFY}' is the experiment of mlpq verify: give --experiment another name")

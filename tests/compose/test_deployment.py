@@ -329,7 +329,7 @@ def documented(section: str) -> list[str]:
 def test_a_backup_restored_into_an_empty_deployment_is_whole(
     deployment: Deployment, laptop: Site, tmp_path: Path
 ) -> None:
-    folder = str(tmp_path / "backup")
+    folder = "backups/monday"
     before = {name: results(deployment.laptop(tmp_path), name) for name in ("textbook", "disturbed", "drained")}
     deployment.mlpq(
         "submit", "--experiment", "busy", "--dataset", "digits", "--seeds", "0..9"

@@ -6,31 +6,35 @@ import html
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 from starlette.testclient import TestClient
 
+from mlpq.dashboard import comparing
 from mlpq.dashboard.app import make_app
-from mlpq.dashboard.comparing import JOBS_AT_MOST, Question
+from mlpq.dashboard.comparing import JOBS_AT_MOST, BusyError, Kept, Question
 from mlpq.dashboard.pages import EXPERIMENTS_A_PAGE, JOBS_A_PAGE
 from mlpq.dashboard.serving import hosts
 from mlpq.grading import Grade
-from mlpq.jobs import Outcome
+from mlpq.jobs import LEASE_SECONDS, Outcome
 from mlpq.report.comparison_tables import told
 from mlpq.report.loading import load
 from mlpq.report.metrics import metric
 from mlpq.store import filing, overview, queries, repository, verifications
 from mlpq.store.changes import Changes
+from mlpq.store.models import experiments, workers
 from mlpq.store.repository import Able
-from mlpq.store.session import Store
+from mlpq.store.session import Store, now
 from samples import beat, claim, claim_one, epoch, fail, failure, file, finish, spec, specs, success
-from services import Postgres
+from services import Postgres, wait_until
 
 ATTACK = '<script>alert("x")</script>'
 SECRET = "hunter2-very-secret"
@@ -129,6 +133,53 @@ def test_what_trains_now_is_drawn_with_every_epoch(store: Store, client: TestCli
     repository.record(store, [success(held) for held in (one, *others)])
     assert pictures() == []
     assert client.get("/charts/now.svg?experiment=nobody").status_code == 404
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_curves_of_very_many_epochs_are_left_to_mlpq_compare(
+    store: Store, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(store)
+    file(store, spec(seeds=9), experiment="sweep")
+    held = claim_one(store)
+    beat(store, held, [epoch(1)])
+    assert "/charts/now.svg" in client.get("/experiments/sweep").text
+    monkeypatch.setattr(comparing, "EPOCHS_AT_MOST", 2 * 12)  # as many as the finished jobs have
+    beat(store, held, [epoch(2)])
+    page = client.get("/experiments/sweep").text
+    assert "/charts/now.svg" not in page
+    assert client.get("/charts/now.svg?experiment=sweep").status_code == 404
+    beat(store, held, [epoch(3)])
+    finish(store, held)
+    page = client.get("/experiments/sweep").text
+    assert "/charts/curves.svg" not in page
+    assert "mlpq compare sweep --plot" in words(page)
+    assert client.get("/experiments/sweep?metric=epochs&target=50").status_code == 400
+
+
+def test_what_is_there_is_shown_while_too_many_wait_for_something_new() -> None:
+    kept: Kept[str] = Kept(4)
+    kept.get("old", lambda: "made before")
+    waiting, go_on = threading.Barrier(comparing.WAITING_AT_MOST + 1), threading.Event()
+
+    def make() -> str:
+        go_on.wait(30)
+        return "made"
+
+    def ask(number: int) -> str:
+        waiting.wait(30)
+        return kept.get(number, make)
+
+    with ThreadPoolExecutor(comparing.WAITING_AT_MOST) as pool:
+        asked = [pool.submit(ask, number) for number in range(comparing.WAITING_AT_MOST)]
+        waiting.wait(30)
+        wait_until("all have a place", lambda: kept._places._value == 0)
+        with pytest.raises(BusyError, match="try again"):
+            kept.get("one more", lambda: "made")
+        assert kept.get("old", lambda: "made anew") == "made before"
+        go_on.set()
+        assert [each.result(30) for each in asked] == ["made"] * comparing.WAITING_AT_MOST
+    assert kept.get("one more", lambda: "made") == "made"
 
 
 def test_charts_are_pictures_of_this_server(store: Store, client: TestClient) -> None:
@@ -328,7 +379,8 @@ def test_a_worker_that_falls_silent_is_news_though_nobody_commits(store: Store) 
     changes = Changes(store)
     repository.worker_beat(store, "ann", Able("cpu"))
     assert changes.state().endswith(" ann")
-    repository.worker_gone(store, "ann")
+    with store.write() as connection:
+        connection.execute(update(workers).values(beat_at=now(-LEASE_SECONDS - 1)))
     assert changes.state().endswith(" ")
 
 
@@ -435,11 +487,21 @@ def test_a_file_that_was_put_in_place_of_the_old_one_is_read(store: Store, clien
     assert "before" in words(client.get("/").text)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"VACUUM INTO '{other}'")
+    finish(store, claim_one(store), test_correct=404)
+    assert "80.80" in client.get("/experiments/before").text
     restored = Store(f"sqlite:///{other}")
+    with restored.write() as connection:
+        connection.execute(update(experiments).values(created_at=now(-60)))
+    finish(restored, claim_one(restored), test_correct=101)
     file(restored, spec(), experiment="restored")
     restored.close()
     os.replace(other, path)
+    for log in ("-wal", "-shm"):  # of the old one
+        Path(f"{path}{log}").unlink(missing_ok=True)
     assert "restored" in words(client.get("/").text)
+    page = client.get("/experiments/before").text
+    assert "20.20" in page
+    assert "80.80" not in page
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)

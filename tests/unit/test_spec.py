@@ -254,6 +254,7 @@ BAD = (
     ({"bias": "perhaps"}, "bias must be true or false"),
     ({"experiment": ""}, "the name of an experiment has 1 to 100 printable characters"),
     ({"experiment": "x" * 101}, "the name of an experiment has 1 to 100 printable characters"),
+    ({"experiment": ".."}, "the name of an experiment has 1 to 100 printable characters"),
     ({"experiment": "a\nb"}, "the name of an experiment has 1 to 100 printable characters"),
     ({"epoch": 3}, "unknown key 'epoch' (did you mean 'epochs'?)"),
     ({"learning_rate": 3}, "unknown key 'learning_rate' (there are: activation,"),

@@ -23,16 +23,13 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     mlpq dashboard
     mlpq dashboard --host 0.0.0.0 --allow-host lab.example.org
     """
-    from mlpq.dashboard.serving import hosts, is_everywhere, listen, serve, url
+    from mlpq.dashboard.serving import check_name, hosts, is_everywhere, listen, serve, url
     from mlpq.log import set_up
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
 
     for name in allowed:
-        if "*" in name.removeprefix("*.") and name != "*":
-            raise click.BadParameter(
-                f"'{name}' has * elsewhere than in front, as in *.example.org", param_hint="--allow-host"
-            )
+        check_name(name)
     config = settings()
     set_up(config.log_format)
     store = ready_store(config)

@@ -18,7 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlpq import __version__
 from mlpq.dashboard import pages
-from mlpq.dashboard.comparing import Comparisons, Question
+from mlpq.dashboard.comparing import BusyError, Comparisons, Question
 from mlpq.dashboard.metrics import CONTENT_TYPE, metrics
 from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.store import queries
@@ -48,6 +48,7 @@ def make_app(store: Store, hosts: Sequence[str]) -> FastAPI:
         (NotFoundError, partial(_problem, 404)),
         (SpecError, partial(_problem, 400)),
         (StoreError, partial(_problem, 503)),
+        (BusyError, partial(_problem, 503)),
         (RequestValidationError, lambda request, _: _problem(400, request, "an address with such numbers has no page")),
         (HTTPException, _http_problem),
     ):
@@ -169,7 +170,7 @@ def _picture(request: Request, drawn: str, state: str) -> Response:
 
 def _problem(status: int, request: Request, error: object) -> Response:
     """A page that says in a line what is wrong; one without the database tries again by itself."""
-    titles = {400: "Not so", 404: "Not found", 405: "Only reading", 503: "No database"}
+    titles = {400: "Not so", 404: "Not found", 405: "Only reading", 503: "Not now"}
     page = request.app.state.site.render(
         "problem.html",
         title=titles.get(status, "No page"),
@@ -190,4 +191,5 @@ def _http_problem(request: Request, error: Exception) -> Response:
 async def _with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await answer(request)
     response.headers.update(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-cache")  # static files change with mlpq
     return response

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any, Generic, TypeVar
 
-from mlpq.errors import NotFoundError, SpecError
+from mlpq.errors import MlpqError, NotFoundError, SpecError
 from mlpq.report.charts import curves_so_far, job_charts, named_charts
 from mlpq.report.drawing import Chart, svg
 from mlpq.report.loading import load
@@ -21,11 +21,17 @@ from mlpq.store.session import Store
 # What a page waits for at worst: about ten seconds, once, on one core.
 JOBS_AT_MOST = 1000
 PAIRS_AT_MOST = 200
+EPOCHS_AT_MOST = 50_000  # of all its jobs, for learning curves
+WAITING_AT_MOST = 8  # for something to be made: the others must not be kept from what is there
 ANSWERS_KEPT = 8
 PICTURES_KEPT = 48
 LABEL_ROOM = 60  # pixels
 
 Value = TypeVar("Value")
+
+
+class BusyError(MlpqError):
+    """More is asked for at once than can be made."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +70,28 @@ class Kept(Generic[Value]):
         self._most = most
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._changing, self._making = Lock(), Lock()
+        self._places = BoundedSemaphore(WAITING_AT_MOST)
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of `key`, made where it is not there."""
+        """The value of `key`, made where it is not there. Raises BusyError where too many wait for one."""
         found = self._known(key)
         if found is not None:
             return found
-        with self._making:
-            found = self._known(key)
-            if found is None:
-                found = make()
-                with self._changing:
-                    self._values[key] = found
-                    while len(self._values) > self._most:
-                        self._values.popitem(last=False)
-            return found
+        if not self._places.acquire(blocking=False):
+            raise BusyError("too many different comparisons are asked for at once: try again in a moment")
+        try:
+            with self._making:
+                found = self._known(key)
+                return self._keep(key, make()) if found is None else found
+        finally:
+            self._places.release()
+
+    def _keep(self, key: Hashable, value: Value) -> Value:
+        with self._changing:
+            self._values[key] = value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
 
     def _known(self, key: Hashable) -> Value | None:
         with self._changing:
@@ -100,7 +113,10 @@ class Comparisons:
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
         def make() -> Answer:
-            compared = load(self._store, experiment, chosen, by, question.against or None, True, PAIRS_AT_MOST)
+            few = overview.epochs_of_results(self._store, experiment) <= EPOCHS_AT_MOST
+            if chosen.needs_curves and not few:
+                raise SpecError(f"more than {EPOCHS_AT_MOST:,} epochs are not compared here: mlpq compare does it")
+            compared = load(self._store, experiment, chosen, by, question.against or None, few, PAIRS_AT_MOST)
             return Answer(answer(compared), named_charts(compared))
 
         return self._answers.get((experiment, history, question), make)
@@ -120,6 +136,9 @@ class Comparisons:
         """The curves of an experiment's jobs so far, as `picture`; raises NotFoundError where there are none."""
         found = overview.experiment(self._store, experiment)
         epochs = overview.epochs_of_running(self._store, found["id"])
+        counts = overview.counts(self._store, [found["id"]])[found["id"]]
+        if not is_drawn(counts, epochs + overview.epochs_of_results(self._store, experiment)):
+            raise NotFoundError("these jobs have too many epochs to be drawn, or none")
         state = f"{overview.history(self._store, found['id'])} {epochs}"
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
@@ -143,6 +162,11 @@ class Comparisons:
             raise NotFoundError(f"there is no chart '{name}' of these jobs")
         # A picture in a page is cut at its edge, so long labels must not rely on the fonts that a reader has.
         return self._pictures.get(key, lambda: svg(charts[name], LABEL_ROOM if name == "differences" else 0))
+
+
+def is_drawn(counts: Mapping[str, int], epochs: int) -> bool:
+    """Whether the curves of jobs with so many epochs, so many of them in each state, are drawn while they train."""
+    return 0 < epochs <= EPOCHS_AT_MOST and sum(counts.values()) <= JOBS_AT_MOST
 
 
 def is_compared(counts: Mapping[str, int]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlpq.dashboard.comparing import JOBS_AT_MOST, Comparisons, Question, is_compared
+from mlpq.dashboard.comparing import JOBS_AT_MOST, Comparisons, Question, is_compared, is_drawn
 from mlpq.errors import SpecError, nearest
 from mlpq.grading import Grade
 from mlpq.jobs import FINISHED, Status
@@ -96,7 +96,7 @@ def experiment(
             answer = comparisons.answer(name, history, question)
         except SpecError as error:
             return {**content, "problem": str(error)}, 400 if question.given() else 200
-        content["answer"] = answer.parts
+        content["answer"], content["without_curves"] = answer.parts, "curves" not in answer.charts
         # The last part only makes it another address once there is something new to draw.
         asked = urlencode({"experiment": name, **question.given(), "of": history})
         content["charts"] = [(chart, f"/charts/{chart}.svg?{asked}", CHARTS[chart]) for chart in answer.charts]
@@ -105,12 +105,12 @@ def experiment(
 
 def _now(store: Store, found: Row, counts: Mapping[str, int], question: Question) -> list[tuple[str, str, str]]:
     """The picture of what trains now, if there is anything to draw."""
-    if not counts.get(Status.RUNNING) or sum(counts.values()) > JOBS_AT_MOST:
+    epochs = overview.epochs_of_running(store, found["id"]) if counts.get(Status.RUNNING) else 0
+    if not epochs or not is_drawn(counts, epochs + overview.epochs_of_results(store, found["name"])):
         return []
-    epochs = overview.epochs_of_running(store, found["id"])
     asked = {name: value for name, value in question.given().items() if name in ("by", "metric")}
     url = f"/charts/now.svg?{urlencode({'experiment': found['name'], **asked, 'of': epochs})}"
-    return [("now", url, "Curves of the jobs that train now and of those that are done, by epoch")] if epochs else []
+    return [("now", url, "Curves of the jobs that train now and of those that are done, by epoch")]
 
 
 def _jobs(store: Store, experiment_id: int, name: str, question: Question, status: str, after: int) -> Content:
@@ -125,7 +125,13 @@ def _jobs(store: Store, experiment_id: int, name: str, question: Question, statu
     return {
         "jobs": [_job_line(row, reached.get(row["id"])) for row in shown],
         "status": status if known else "",
-        "statuses": list(Status),
+        "statuses": [
+            (
+                each,
+                f"{experiment_url(name)}?{urlencode({**question.given(), **({'status': each} if each else {})})}#jobs",
+            )
+            for each in ("", *Status)
+        ],
         "bad_status": "" if known or not status else f"no job has the status '{status}'{nearest(status, Status)}",
         "first_jobs": f"{experiment_url(name)}?{urlencode(kept)}#jobs" if after else "",
         "more_jobs": f"{experiment_url(name)}?{urlencode({**kept, 'after': shown[-1]['seq']})}#jobs"

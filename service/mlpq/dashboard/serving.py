@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from mlpq.dashboard.app import make_app
-from mlpq.errors import MlpqError
+from mlpq.errors import MlpqError, SettingsError
 from mlpq.store.session import Store
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
@@ -27,6 +28,16 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise MlpqError(f"port {port} of {host} is in use: give --port another one, or 0 for a free one") from error
         raise MlpqError(f"can't listen on port {port} of {host}: {error.strerror}") from error
+
+
+def check_name(name: str) -> None:
+    """Raises SettingsError where no request can come under that name."""
+    is_address = ":" in name and "/" not in name and name.count(":") > 1
+    if not is_address and not re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?", name):
+        raise SettingsError(
+            f"'{name}' is no host's name: give --allow-host a name without port or scheme, as lab.example.org, or "
+            "*.example.org"
+        )
 
 
 def hosts(host: str, allowed: Sequence[str]) -> list[str]:

@@ -88,9 +88,10 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
         return None
     together = _by_arm_and_epoch(seeds)
     n = n_of([len(values) for values in together.values()])
-    caption = f"Mean over the seeds, {n}; band: ± 1 standard deviation; thin: each seed."
+    faint, thin = _faint(seeds, "seed")
+    caption = f"Mean over the seeds, {n}; band: ± 1 standard deviation{thin}."
     labels = [side.label for side in comparison.sides]
-    return titled(_curves(seeds, together, labels, title), "Learning curves", caption, 260)
+    return titled(_curves(faint, together, labels, title), "Learning curves", caption, 260)
 
 
 def curves_so_far(rows: Sequence[Row], by: Fields, curves: Mapping[str, Curve], metric: Metric) -> Chart | None:
@@ -108,9 +109,14 @@ def curves_so_far(rows: Sequence[Row], by: Fields, curves: Mapping[str, Curve], 
     together = _by_arm_and_epoch(points)
     labels = sorted({arm for arm, _ in together})
     n = n_of([len(values) for values in together.values()])
-    caption = f"All jobs, as far as they have come: mean, {n}; band: ± 1 standard deviation; thin: each job."
-    faint = points if len(points) <= FAINT_POINTS else ()
+    faint, thin = _faint(points, "job")
+    caption = f"All jobs, as far as they have come: mean, {n}; band: ± 1 standard deviation{thin}."
     return titled(_curves(faint, together, labels, title), "Training now", caption, 220)
+
+
+def _faint(points: Sequence[Row], of: str) -> tuple[Sequence[Row], str]:
+    """What is drawn of each by itself, and the caption's words for it."""
+    return (points, f"; thin: each {of}") if len(points) <= FAINT_POINTS else ((), "")
 
 
 def _by_arm_and_epoch(points: Sequence[Row]) -> dict[tuple[str, int], list[float]]:

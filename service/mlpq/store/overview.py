@@ -10,7 +10,7 @@ from sqlalchemy import func, select, union_all
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Status
 from mlpq.store import queries
-from mlpq.store.models import epochs, experiments, jobs
+from mlpq.store.models import epochs, experiments, job_results, jobs
 from mlpq.store.session import Store
 
 Row = dict[str, Any]
@@ -64,8 +64,10 @@ def history(store: Store, experiment_id: int) -> str:
     back to the same counts.
     """
     query = select(jobs.c.status, func.count(), func.sum(jobs.c.attempt)).where(jobs.c.experiment_id == experiment_id)
+    filed = select(experiments.c.created_at).where(experiments.c.id == experiment_id)  # another one in another database
     with store.read() as connection:
-        return str(sorted(tuple(row) for row in connection.execute(query.group_by(jobs.c.status))))
+        states = sorted(tuple(row) for row in connection.execute(query.group_by(jobs.c.status)))
+        return f"{experiment_id} {connection.execute(filed).scalar_one()} {states}"
 
 
 def epochs_of_running(store: Store, experiment_id: int) -> int:
@@ -73,6 +75,14 @@ def epochs_of_running(store: Store, experiment_id: int) -> int:
     of_attempt = (epochs.c.job_id == jobs.c.id) & (epochs.c.attempt == jobs.c.attempt)
     query = select(func.count()).select_from(jobs).join(epochs, of_attempt)
     query = query.where(jobs.c.experiment_id == experiment_id, jobs.c.status == Status.RUNNING)
+    with store.read() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def epochs_of_results(store: Store, experiment: str) -> int:
+    """How many epochs the finished jobs of an experiment trained."""
+    query = select(func.coalesce(func.sum(job_results.c.epochs_run), 0)).select_from(jobs).join(job_results)
+    query = query.join(experiments).where(experiments.c.name == experiment)
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
 

@@ -55,15 +55,16 @@ function say(text) {
 async function look() {
   const main = document.getElementById("main");
   const headers = main.dataset.tag ? { "If-None-Match": main.dataset.tag } : {};
-  let response;
+  let response, text;
   try {
     response = await fetch(location.href, { headers, cache: "no-store" });
+    text = await response.text();
   } catch {
     say("The dashboard does not answer; still trying.");
     return;
   }
   if (response.status === 304) return say("");
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  const page = new DOMParser().parseFromString(text, "text/html");
   const fresh = page.getElementById("main");
   if (!fresh || response.status === 503) return say(page.getElementById("problem")?.textContent ?? "No answer; still trying.");
   say("");

@@ -137,7 +137,6 @@ class Trainer:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-
         if self._scratch is not None:
             self._scratch.cleanup()
 
@@ -184,7 +183,8 @@ class Trainer:
             for lines in [logs[about]] if about in logs else logs.values():
                 lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
             job, _, attempt = about.partition("/")
-            log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if about else {})
+            if self._child is child:  # ranks that are killed say so at length
+                log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if about else {})
 
 
 def _ending(code: int) -> str:

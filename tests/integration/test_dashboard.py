@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import event, text, update
 from starlette.testclient import TestClient
 
-from mlpq.dashboard import comparing
+from mlpq.dashboard import comparing, pages
 from mlpq.dashboard.app import make_app
 from mlpq.dashboard.comparing import JOBS_AT_MOST, BusyError, Kept, Question
 from mlpq.dashboard.pages import EXPERIMENTS_A_PAGE, JOBS_A_PAGE
@@ -144,7 +144,8 @@ def test_curves_of_very_many_epochs_are_left_to_mlpq_compare(
     held = claim_one(store)
     beat(store, held, [epoch(1)])
     assert "/charts/now.svg" in client.get("/experiments/sweep").text
-    monkeypatch.setattr(comparing, "EPOCHS_AT_MOST", 2 * 12)  # as many as the finished jobs have
+    for module in (comparing, pages):
+        monkeypatch.setattr(module, "EPOCHS_AT_MOST", 2 * 12)  # as many as the finished jobs have
     beat(store, held, [epoch(2)])
     page = client.get("/experiments/sweep").text
     assert "/charts/now.svg" not in page

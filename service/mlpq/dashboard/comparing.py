@@ -135,10 +135,11 @@ class Comparisons:
     def training_now(self, experiment: str, question: Question) -> tuple[str, str]:
         """The curves of an experiment's jobs so far, as `picture`; raises NotFoundError where there are none."""
         found = overview.experiment(self._store, experiment)
+        if sum(overview.counts(self._store, [found["id"]])[found["id"]].values()) > JOBS_AT_MOST:
+            raise NotFoundError("these are too many jobs to be drawn")
         epochs = overview.epochs_of_running(self._store, found["id"])
-        counts = overview.counts(self._store, [found["id"]])[found["id"]]
-        if not is_drawn(counts, epochs + overview.epochs_of_results(self._store, experiment)):
-            raise NotFoundError("these jobs have too many epochs to be drawn, or none")
+        if epochs + overview.epochs_of_results(self._store, experiment) > EPOCHS_AT_MOST:
+            raise NotFoundError("these jobs have too many epochs to be drawn")
         state = f"{overview.history(self._store, found['id'])} {epochs}"
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
@@ -162,11 +163,6 @@ class Comparisons:
             raise NotFoundError(f"there is no chart '{name}' of these jobs")
         # A picture in a page is cut at its edge, so long labels must not rely on the fonts that a reader has.
         return self._pictures.get(key, lambda: svg(charts[name], LABEL_ROOM if name == "differences" else 0))
-
-
-def is_drawn(counts: Mapping[str, int], epochs: int) -> bool:
-    """Whether the curves of jobs with so many epochs, so many of them in each state, are drawn while they train."""
-    return 0 < epochs <= EPOCHS_AT_MOST and sum(counts.values()) <= JOBS_AT_MOST
 
 
 def is_compared(counts: Mapping[str, int]) -> bool:

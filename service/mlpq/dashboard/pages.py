@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlpq.dashboard.comparing import JOBS_AT_MOST, Comparisons, Question, is_compared, is_drawn
+from mlpq.dashboard.comparing import EPOCHS_AT_MOST, JOBS_AT_MOST, Comparisons, Question, is_compared
 from mlpq.errors import SpecError, nearest
 from mlpq.grading import Grade
 from mlpq.jobs import FINISHED, Status
@@ -105,8 +105,10 @@ def experiment(
 
 def _now(store: Store, found: Row, counts: Mapping[str, int], question: Question) -> list[tuple[str, str, str]]:
     """The picture of what trains now, if there is anything to draw."""
-    epochs = overview.epochs_of_running(store, found["id"]) if counts.get(Status.RUNNING) else 0
-    if not epochs or not is_drawn(counts, epochs + overview.epochs_of_results(store, found["name"])):
+    if not counts.get(Status.RUNNING) or sum(counts.values()) > JOBS_AT_MOST:
+        return []
+    epochs = overview.epochs_of_running(store, found["id"])
+    if not epochs or epochs + overview.epochs_of_results(store, found["name"]) > EPOCHS_AT_MOST:
         return []
     asked = {name: value for name, value in question.given().items() if name in ("by", "metric")}
     url = f"/charts/now.svg?{urlencode({'experiment': found['name'], **asked, 'of': epochs})}"

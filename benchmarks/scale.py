@@ -13,21 +13,16 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import astuple
-from pathlib import Path
 
 from sqlalchemy import text
 
 from mlpq.dashboard.metrics import metrics
-from mlpq.store import migrate, queries, repository
+from mlpq.store import queries, repository
 from mlpq.store.session import Store
 
 from .report import machine, spread, table, versions
-from .simulation import ABLE, Filled, Rates, run
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-from services import Postgres
+from .simulation import ABLE, Filled, Rates, database, run
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # finished jobs
 WORKERS = (1, 4, 16, 64)
@@ -35,22 +30,6 @@ GANGS = (1, 64)
 SECONDS = 2.0
 QUEUE = 15_000
 LONG_QUEUE = 1_000_000
-
-
-@contextmanager
-def database() -> Iterator[str]:
-    postgres = Postgres(durable=True, shared_preload_libraries="pg_stat_statements")
-    try:
-        postgres.start()
-        url = postgres.url(postgres.create())
-        store = Store(url)
-        migrate.upgrade(store)
-        with store.write() as connection:
-            connection.execute(text("CREATE EXTENSION pg_stat_statements"))
-        store.close()
-        yield url
-    finally:
-        postgres.stop()
 
 
 def rates(url: str, filled: Filled, gang: int, workers: int, repetitions: int) -> list[Rates]:

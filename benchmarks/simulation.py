@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import text
 
-from mlpq.jobs import Outcome
 from mlpq.spec import Sweep
-from mlpq.store import filing, queries, repository
+from mlpq.store import filing, migrate, queries, repository
 from mlpq.store.models import metadata
 from mlpq.store.repository import Able, Ending, Held
 from mlpq.store.session import Store
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+import samples
+from services import Postgres
+
 ABLE = Able("cpu")
-FACTS = {"python": "3.11", "device": "cpu", "threads": 1}
 SWEEP = {"dataset": "digits", "epochs": 2, "seeds": "1,2"}
 EXPERIMENT_JOBS = 1000
 WARM = 6  # gangs of one, until the statements are compiled here and prepared there
-RESULT = {
-    "test_correct": 450, "test_total": 500, "test_loss": 0.25, "validation_correct": None, "validation_total": None,
-    "validation_loss": None, "best_epoch": 2, "epochs_run": 2, "weights_sha256": "ab" * 32,
-    "weights_file": "/artifacts/0123/attempt-1.safetensors", "train_seconds": 1.5, "device": "cpu", "world_size": 1,
-    "gang_size": 64, "engine": "gang",
-}  # fmt: skip
 UNCHECKED = text("SET LOCAL session_replication_role = replica")  # foreign keys, which are right
 LOG = "\n".join(f"12:00:00 epoch {n}: train loss 0.1234, test 450 of 500, 0.1 s" for n in (1, 2))
 
@@ -45,15 +44,25 @@ class Rates:
     in_database_ms: float
 
 
-def epoch(number: int) -> dict[str, Any]:
-    return {
-        "epoch": number, "train_loss": 0.3, "validation_loss": None, "validation_correct": None,
-        "validation_total": None, "test_loss": 0.25, "test_correct": 450, "test_total": 500, "seconds": 0.5,
-    }  # fmt: skip
-
-
 def success(held: Held) -> Ending:
-    return Ending(held, Outcome.SUCCEEDED, RESULT, None, LOG, [epoch(1), epoch(2)])
+    figures = {"weights_file": "/artifacts/0123/attempt-1.safetensors", "gang_size": 64, "engine": "gang"}
+    return replace(samples.success(held, **figures), log_tail=LOG)
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    postgres = Postgres(durable=True, shared_preload_libraries="pg_stat_statements")
+    try:
+        postgres.start()
+        url = postgres.url(postgres.create())
+        store = Store(url)
+        migrate.upgrade(store)
+        with store.write() as connection:
+            connection.execute(text("CREATE EXTENSION pg_stat_statements"))
+        store.close()
+        yield url
+    finally:
+        postgres.stop()
 
 
 class Filled:
@@ -63,7 +72,7 @@ class Filled:
         self._store, self._made = store, 0
         first, second = Sweep.parse(SWEEP).jobs()
         (done,) = filing.file_jobs(store, "template", [first])
-        (held,) = repository.claim(store, "template", ABLE, FACTS)
+        (held,) = repository.claim(store, "template", ABLE, samples.FACTS)
         repository.record(store, [success(held)])
         (waiting,) = filing.file_jobs(store, "template", [second], device="mps")  # which nobody takes
         self.done, self.waiting = done.id, waiting.id
@@ -157,12 +166,12 @@ def _statement_ms(url: str) -> float:
 
 
 def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, found: Any) -> None:
-    told = None
     try:
-        told = _take_turns(url, name, gang, seconds, barrier)
-    finally:
-        barrier.abort() if told is None else None
-        found.put(told)
+        found.put(_take_turns(url, name, gang, seconds, barrier))
+    except BaseException:
+        barrier.abort()  # or the others would wait for this one
+        found.put(None)
+        raise
 
 
 def _take_turns(
@@ -194,7 +203,7 @@ def claim(store: Store, name: str, able: Able, gang: int) -> list[Held]:
     """All that a worker asks before it trains: for which world size, how many are its share, and for the jobs."""
     world_size = repository.wanted_world_size(store, name, able)
     share = queries.fair_share(store, able.device, gang, able.most_ranks)
-    return repository.claim(store, name, able, FACTS, share, world_size)
+    return repository.claim(store, name, able, samples.FACTS, share, world_size)
 
 
 def _median_ms(seconds: Sequence[float]) -> float:

@@ -94,12 +94,13 @@ TRAINING_MAY_IMPORT = {
     "rank": (set(), {"launch", "pipe"}),
     "trainer_process": (PURE, {"devices", "launch", "pipe", "training"}),
     "watchdog": (set(), set()),
-    "tasks": (PURE | STORE | {"queue"}, {"trainer_process", "watchdog"}),
+    "running": (PURE | STORE, {"trainer_process"}),
+    "tasks": (PURE | STORE | {"queue"}, {"running", "trainer_process", "watchdog"}),
     "celery_worker": (PURE | STORE | {"queue"}, {"tasks", "trainer_process", "watchdog"}),
     "app": (PURE, {"celery_worker", "trainer_process"}),
     "__init__": (set(), set()),
 }
-CELERY_SIDE = ("tasks", "celery_worker", "app", "watchdog")
+CELERY_SIDE = ("tasks", "running", "celery_worker", "app", "watchdog")
 PARENT_SIDE = (
     *CELERY_SIDE,
     "trainer_process",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from starlette.testclient import TestClient
 
+from dashboards import browser
 from mlpq.settings import read_settings
+from mlpq.store.session import Store
 from mlpq_workers.trainer_process import Trainer
 
 
@@ -26,3 +29,9 @@ def trainer(started: Trainer) -> Trainer:
     """Started anew where a test before has ended it."""
     started.ensure_ready()
     return started
+
+
+@pytest.fixture
+def client(store: Store) -> TestClient:
+    """Who asks for pages of the dashboard over that database."""
+    return browser(store)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -81,18 +81,15 @@ def experiments(request: Request, before: Position | None = None) -> Response:
     return _page(request, "experiments.html", lambda site: (pages.experiments(site.store, before), 200))
 
 
+def _asked(by: str = "", metric: str = "accuracy", target: str = "", against: str = "") -> Question:
+    return Question(by.strip(), metric.strip(), target.strip(), against.strip())
+
+
+Asked = Annotated[Question, Depends(_asked)]
+
+
 @get("/experiments/{name:path}")
-def experiment(
-    request: Request,
-    name: str,
-    by: str = "",
-    metric: str = "accuracy",
-    target: str = "",
-    against: str = "",
-    status: str = "",
-    after: Position = 0,
-) -> Response:
-    question = Question(by.strip(), metric.strip(), target.strip(), against.strip())
+def experiment(request: Request, name: str, question: Asked, status: str = "", after: Position = 0) -> Response:
     return _page(
         request,
         "experiment.html",
@@ -111,23 +108,15 @@ def workers(request: Request) -> Response:
 
 
 @get("/charts/now.svg")
-def training_now(request: Request, experiment: str, by: str = "", metric: str = "accuracy") -> Response:
+def training_now(request: Request, experiment: str, question: Asked) -> Response:
     site: Site = request.app.state.site
-    return _picture(request, *site.comparisons.training_now(experiment, Question(by, metric)))
+    return _picture(request, *site.comparisons.training_now(experiment, question))
 
 
 @get("/charts/{name}.svg")
-def chart(
-    request: Request,
-    name: str,
-    experiment: str,
-    by: str = "",
-    metric: str = "accuracy",
-    target: str = "",
-    against: str = "",
-) -> Response:
+def chart(request: Request, name: str, experiment: str, question: Asked) -> Response:
     site: Site = request.app.state.site
-    return _picture(request, *site.comparisons.picture(experiment, Question(by, metric, target, against), name))
+    return _picture(request, *site.comparisons.picture(experiment, question, name))
 
 
 @get("/jobs/{prefix}/{name}.svg")

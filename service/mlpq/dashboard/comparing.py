@@ -27,6 +27,7 @@ ANSWERS_KEPT = 8
 PICTURES_KEPT = 48
 LABEL_ROOM = 60  # pixels
 
+Row = Mapping[str, Any]
 Value = TypeVar("Value")
 
 
@@ -108,18 +109,21 @@ class Comparisons:
         self._answers: Kept[Answer] = Kept(ANSWERS_KEPT)
         self._pictures: Kept[str] = Kept(PICTURES_KEPT)
 
-    def answer(self, experiment: str, history: str, question: Question) -> Answer:
-        """Of an experiment with a result and at most JOBS_AT_MOST jobs, as of `overview.history`. Raises SpecError."""
+    def answer(self, experiment: Row, history: str, question: Question) -> Answer:
+        """Of an experiment with a result and at most JOBS_AT_MOST jobs, as of `overview.history`. Raises SpecError.
+
+        `experiment` is what `overview.experiment` found.
+        """
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
         def make() -> Answer:
-            few = overview.epochs_of_results(self._store, experiment) <= EPOCHS_AT_MOST
+            few = overview.epochs_of_results(self._store, experiment["id"]) <= EPOCHS_AT_MOST
             if chosen.needs_curves and not few:
                 raise SpecError(f"more than {EPOCHS_AT_MOST:,} epochs are not compared here: mlpq compare does it")
-            compared = load(self._store, experiment, chosen, by, question.against or None, few, PAIRS_AT_MOST)
+            compared = load(self._store, experiment["name"], chosen, by, question.against or None, few, PAIRS_AT_MOST)
             return Answer(answer(compared), named_charts(compared))
 
-        return self._answers.get((experiment, history, question), make)
+        return self._answers.get((history, question), make)
 
     def picture(self, experiment: str, question: Question, name: str) -> tuple[str, str]:
         """The chart of that name as SVG, and what it is a picture of: another word once it has changed.
@@ -129,16 +133,14 @@ class Comparisons:
         found = overview.experiment(self._store, experiment)
         counts = overview.counts(self._store, [found["id"]])[found["id"]]
         history = overview.history(self._store, found["id"]) if is_compared(counts) else ""
-        charts = self.answer(experiment, history, question).charts if history else {}
-        return self._drawn((experiment, history, question, name), charts, name), history
+        charts = self.answer(found, history, question).charts if history else {}
+        return self._drawn((history, question, name), charts, name), history
 
     def training_now(self, experiment: str, question: Question) -> tuple[str, str]:
         """The curves of an experiment's jobs so far, as `picture`; raises NotFoundError where there are none."""
         found = overview.experiment(self._store, experiment)
-        if sum(overview.counts(self._store, [found["id"]])[found["id"]].values()) > JOBS_AT_MOST:
-            raise NotFoundError("these are too many jobs to be drawn")
-        epochs = overview.epochs_of_running(self._store, found["id"])
-        if epochs + overview.epochs_of_results(self._store, experiment) > EPOCHS_AT_MOST:
+        epochs = epochs_now(self._store, found["id"])
+        if epochs is None:
             raise NotFoundError("these jobs have too many epochs to be drawn")
         state = f"{overview.history(self._store, found['id'])} {epochs}"
         chosen, by = question.parsed_metric(), parse_by(question.by)
@@ -150,7 +152,7 @@ class Comparisons:
                 raise NotFoundError("no job of this experiment has an epoch behind it")
             return svg(chart)
 
-        return self._pictures.get((experiment, state, question, "now"), make), state
+        return self._pictures.get((state, question, "now"), make), state
 
     def job_picture(self, job: str, name: str) -> tuple[str, str]:
         """A chart of one job, as `picture`; `job` is a whole id."""
@@ -163,6 +165,16 @@ class Comparisons:
             raise NotFoundError(f"there is no chart '{name}' of these jobs")
         # A picture in a page is cut at its edge, so long labels must not rely on the fonts that a reader has.
         return self._pictures.get(key, lambda: svg(charts[name], LABEL_ROOM if name == "differences" else 0))
+
+
+def epochs_now(store: Store, experiment_id: int) -> int | None:
+    """How many epochs the attempts that run have behind them; None where there are too many jobs or epochs in all for
+    the curves to be drawn while they train."""
+    counts = overview.counts(store, [experiment_id])[experiment_id]
+    if sum(counts.values()) > JOBS_AT_MOST:
+        return None
+    running = overview.epochs_of_running(store, experiment_id)
+    return running if running + overview.epochs_of_results(store, experiment_id) <= EPOCHS_AT_MOST else None
 
 
 def is_compared(counts: Mapping[str, int]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlpq.dashboard.comparing import EPOCHS_AT_MOST, JOBS_AT_MOST, Comparisons, Question, is_compared
+from mlpq.dashboard.comparing import JOBS_AT_MOST, Comparisons, Question, epochs_now, is_compared
 from mlpq.errors import SpecError, nearest
 from mlpq.grading import Grade
 from mlpq.jobs import FINISHED, Status
@@ -86,14 +86,14 @@ def experiment(
         "charts": [],
         "problem": "",
         "most": JOBS_AT_MOST,
-        "now": _now(store, found, counts, question),
+        "now": _now(store, found, question) if counts.get(Status.RUNNING) else [],
         **progress,
         **_jobs(store, found["id"], name, question, status, after),
     }
     if is_compared(counts):
         history = overview.history(store, found["id"])
         try:
-            answer = comparisons.answer(name, history, question)
+            answer = comparisons.answer(found, history, question)
         except SpecError as error:
             return {**content, "problem": str(error)}, 400 if question.given() else 200
         content["answer"], content["without_curves"] = answer.parts, "curves" not in answer.charts
@@ -103,12 +103,10 @@ def experiment(
     return content, 400 if content["bad_status"] else 200
 
 
-def _now(store: Store, found: Row, counts: Mapping[str, int], question: Question) -> list[tuple[str, str, str]]:
+def _now(store: Store, found: Row, question: Question) -> list[tuple[str, str, str]]:
     """The picture of what trains now, if there is anything to draw."""
-    if not counts.get(Status.RUNNING) or sum(counts.values()) > JOBS_AT_MOST:
-        return []
-    epochs = overview.epochs_of_running(store, found["id"])
-    if not epochs or epochs + overview.epochs_of_results(store, found["name"]) > EPOCHS_AT_MOST:
+    epochs = epochs_now(store, found["id"])
+    if not epochs:
         return []
     asked = {name: value for name, value in question.given().items() if name in ("by", "metric")}
     url = f"/charts/now.svg?{urlencode({'experiment': found['name'], **asked, 'of': epochs})}"
@@ -123,22 +121,18 @@ def _jobs(store: Store, experiment_id: int, name: str, question: Question, statu
     shown = rows[:JOBS_A_PAGE]
     running = [row["id"] for row in shown if row["status"] == Status.RUNNING]
     reached = overview.latest_epochs(store, running) if running else {}
-    kept = {**question.given(), **({"status": status} if known else {})}
+    chosen = {"status": status} if known else {}
+
+    def address(**more: object) -> str:
+        return f"{experiment_url(name)}?{urlencode({**question.given(), **more})}#jobs"
+
     return {
         "jobs": [_job_line(row, reached.get(row["id"])) for row in shown],
         "status": status if known else "",
-        "statuses": [
-            (
-                each,
-                f"{experiment_url(name)}?{urlencode({**question.given(), **({'status': each} if each else {})})}#jobs",
-            )
-            for each in ("", *Status)
-        ],
+        "statuses": [("", address()), *((str(each), address(status=each)) for each in Status)],
         "bad_status": "" if known or not status else f"no job has the status '{status}'{nearest(status, Status)}",
-        "first_jobs": f"{experiment_url(name)}?{urlencode(kept)}#jobs" if after else "",
-        "more_jobs": f"{experiment_url(name)}?{urlencode({**kept, 'after': shown[-1]['seq']})}#jobs"
-        if len(rows) > len(shown)
-        else "",
+        "first_jobs": address(**chosen) if after else "",
+        "more_jobs": address(**chosen, after=shown[-1]["seq"]) if len(rows) > len(shown) else "",
     }
 
 

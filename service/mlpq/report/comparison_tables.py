@@ -13,7 +13,7 @@ from mlpq.report.best_of import NO_SEED, BestOf, counts, label
 from mlpq.report.comparison import Comparison, Pair, Side
 from mlpq.report.fairness import notes
 from mlpq.report.metrics import Metric
-from mlpq.report.tables import Cells, markdown, plain_table
+from mlpq.report.tables import Cells, markdown, print_tables
 from mlpq.report.verdicts import overall, p_text, verdict
 
 PAIRS_AT_MOST = 15
@@ -29,13 +29,7 @@ def print_comparison(out: Console, comparison: Comparison, tuned: Sequence[BestO
     """Notes, arms, pairs, best of k, verdicts, and how the figures are computed."""
     for note in notes(comparison):
         out.print(f"! {note}", markup=False)
-    for headings, cells in _tables(comparison, tuned):
-        if cells:
-            table = plain_table(*headings)
-            for cell_line in cells:
-                table.add_row(*cell_line)
-            out.print()
-            out.print(table)
+    print_tables(out, _tables(comparison, tuned))
     out.print()
     for line in told(comparison):
         out.print(line, markup=False)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from mlpq.report import words
 from mlpq.report.grades import print_history
-from mlpq.report.tables import Cells, plain_table
+from mlpq.report.tables import Cells, plain_table, print_tables
 
 Row = Mapping[str, Any]
 
@@ -24,13 +24,7 @@ def print_job(
     for name, value in facts_of(row):
         facts.add_row(Text(name, style="bold"), value)
     out.print(facts)
-    for headings, lines in (curve_table(curve), attempts_table(attempts)):
-        if lines:
-            table = plain_table(*headings)
-            for line in lines:
-                table.add_row(*line)
-            out.print()
-            out.print(table)
+    print_tables(out, (curve_table(curve), attempts_table(attempts)))
     if attempts:
         out.print("\nenvironment of the last attempt")
         for name, value in (attempts[-1]["environment"] or {}).items():

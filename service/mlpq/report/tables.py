@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
@@ -232,6 +232,17 @@ class PlainTable(Table):
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def print_tables(out: Console, tables: Iterable[Cells]) -> None:
+    """Each with an empty line before it; those without a line of cells are left out."""
+    for headings, lines in tables:
+        if lines:
+            table = plain_table(*headings)
+            for line in lines:
+                table.add_row(*line)
+            out.print()
+            out.print(table)
 
 
 def plain_table(*headings: str) -> PlainTable:

@@ -29,9 +29,12 @@ def experiment(store: Store, name: str) -> Row:
     """`id`, `name` and `created_at`; raises NotFoundError where there is none of that name."""
     if "\0" in name:  # which PostgreSQL refuses
         raise NotFoundError("no experiment has such a name")
-    queries.check_experiment(store, name)
     with store.read() as connection:
-        return dict(connection.execute(select(experiments).where(experiments.c.name == name)).mappings().one())
+        found = connection.execute(select(experiments).where(experiments.c.name == name)).mappings().first()
+    if found is None:
+        queries.check_experiment(store, name)  # which tells what there is
+        return experiment(store, name)  # filed just now
+    return dict(found)
 
 
 def counts(store: Store, ids: Collection[int]) -> dict[int, dict[str, int]]:
@@ -79,10 +82,10 @@ def epochs_of_running(store: Store, experiment_id: int) -> int:
         return int(connection.execute(query).scalar_one())
 
 
-def epochs_of_results(store: Store, experiment: str) -> int:
+def epochs_of_results(store: Store, experiment_id: int) -> int:
     """How many epochs the finished jobs of an experiment trained."""
     query = select(func.coalesce(func.sum(job_results.c.epochs_run), 0)).select_from(jobs).join(job_results)
-    query = query.join(experiments).where(experiments.c.name == experiment)
+    query = query.where(jobs.c.experiment_id == experiment_id)
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
 

@@ -194,25 +194,27 @@ class Sites:
         self._fixture = request.getfixturevalue
 
     @contextmanager
-    def open(self, kind: str, folder: Path) -> Iterator[Site]:
-        with self._embedded(folder) if kind == EMBEDDED else self._services(folder) as site:
+    def open(self, kind: str, folder: Path, migrated: bool = True) -> Iterator[Site]:
+        """A site with a migrated database, or without any table."""
+        with self._embedded(folder, migrated) if kind == EMBEDDED else self._services(folder, migrated) as site:
             yield site
             wait_until("no training process is left", lambda: not site.training_processes())
 
     @contextmanager
-    def _embedded(self, folder: Path) -> Iterator[Site]:
+    def _embedded(self, folder: Path, migrated: bool) -> Iterator[Site]:
         home = folder / "home"
         home.mkdir()
-        shutil.copy(self._fixture("migrated_sqlite"), home / "mlpq.db")
+        if migrated:
+            shutil.copy(self._fixture("migrated_sqlite"), home / "mlpq.db")
         store = Store(f"sqlite:///{home / 'mlpq.db'}")
         yield Site(EMBEDDED, folder, store, {"MLPQ_HOME": str(home)})
         store.close()
 
     @contextmanager
-    def _services(self, folder: Path) -> Iterator[Site]:
+    def _services(self, folder: Path, migrated: bool) -> Iterator[Site]:
         postgres: Postgres = self._fixture("postgres")
         redis_server: Redis = self._fixture("redis_server")
-        name = postgres.create(self._fixture("migrated_postgres"))
+        name = postgres.create(self._fixture("migrated_postgres")) if migrated else postgres.create()
         store = Store(postgres.url(name))
         env = {
             "MLPQ_HOME": str(folder / "home"),

@@ -39,15 +39,15 @@ STORM ?= --jobs 1000 --kills 300 --restarts 50
 
 chaos: setup ## a long storm of kills and restarts over real training, half an hour; prints what came of it
 	@scripts/system-packages $(PYTHON) services
-	PYTHONPATH=tests $(BIN)/python tests/chaos/storm.py $(STORM)
+	$(BIN)/python -m tests.chaos.storm $(STORM)
 
 mutations: setup ## take each mechanism of docs/reliability.md out in turn: a named test must fail
 	@scripts/system-packages $(PYTHON) data services
-	$(BIN)/python tests/chaos/mutations.py
+	$(BIN)/python -m tests.chaos.mutations
 
 soak: setup ## half an hour of small gangs: the memory of a worker, with a figure
 	@scripts/system-packages $(PYTHON) services
-	PYTHONPATH=tests $(BIN)/python tests/chaos/soak.py --figure docs/soak.svg
+	$(BIN)/python -m tests.chaos.soak --figure docs/soak.svg
 
 clean: ## remove what setup and demo made
 	rm -rf .venv .demo

@@ -22,19 +22,19 @@ from typing import Any
 import torch
 
 from mlpq.settings import read_settings
-from mlpq.spec import JobSpec, Sweep
-from mlpq.store import filing, migrate, queries, repository
-from mlpq.store.repository import Able
+from mlpq.spec.job import JobSpec, Sweep
+from mlpq.store import execution, migrate, queries, submission
+from mlpq.store.execution import Able
 from mlpq.store.session import Store
-from mlpq_workers import engine
-from mlpq_workers.gang import StackTraining, train_gang
-from mlpq_workers.members import Member, Model, Observer
-from mlpq_workers.stack import Step
-from mlpq_workers.states import Trained
-from mlpq_workers.tasks import Run as GangRun
-from mlpq_workers.trainer_process import Trainer
-from mlpq_workers.watchdog import Pulse
-from mlpq_workers.world import ALONE
+from mlpq_workers.engine import plain as plain_engine
+from mlpq_workers.engine.gang import StackTraining, train_gang
+from mlpq_workers.engine.gang_members import Member, Model, Observer
+from mlpq_workers.engine.stack import Step
+from mlpq_workers.engine.training_state import Trained
+from mlpq_workers.engine.world import ALONE
+from mlpq_workers.worker.executor import Run as GangRun
+from mlpq_workers.worker.trainer_client import Trainer
+from mlpq_workers.worker.watchdog import Pulse
 
 from .jax_vmap import in_a_process
 from .peak import sgemm_peak
@@ -79,7 +79,7 @@ def sweep(optimizer: str) -> list[JobSpec]:
 def plain(optimizer: str) -> Run:
     torch.set_num_threads(1)
     began = time.perf_counter()
-    trained = engine.train(specs(optimizer, RATES[optimizer], 1, [42])[0], data(), "cpu")
+    trained = plain_engine.train(specs(optimizer, RATES[optimizer], 1, [42])[0], data(), "cpu")
     return Run(time.perf_counter() - began, 0.0, (trained.test_correct,))
 
 
@@ -107,8 +107,8 @@ class Worker:
 
     def run(self, jobs: Sequence[JobSpec]) -> Run:
         """The jobs as one gang, each epoch recorded, each result with its weights; the seconds are for each."""
-        filed = filing.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
-        held = repository.claim(self._store, "benchmark", Able("cpu"), {}, SIZE)
+        filed = submission.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
+        held = execution.claim(self._store, "benchmark", Able("cpu"), {}, SIZE)
         began = time.perf_counter()
         GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None, Pulse("")).run()
         seconds = (time.perf_counter() - began) / len(jobs)

@@ -15,9 +15,10 @@ from functools import partial
 
 import torch
 
-from mlpq_workers import devices, engine
-from mlpq_workers.gang import train_gang
-from mlpq_workers.members import Member
+from mlpq_workers.engine import plain as plain_engine
+from mlpq_workers.engine.gang import train_gang
+from mlpq_workers.engine.gang_members import Member
+from mlpq_workers.trainer import devices
 
 from .gangs import Endings
 from .report import machine, repeat, spread, table, versions
@@ -38,7 +39,7 @@ def plain(optimizer: str) -> tuple[float, float]:
     """The same of the plain engine, one job."""
     (spec,) = specs(optimizer, RATES[optimizer], 1, [0])
     trained = []
-    jobs_a_second = rate(1, lambda: trained.append(engine.train(spec, data(), "cuda")))
+    jobs_a_second = rate(1, lambda: trained.append(plain_engine.train(spec, data(), "cuda")))
     return jobs_a_second, trained[0].test_correct
 
 

@@ -30,8 +30,8 @@ from jax import Array
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mlpq_workers.data import Data, epoch_order
-from mlpq_workers.model import build
+from mlpq_workers.engine.data import Data, epoch_order
+from mlpq_workers.engine.network import build
 
 from .workload import RATES, Run, data, specs
 

@@ -15,17 +15,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 from sqlalchemy import Select, func, select
 
-from mlpq.store.models import epochs, jobs
+from mlpq.store.schema import epochs, jobs
 from mlpq.store.session import Store
+from tests.support.services import Postgres, Redis
 
 from .report import machine, spread, table, versions
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-from services import Postgres, Redis
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dataclasses import astuple
 from sqlalchemy import text
 
 from mlpq.dashboard.metrics import metrics
-from mlpq.store import queries, repository
+from mlpq.store import execution, queries
 from mlpq.store.session import Store
 
 from .report import machine, spread, table, versions
@@ -52,9 +52,9 @@ def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, .
 def calls(store: Store) -> dict[str, Callable[[], object]]:
     """What is asked again and again, by idle workers, waiting people and a Prometheus server."""
     return {
-        "an idle worker looks for a job": lambda: repository.wanted_world_size(store, "idle", ABLE),
-        "a worker beats": lambda: repository.worker_beat(store, "idle", ABLE),
-        "a worker looks for expired leases": lambda: repository.reap(store),
+        "an idle worker looks for a job": lambda: execution.wanted_world_size(store, "idle", ABLE),
+        "a worker beats": lambda: execution.worker_beat(store, "idle", ABLE),
+        "a worker looks for expired leases": lambda: execution.reap(store),
         "what waits for a worker that is not there": lambda: queries.stranded(store),
         "`/metrics`": lambda: metrics(store),
     }
@@ -65,7 +65,7 @@ def shares(store: Store) -> Iterator[tuple[str, ...]]:
     alive = 0
     for workers in (10, 100, 1000):
         for number in range(alive, workers):
-            repository.worker_beat(store, f"silent-{number}", ABLE)
+            execution.worker_beat(store, f"silent-{number}", ABLE)
         alive = workers
         times = milliseconds(lambda: queries.fair_share(store, "cpu", 64))
         yield (f"{workers:,}", *spread(times, ".1f"))

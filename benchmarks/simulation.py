@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
-from pathlib import Path
 from typing import Any
 
 import psycopg
 from sqlalchemy import text
 
-from mlpq.spec import Sweep
-from mlpq.store import filing, migrate, queries, repository
-from mlpq.store.models import metadata
-from mlpq.store.repository import Able, Ending, Held
+from mlpq.spec.job import Sweep
+from mlpq.store import execution, migrate, queries, submission
+from mlpq.store.execution import Able, Ending, Held
+from mlpq.store.schema import metadata
 from mlpq.store.session import Store
-
-sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-import samples
-from services import Postgres
+from tests.support import job_steps
+from tests.support.services import Postgres
 
 ABLE = Able("cpu")
 SWEEP = {"dataset": "digits", "epochs": 2, "seeds": "1,2"}
@@ -46,7 +42,7 @@ class Rates:
 
 def success(held: Held) -> Ending:
     figures = {"weights_file": "/artifacts/0123/attempt-1.safetensors", "gang_size": 64, "engine": "gang"}
-    return replace(samples.success(held, **figures), log_tail=LOG)
+    return replace(job_steps.success(held, **figures), log_tail=LOG)
 
 
 @contextmanager
@@ -71,10 +67,10 @@ class Filled:
     def __init__(self, store: Store) -> None:
         self._store, self._made = store, 0
         first, second = Sweep.parse(SWEEP).jobs()
-        (done,) = filing.file_jobs(store, "template", [first])
-        (held,) = repository.claim(store, "template", ABLE, samples.FACTS)
-        repository.record(store, [success(held)])
-        (waiting,) = filing.file_jobs(store, "template", [second], device="mps")  # which nobody takes
+        (done,) = submission.file_jobs(store, "template", [first])
+        (held,) = execution.claim(store, "template", ABLE, job_steps.FACTS)
+        execution.record(store, [success(held)])
+        (waiting,) = submission.file_jobs(store, "template", [second], device="mps")  # which nobody takes
         self.done, self.waiting = done.id, waiting.id
 
     def add(self, template: str, count: int) -> None:
@@ -178,9 +174,9 @@ def _take_turns(
     url: str, name: str, gang: int, seconds: float, barrier: Barrier
 ) -> tuple[int, float, list[float], list[float]]:
     store, able = Store(url), replace(ABLE, model=name)
-    repository.worker_beat(store, name, able)
+    execution.worker_beat(store, name, able)
     for _ in range(WARM):
-        repository.record(store, [success(each) for each in claim(store, name, able, 1)])
+        execution.record(store, [success(each) for each in claim(store, name, able, 1)])
     barrier.wait()
     began = time.perf_counter()
     jobs, claims, records = 0, [], []
@@ -189,21 +185,21 @@ def _take_turns(
         held = claim(store, name, able, gang)
         assert held, "the queue did not last"
         claimed = time.perf_counter()
-        repository.record(store, [success(each) for each in held])
+        execution.record(store, [success(each) for each in held])
         claims.append(claimed - start)
         records.append(time.perf_counter() - claimed)
         jobs += len(held)
     length = time.perf_counter() - began
-    repository.worker_gone(store, name)
+    execution.worker_gone(store, name)
     store.close()
     return jobs, length, claims, records
 
 
 def claim(store: Store, name: str, able: Able, gang: int) -> list[Held]:
     """All that a worker asks before it trains: for which world size, how many are its share, and for the jobs."""
-    world_size = repository.wanted_world_size(store, name, able)
+    world_size = execution.wanted_world_size(store, name, able)
     share = queries.fair_share(store, able.device, gang, able.most_ranks)
-    return repository.claim(store, name, able, samples.FACTS, share, world_size)
+    return execution.claim(store, name, able, job_steps.FACTS, share, world_size)
 
 
 def _median_ms(seconds: Sequence[float]) -> float:

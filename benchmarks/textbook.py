@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mlpq.datasets import dataset_named, own_folder, read_bytes, verify
 from mlpq.settings import settings
-from mlpq_workers.data import locate, torchvision_datasets
+from mlpq.spec.datasets import dataset_named, own_folder, read_bytes, verify
+from mlpq_workers.trainer.data import locate, torchvision_datasets
 
 from .report import machine, repeat, spread, table, versions
 from .workload import DATASET, RATES, Run

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mlpq_workers.data import epoch_order
+from mlpq_workers.engine.data import epoch_order
 
 from .overhead import command, mlpq, site
 from .report import machine, spread, table, versions

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from mlpq.settings import settings
-from mlpq.spec import JobSpec, Sweep
-from mlpq_workers.data import Data, load
+from mlpq.spec.job import JobSpec, Sweep
+from mlpq_workers.engine.data import Data
+from mlpq_workers.trainer.data import load
 
 DATASET = "fashion-mnist"
 RATES = {"sgd": 0.1, "adam": 1e-3}

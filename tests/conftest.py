@@ -12,12 +12,12 @@ import hypothesis
 import pytest
 from sqlalchemy import text
 
-from mlpq.datasets import DATASETS
+from mlpq.spec.datasets import DATASETS
 from mlpq.store import migrate
-from mlpq.store.models import metadata
+from mlpq.store.schema import metadata
 from mlpq.store.session import Store
-from services import Postgres, Redis
-from sites import EMBEDDED, SERVICES, Site, Sites
+from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
+from tests.support.services import Postgres, Redis
 
 # A busy machine is slow: no test may fail by the clock.
 hypothesis.settings.register_profile("mlpq", deadline=None)

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from mlpq.store.models import metadata
+from mlpq.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlpq import queue
-from mlpq.datasets import DATASETS, find, verify
 from mlpq.errors import QueueError, SpecError
 from mlpq.jobs import MAX_ATTEMPTS, VERIFY
-from mlpq.parsing import MAX_JOBS
-from mlpq.presets import preset_jobs
 from mlpq.settings import Settings
-from mlpq.spec import JobSpec, Sweep, inherited, spec_from
-from mlpq.store import filing, queries
-from mlpq.store.filing import Again, Filed
+from mlpq.spec.datasets import DATASETS, find, verify
+from mlpq.spec.job import JobSpec, Sweep, inherited, spec_from
+from mlpq.spec.parsing import MAX_JOBS
+from mlpq.spec.presets import preset_jobs
+from mlpq.store import queries
 from mlpq.store.session import Store
+from mlpq.store.submission import Again, Filed, file_again, file_jobs, file_repeats
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
 
     A broker that does not answer delays them by moments: workers look into the database by themselves.
     """
-    filed = filing.file_jobs(
+    filed = file_jobs(
         store,
         submission.experiment,
         submission.specs,
@@ -126,13 +126,13 @@ def submit(config: Settings, store: Store, submission: Submission, again: bool =
 
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
     """File failed or cancelled jobs anew and wake workers; as `submit`."""
-    filed = filing.file_again(store, ids)
+    filed = file_again(store, ids)
     return filed, _wake(config, "auto", filed)
 
 
 def run_again(config: Settings, store: Store, experiment: str, repeats: Sequence[Again]) -> tuple[list[Filed], str]:
     """File specs once more, whatever came of them before, and wake workers; as `submit`."""
-    filed = filing.file_repeats(store, experiment, repeats)
+    filed = file_repeats(store, experiment, repeats)
     devices = {again.device for again in repeats}
     return filed, _wake(config, devices.pop() if len(devices) == 1 else "auto", filed)
 

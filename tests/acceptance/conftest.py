@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sites import EMBEDDED, SERVICES, Site, Sites
+from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
 
 TWO_SITES_SECONDS = 270
 

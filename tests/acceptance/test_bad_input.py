@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mlpq.datasets import FILES
 from mlpq.jobs import Outcome
+from mlpq.spec.datasets import FILES
 from mlpq.store import queries
-from samples import claim_one, fail, file, finish, spec
-from services import free_port
-from sites import EMBEDDED, SERVICES, Done, Site, Sites
+from tests.support.installations import EMBEDDED, SERVICES, Done, Site, Sites
+from tests.support.job_steps import claim_one, fail, file, finish, spec
+from tests.support.services import free_port
 
 pytestmark = pytest.mark.xdist_group("bad-input")  # its fixtures are dear: made once, by one process
 

@@ -14,10 +14,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from mlpq.jobs import Outcome
-from mlpq.store import queries, repository
-from mlpq.store.repository import Able
-from samples import FACTS, failure
-from sites import Site
+from mlpq.store import execution, queries
+from mlpq.store.execution import Able
+from tests.support.installations import Site
+from tests.support.job_steps import FACTS, failure
 
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -111,8 +111,8 @@ def test_a_change_is_seen_without_reloading_and_disturbs_nobody(served: Site, ur
 
 def test_what_people_typed_stays_text(served: Site, alone: Site, chromium: Browser) -> None:
     (row,) = alone.submit("--experiment", NAME, "--dataset", "digits")
-    (held,) = repository.claim(alone.store, "bob:1:x", Able("cpu"), FACTS)
-    repository.record(alone.store, [failure(held, Outcome.DIVERGED, ATTACK)])
+    (held,) = execution.claim(alone.store, "bob:1:x", Able("cpu"), FACTS)
+    execution.record(alone.store, [failure(held, Outcome.DIVERGED, ATTACK)])
     with alone.dashboard() as url, opened(chromium, url) as page:
         page.goto("/")
         page.get_by_role("link", name=NAME).click()

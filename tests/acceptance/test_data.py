@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sites import Site
+from tests.support.installations import Site
 
 
 def test_data_list_tells_where_each_set_is(alone: Site) -> None:

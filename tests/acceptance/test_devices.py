@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import pytest
 
 from mlpq.store import queries
-from services import wait_until
-from sites import ROOT, SERVICES, Site, Worker, processes
+from tests.support.installations import SERVICES, Site, Worker, processes
+from tests.support.services import wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
@@ -24,7 +24,7 @@ on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
 @contextmanager
 def cuda_worker(site: Site) -> Iterator[Worker]:
     """A worker that announces two GPUs, and trains on the CPU all the same."""
-    launcher = (str(ROOT / "tests" / "pretend_cuda.py"), "worker", "--gang", "64", "--world-size", "1")
+    launcher = ("-m", "tests.support.pretend_cuda", "worker", "--gang", "64", "--world-size", "1")
     with site.worker(launcher=launcher) as worker:
         yield worker
 
@@ -135,7 +135,9 @@ def test_a_rank_that_dies_fails_the_attempt_with_its_own_error_and_the_job_is_tr
         (row,) = site.submit("--dataset", "digits", "--epochs", 25)
         wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
         ranks = sorted(
-            each.pid for each in processes() if "mlpq_workers.rank" in each.command and str(site.folder) in each.command
+            each.pid
+            for each in processes()
+            if "mlpq_workers.trainer.rank_main" in each.command and str(site.folder) in each.command
         )
         os.kill(ranks[1], signal.SIGKILL)
         assert site.wait_for(row["id"], "succeeded", seconds=120)["attempt"] == 2

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpq.datasets import FILES
-from sites import EMBEDDED, ROOT, Site
+from mlpq.spec.datasets import FILES
+from tests.support.installations import EMBEDDED, Site
 
 pytestmark = pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
 
@@ -40,7 +40,7 @@ def test_the_textbooks_chain_is_reproduced_by_a_script_without_mlpq(served: Site
     assert "mlpq" not in text.split("import", 1)[1]
     assert len(text.splitlines()) < 60
 
-    run = [sys.executable, str(ROOT / "tests" / "run_script.py"), str(file), str(unpacked)]
+    run = [sys.executable, "-m", "tests.support.run_script", str(file), str(unpacked)]
     done = subprocess.run(run, capture_output=True, text=True, timeout=250, env=served.environ())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1: train loss") == 2

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from mlpq.cli import cli
-from sites import ROOT, Site
+from tests.support.installations import ROOT, Site
 
 README = ROOT / "README.md"
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import lab
 from mlpq.store import sql
-from sites import EMBEDDED, ROOT, SERVICES, Site, Sites
+from tests.support import filled_database
+from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site, Sites
 
 pytestmark = pytest.mark.xdist_group("queries")  # its fixtures are dear: made once, by one process
 
@@ -50,7 +50,7 @@ def labs(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
     folders = (tmp_path_factory.mktemp(kind) for kind in (EMBEDDED, SERVICES))
     with sites.open(EMBEDDED, next(folders)) as embedded, sites.open(SERVICES, next(folders)) as services:
         for site in (embedded, services):
-            lab.fill(site.store)
+            filled_database.fill(site.store)
         yield [embedded, services]
 
 
@@ -85,7 +85,7 @@ def test_the_sweep_that_the_page_submits_is_the_one_that_it_asks_about(labs: lis
         for command in commands
         for job in labs[0].mlpq(*(word for word in command if word != "--wait"), "--format", "json").json
     }
-    assert found == {spec.hash for spec in lab.SWEEP}
+    assert found == {spec.hash for spec in filled_database.SWEEP}
     assert sql.read_only(labs[0].store, "SELECT count(*) FROM jobs")[1] == before  # they were all there
 
 
@@ -115,25 +115,25 @@ def test_the_epoch_in_which_85_percent_are_passed(labs: list[Site]) -> None:
 
 def test_equal_specs_with_different_bits_are_found(labs: list[Site]) -> None:
     assert {row[0]: row[1:3] for row in ask(labs, 15)} == {
-        lab.SWEEP[1].hash: (2, 2),
-        lab.SWEEP[0].hash: (2, 1),
+        filled_database.SWEEP[1].hash: (2, 2),
+        filled_database.SWEEP[0].hash: (2, 1),
     }
     assert {(row[0], row[4]) for row in ask(labs, 16)} == {
-        (lab.SWEEP[1].hash, facts["cpu"]) for facts in lab.MACHINES.values()
+        (filled_database.SWEEP[1].hash, facts["cpu"]) for facts in filled_database.MACHINES.values()
     }
 
 
 def test_attempts_waits_and_retries_are_counted(labs: list[Site]) -> None:
     assert [row[2:] for row in ask(labs, 17)] == [
-        (1, lab.ANN, "diverged", "the loss became nan in epoch 1"),
-        (1, lab.BOB, "lost", "the worker fell silent: its lease ran out"),
-        (1, lab.ANN, "failed", "no space left on device"),
-        (2, lab.BOB, "failed", "no space left on device"),
+        (1, filled_database.ANN, "diverged", "the loss became nan in epoch 1"),
+        (1, filled_database.BOB, "lost", "the worker fell silent: its lease ran out"),
+        (1, filled_database.ANN, "failed", "no space left on device"),
+        (2, filled_database.BOB, "failed", "no space left on device"),
     ]
-    assert ("sweep", 40, lab.WAIT * 41 / 2, lab.WAIT * 40) in ask(labs, 19)
+    assert ("sweep", 40, filled_database.WAIT * 41 / 2, filled_database.WAIT * 40) in ask(labs, 19)
     assert sorted(row[1:] for row in ask(labs, 20)) == [
-        ("hard", "failed", 2, lab.LENGTH),
-        ("hard", "succeeded", 2, lab.LENGTH),
+        ("hard", "failed", 2, filled_database.LENGTH),
+        ("hard", "succeeded", 2, filled_database.LENGTH),
     ]
 
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from sqlalchemy import text
 
-from readme import README, commands
-from sites import MLPQ_WORKER, ROOT, Site
+from tests.support.installations import MLPQ_WORKER, ROOT, Site
+from tests.support.readme_commands import README, commands
 
 TEXTBOOK = (7867, 6404, 8502, 8705)
 

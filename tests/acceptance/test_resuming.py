@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mlpq.store import queries
-from samples import let_delay_pass, let_lease_expire
-from services import wait_until
-from sites import EMBEDDED, SERVICES, Site
+from tests.support.installations import EMBEDDED, SERVICES, Site
+from tests.support.job_steps import let_delay_pass, let_lease_expire
+from tests.support.services import wait_until
 
 GANG = ("--dataset", "digits", "--epochs", 300, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
 ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 16, "--batch-size", 32)

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from mlpq.jobs import VERIFY, fingerprint
-from mlpq.spec import JobSpec
+from mlpq.spec.job import JobSpec
 from mlpq.store import queries
-from mlpq.store.models import attempts, environments, epochs, job_results, jobs
-from services import wait_until
-from sites import EMBEDDED, SERVICES, Site
+from mlpq.store.schema import attempts, environments, epochs, job_results, jobs
+from tests.support.installations import EMBEDDED, SERVICES, Site
+from tests.support.services import wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2, "--optimizer", "adam", "--wait")
 # Alone it fills a machine, so the plain engine trains it, whose bits depend on the number of threads.

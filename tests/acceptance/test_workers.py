@@ -13,11 +13,11 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from mlpq.store import queries, repository
-from mlpq.store.repository import Able
-from samples import FACTS, let_delay_pass, let_lease_expire
-from services import wait_until
-from sites import MLPQ_WORKER, SERVICES, Process, Site, Worker, stop
+from mlpq.store import execution, queries
+from mlpq.store.execution import Able
+from tests.support.installations import MLPQ_WORKER, SERVICES, Process, Site, Worker, stop
+from tests.support.job_steps import FACTS, let_delay_pass, let_lease_expire
+from tests.support.services import wait_until
 
 LONG = ("--dataset", "digits", "--epochs", 10_000)
 A_WHILE = ("--dataset", "digits", "--epochs", 800)
@@ -94,7 +94,7 @@ def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes
 
 def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
     (silent, busy) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
-    repository.claim(alone.store, "somebody", Able("cpu"), FACTS)
+    execution.claim(alone.store, "somebody", Able("cpu"), FACTS)
     with alone.worker():
         alone.wait_for(busy["id"], "running")
         let_lease_expire(alone.store, silent["id"])

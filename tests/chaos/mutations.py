@@ -190,7 +190,7 @@ MUTATIONS = (
     ),
     Mutation(
         "caps at validation",
-        [("service/mlpq/spec.py", "if self.parameters > MAX_PARAMETERS:", "if False:")],
+        [("service/mlpq/spec/job.py", "if self.parameters > MAX_PARAMETERS:", "if False:")],
         "tests/unit/test_spec.py",
     ),
 )

@@ -1,6 +1,6 @@
 """One worker under thousands of small gangs: does its memory grow, or the number of files it has open?
 
-    PYTHONPATH=tests python tests/chaos/soak.py [--minutes N] [--figure FILE.svg]
+    python tests/chaos/soak.py [--minutes N] [--figure FILE.svg]
 
 Real PostgreSQL and Redis. The worker and its training process are looked at every few seconds.
 """
@@ -19,10 +19,10 @@ import click
 from sqlalchemy import func, select
 
 from mlpq.store import migrate
-from mlpq.store.models import jobs
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store
-from services import Postgres, Redis
-from sites import SERVICES, Site
+from tests.support.installations import SERVICES, Site
+from tests.support.services import Postgres, Redis
 
 LOOK_SECONDS = 5.0
 BATCH = 400  # jobs a submission

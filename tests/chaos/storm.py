@@ -1,6 +1,6 @@
 """The kill storm: real training on PostgreSQL and Redis while processes and services die at random, from a seed.
 
-    PYTHONPATH=tests python tests/chaos/storm.py [--jobs N] [--kills N] [--restarts N] [--seed N] [--lease SECONDS]
+    python tests/chaos/storm.py [--jobs N] [--kills N] [--restarts N] [--seed N] [--lease SECONDS]
 
 Every few seconds a worker, a training process or a submitter is killed with SIGKILL, or stopped with SIGSTOP and woken
 later as a zombie. Every 5 to 20 seconds Redis is killed and comes back empty, or PostgreSQL is stopped in immediate
@@ -32,13 +32,12 @@ from sqlalchemy import ColumnElement, func, select
 
 from mlpq.errors import StoreError
 from mlpq.store import migrate
-from mlpq.store.models import attempts, epochs, job_results, jobs
+from mlpq.store.schema import attempts, epochs, job_results, jobs
 from mlpq.store.session import Store
-from services import Postgres, Redis
-from sites import SERVICES, Site
-from storm_report import Report
+from tests.support.installations import SERVICES, Site
+from tests.support.services import Postgres, Redis
+from tests.support.storm_report import Report
 
-HERE = Path(__file__).resolve().parent
 SEEDS = 8  # of a submission
 AHEAD = 8  # jobs that may wait, or a tenth of all
 KILL_SECONDS = (0.5, 4.0)  # between two kills
@@ -125,7 +124,7 @@ class Storm:
                     self._crews[number] = self._start_worker()
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(HERE / "mlpq_at_risk.py"), "worker", "--gang", "16"]
+        command = [sys.executable, "-m", "tests.support.mlpq_at_risk", "worker", "--gang", "16"]
         with (self._here.folder / "workers.log").open("ab") as log:
             env = self._here.environ({"MLPQ_RISK_LEASE": str(self.lease)})
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._here.folder, env=env)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from mlpq.store import queries, repository
-from mlpq.store.repository import Able
-from risk import mlpq_at_risk, worker_at_risk
-from samples import FACTS, let_lease_expire
-from services import wait_until
-from sites import EMBEDDED, SERVICES, Site, Worker
+from mlpq.store import execution, queries
+from mlpq.store.execution import Able
+from tests.support.installations import EMBEDDED, SERVICES, Site, Worker
+from tests.support.job_steps import FACTS, let_lease_expire
+from tests.support.risk import mlpq_at_risk, worker_at_risk
+from tests.support.services import wait_until
 
 KILLED = -signal.SIGKILL
 SWEEP = ("--dataset", "digits", "--epochs", 30, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
@@ -40,7 +40,7 @@ def forget_the_dead(site: Site) -> None:
         if row["status"] == "running":
             let_lease_expire(site.store, row["id"])
     for worker in queries.live_workers(site.store):
-        repository.worker_gone(site.store, worker["name"])
+        execution.worker_gone(site.store, worker["name"])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_jobs_whose_workers_die_at_one_commit_after_another(site: Site, deaths: 
 @on_services
 def test_workers_that_die_while_they_take_jobs_back(site: Site) -> None:
     rows = site.submit(*SWEEP)
-    repository.claim(site.store, "somebody", Able("cpu"), FACTS, 3)
+    execution.claim(site.store, "somebody", Able("cpu"), FACTS, 3)
     for row in rows[:3]:
         let_lease_expire(site.store, row["id"])
     for death, status in (("reap:before", "running"), ("reap:after", "queued")):

@@ -21,11 +21,11 @@ from hypothesis.stateful import (
 from sqlalchemy import select, text
 
 from mlpq.jobs import MAX_ATTEMPTS, Outcome, Status
-from mlpq.store import filing, repository
-from mlpq.store.models import attempts, job_results, jobs, metadata
-from mlpq.store.repository import Able, Ending, Held, Progress
+from mlpq.store import execution, submission
+from mlpq.store.execution import Able, Ending, Held, Progress
+from mlpq.store.schema import attempts, job_results, jobs, metadata
 from mlpq.store.session import Store
-from samples import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
+from tests.support.job_steps import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
 
 WORKERS = st.sampled_from(["ann", "bob", "cy"])
 PARENTS = [spec(seeds=seed) for seed in range(4)]
@@ -75,13 +75,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chosen=CHOICES, attempts=st.integers(1, MAX_ATTEMPTS), again=st.booleans())
     def submit(self, chosen: list[Any], attempts: int, again: bool) -> None:
-        for job in filing.file_jobs(self.store, "lab", chosen, attempts=attempts, again=again):
+        for job in submission.file_jobs(self.store, "lab", chosen, attempts=attempts, again=again):
             self.acknowledged.add(job.id)
             self.may_try.setdefault(job.id, attempts)
 
     @rule(parent=st.sampled_from([0, 1]))
     def submit_with_a_child(self, parent: int) -> None:
-        filed = filing.file_jobs(self.store, "family", [SPECS[parent], SPECS[4 + parent]])
+        filed = submission.file_jobs(self.store, "family", [SPECS[parent], SPECS[4 + parent]])
         self.acknowledged.update(job.id for job in filed)
 
     @rule(worker=WORKERS, limit=st.integers(1, 4), patient=st.booleans())
@@ -90,15 +90,15 @@ class Machine(RuleBasedStateMachine):
             for job, row in self.rows().items():
                 if row.status == Status.QUEUED and row.not_before is not None:
                     let_delay_pass(self.store, job)
-        repository.worker_beat(self.store, worker, Able("cpu"))
-        self.holders += repository.claim(self.store, worker, Able("cpu"), FACTS, limit)
+        execution.worker_beat(self.store, worker, Able("cpu"))
+        self.holders += execution.claim(self.store, worker, Able("cpu"), FACTS, limit)
 
     @precondition(lambda self: self.holders)
     @rule(data=st.data())
     def beat(self, data: st.DataObject) -> None:
         held = data.draw(st.sampled_from(self.holders))
         is_holding = held in self.holding()
-        answer = repository.beat(self.store, [Progress(held, [epoch(held.attempt)], "a line")])
+        answer = execution.beat(self.store, [Progress(held, [epoch(held.attempt)], "a line")])
         assert (held.id in answer) == is_holding
 
     @precondition(lambda self: self.holding())
@@ -125,7 +125,7 @@ class Machine(RuleBasedStateMachine):
     def record(self, held: Held, outcome: Outcome, alone: bool) -> dict[str, Status]:
         succeeds = outcome is Outcome.SUCCEEDED
         ending = Ending(held, outcome, RESULT if succeeds else None, None if succeeds else "a reason", "log", (), alone)
-        return repository.record(self.store, [ending])
+        return execution.record(self.store, [ending])
 
     @precondition(lambda self: self.holding())
     @rule(data=st.data(), then_reap=st.booleans())
@@ -148,12 +148,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        self.reached["a job that was taken back"] += len(repository.reap(self.store))
+        self.reached["a job that was taken back"] += len(execution.reap(self.store))
 
     @precondition(lambda self: self.acknowledged)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        filing.cancel(self.store, [data.draw(st.sampled_from(sorted(self.acknowledged)))])
+        submission.cancel(self.store, [data.draw(st.sampled_from(sorted(self.acknowledged)))])
 
     @precondition(lambda self: self.acknowledged)
     @rule(data=st.data())
@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
         parent = self.rows().get(row.parent_id)
         badly = (Status.FAILED, Status.CANCELLED)
         if row.status in badly and (parent is None or parent.status not in badly):
-            for filed in filing.file_again(self.store, [job]):
+            for filed in submission.file_again(self.store, [job]):
                 self.acknowledged.add(filed.id)
                 self.may_try.setdefault(filed.id, row.max_attempts)
 

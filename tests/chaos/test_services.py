@@ -14,11 +14,11 @@ import redis
 
 from mlpq.store import migrate, queries
 from mlpq.store.session import Store
-from proxy import Proxy, proxy
-from risk import worker_at_risk
-from samples import let_lease_expire
-from services import Postgres, Redis, wait_until
-from sites import EMBEDDED, SERVICES, Site
+from tests.support.installations import EMBEDDED, SERVICES, Site
+from tests.support.job_steps import let_lease_expire
+from tests.support.proxy import Proxy, proxy
+from tests.support.risk import worker_at_risk
+from tests.support.services import Postgres, Redis, wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
 LONG = ("--dataset", "digits", "--epochs", 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storm import Storm
+from tests.chaos.storm import Storm
 
 
 def test_after_a_storm_every_job_has_succeeded_once_with_the_weights_of_a_run_undisturbed() -> None:

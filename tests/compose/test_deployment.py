@@ -21,12 +21,12 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from clones import clone
-from mlpq.presets import FIGURES
+from mlpq.spec.presets import FIGURES
 from mlpq.store.session import Store
-from readme import commands
-from services import free_port, wait_until
-from sites import ROOT, SERVICES, Done, Site
+from tests.support.fresh_clone import clone
+from tests.support.installations import ROOT, SERVICES, Done, Site
+from tests.support.readme_commands import commands
+from tests.support.services import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(1800)
 

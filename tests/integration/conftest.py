@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
-from dashboards import browser
 from mlpq.settings import read_settings
 from mlpq.store.session import Store
-from mlpq_workers.trainer_process import Trainer
+from mlpq_workers.worker.trainer_client import Trainer
+from tests.support.dashboard_pages import browser
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mlpq.jobs import MAX_ATTEMPTS, Outcome
-from mlpq.store import filing, queries, repository
-from mlpq.store.models import epochs, job_results, jobs
-from mlpq.store.repository import Able, Held
+from mlpq.store import execution, queries, submission
+from mlpq.store.execution import Able, Held
+from mlpq.store.schema import epochs, job_results, jobs
 from mlpq.store.session import Store
-from samples import (
+from tests.support.job_steps import (
     RESULT,
     attempts,
     beat,
@@ -53,7 +53,7 @@ def taken_away(store: Store) -> Held:
     """An attempt whose job was taken back and given to another worker."""
     held = claim_one(store, "ann")
     let_lease_expire(store, held.id)
-    assert repository.reap(store) == [held.id]
+    assert execution.reap(store) == [held.id]
     claim_one(store, "bob")
     return held
 
@@ -74,7 +74,7 @@ def test_an_attempt_whose_job_was_taken_back_can_write_nothing(store: Store, wri
     (job,) = file(store, spec())
     held = claim_one(store)
     let_lease_expire(store, job)
-    repository.reap(store)
+    execution.reap(store)
     before = everything(store, job)
     assert WRITES[write](store, held) is None
     assert everything(store, job) == before
@@ -127,7 +127,7 @@ def test_the_winner_records_after_the_loser_was_turned_away(store: Store) -> Non
     (job,) = file(store, spec())
     stale = claim_one(store, "ann")
     let_lease_expire(store, job)
-    repository.reap(store)
+    execution.reap(store)
     held = claim_one(store, "bob")
     assert finish(store, stale, test_correct=1) is None
     finish(store, held, test_correct=2)
@@ -140,7 +140,7 @@ def test_a_beat_renews_the_lease(store: Store) -> None:
     held = claim_one(store)
     let_lease_expire(store, job)
     beat(store, held)
-    assert repository.reap(store) == []
+    assert execution.reap(store) == []
     assert status(store, job) == "running"
 
 
@@ -157,7 +157,7 @@ def test_the_curve_shown_is_the_current_attempts(store: Store) -> None:
     (job,) = file(store, spec())
     beat(store, claim_one(store), [epoch(1, 111)])
     let_lease_expire(store, job)
-    repository.reap(store)
+    execution.reap(store)
     held = claim_one(store)
     assert queries.curve(store, job) == []
     beat(store, held, [epoch(1, 222)])
@@ -170,7 +170,7 @@ def test_the_curve_shown_is_the_current_attempts(store: Store) -> None:
 def test_a_live_lease_is_not_reaped(store: Store) -> None:
     file(store, spec())
     claim_one(store)
-    assert repository.reap(store) == []
+    assert execution.reap(store) == []
 
 
 def test_a_job_of_a_silent_worker_fails_when_its_attempts_are_used_up(store: Store) -> None:
@@ -179,7 +179,7 @@ def test_a_job_of_a_silent_worker_fails_when_its_attempts_are_used_up(store: Sto
         assert status(store, job) == "queued"
         claim_one(store)
         let_lease_expire(store, job)
-        assert repository.reap(store) == [job]
+        assert execution.reap(store) == [job]
     assert (status(store, job), status(store, child)) == ("failed", "failed")
     assert "lease ran out" in row(store, job)["error"]
     assert attempts(store, job) == [(number, "lost") for number in range(1, MAX_ATTEMPTS + 1)]
@@ -190,9 +190,9 @@ def test_a_job_of_a_silent_worker_fails_when_its_attempts_are_used_up(store: Sto
 def test_a_job_that_was_asked_to_stop_ends_when_its_worker_falls_silent(store: Store) -> None:
     (job,) = file(store, spec())
     claim_one(store)
-    filing.cancel(store, [job])
+    submission.cancel(store, [job])
     let_lease_expire(store, job)
-    repository.reap(store)
+    execution.reap(store)
     assert status(store, job) == "cancelled"
 
 
@@ -235,7 +235,7 @@ def test_every_ended_attempt_has_an_end_and_its_last_lines(store: Store, outcome
     elif outcome is Outcome.LOST:
         beat(store, held, log_tail="the last line")
         let_lease_expire(store, job)
-        repository.reap(store)
+        execution.reap(store)
     else:
         fail(store, held, outcome)
     (attempt,) = queries.attempts_of(store, job)
@@ -274,12 +274,12 @@ def test_the_database_itself_refuses_an_impossible_state(store: Store, values: d
 
 
 def test_a_worker_is_alive_from_its_beat_until_it_leaves(store: Store) -> None:
-    repository.worker_beat(store, "ann", Able("cpu"))
-    repository.worker_beat(store, "ann", Able("cpu"))
-    repository.worker_beat(store, "bob", Able("cuda"))
+    execution.worker_beat(store, "ann", Able("cpu"))
+    execution.worker_beat(store, "ann", Able("cpu"))
+    execution.worker_beat(store, "bob", Able("cuda"))
     assert [(worker["name"], worker["device"]) for worker in queries.live_workers(store)] == [
         ("ann", "cpu"),
         ("bob", "cuda"),
     ]
-    repository.worker_gone(store, "ann")
+    execution.worker_gone(store, "ann")
     assert [worker["name"] for worker in queries.live_workers(store)] == ["bob"]

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome
-from mlpq.store import queries, repository
-from mlpq.store.models import jobs
-from mlpq.store.repository import ELSEWHERE_SECONDS, Able, Ending
+from mlpq.store import execution, queries
+from mlpq.store.execution import ELSEWHERE_SECONDS, Able, Ending
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
-from samples import (
+from tests.support.job_steps import (
     FACTS,
     TOO_BIG_TO_STACK,
     attempts,
@@ -148,12 +148,12 @@ def test_what_failed_on_a_worker_is_left_to_the_others_for_a_while(store: Store)
     """It may be the worker that is broken; where it is the only one of its kind, it tries again."""
     (job,) = file(store, spec())
     for name, device in (("ann", "cpu"), ("dora", "cuda")):
-        repository.worker_beat(store, name, Able(device))
+        execution.worker_beat(store, name, Able(device))
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job)
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job)
-    repository.worker_beat(store, "bob", Able("cpu"))
+    execution.worker_beat(store, "bob", Able("cpu"))
     assert claim(store, "ann") == []
     assert claim_one(store, "bob").attempt == 3
 
@@ -162,7 +162,7 @@ def test_the_last_attempt_is_not_for_the_worker_on_which_the_one_before_failed(s
     """Or a broken worker would use up a sweep's attempts while the others are busy."""
     (job,) = file(store, spec())
     for name in ("ann", "bob"):
-        repository.worker_beat(store, name, Able("cpu"))
+        execution.worker_beat(store, name, Able("cpu"))
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job, ago=ELSEWHERE_SECONDS + 1)
     fail(store, claim_one(store, "ann"))
@@ -176,21 +176,21 @@ def test_a_job_goes_to_a_worker_that_can_have_its_world_size(store: Store) -> No
     (two,) = file(store, spec(seeds=2), world_size=2)
     (four,) = file(store, spec(seeds=3), world_size=4)
     small, large = Able("cuda", most_ranks=2, world_size=2), Able("cuda", most_ranks=4, world_size=4)
-    assert repository.wanted_world_size(store, "ann", Able("cpu")) == 1
-    assert repository.wanted_world_size(store, "ann", small) == 2
-    assert [held.id for held in repository.claim(store, "ann", small, FACTS, 9)] == [usual]
-    assert [held.id for held in repository.claim(store, "ann", small, FACTS, 9, 2)] == [two]
-    assert repository.wanted_world_size(store, "ann", small) is None
-    assert repository.claim(store, "ann", small, FACTS, 9, 4) == []
-    assert [held.id for held in repository.claim(store, "bob", large, FACTS, 9)] == [four]
+    assert execution.wanted_world_size(store, "ann", Able("cpu")) == 1
+    assert execution.wanted_world_size(store, "ann", small) == 2
+    assert [held.id for held in execution.claim(store, "ann", small, FACTS, 9)] == [usual]
+    assert [held.id for held in execution.claim(store, "ann", small, FACTS, 9, 2)] == [two]
+    assert execution.wanted_world_size(store, "ann", small) is None
+    assert execution.claim(store, "ann", small, FACTS, 9, 4) == []
+    assert [held.id for held in execution.claim(store, "bob", large, FACTS, 9)] == [four]
 
 
 def test_jobs_that_ask_for_a_world_size_are_one_gang_with_their_like_only(store: Store) -> None:
     file(store, *specs(seeds="1,2"))
     asked = file(store, *specs(seeds="3,4"), world_size=2)
     able = Able("cpu", most_ranks=2, world_size=2)
-    assert len(repository.claim(store, "ann", able, FACTS, 9)) == 2
-    assert [held.id for held in repository.claim(store, "ann", able, FACTS, 9)] == asked
+    assert len(execution.claim(store, "ann", able, FACTS, 9)) == 2
+    assert [held.id for held in execution.claim(store, "ann", able, FACTS, 9)] == asked
 
 
 def test_the_last_attempt_is_not_left_to_a_worker_that_cannot_make_it(store: Store) -> None:
@@ -198,11 +198,11 @@ def test_the_last_attempt_is_not_left_to_a_worker_that_cannot_make_it(store: Sto
     (job,) = file(store, spec(), world_size=4, attempts=2)
     large, small = Able("cuda", most_ranks=4, world_size=4), Able("cuda", most_ranks=1)
     for name, able in (("ann", large), ("bob", small)):
-        repository.worker_beat(store, name, able)
-    (held,) = repository.claim(store, "ann", large, FACTS)
-    repository.record(store, [Ending(held, Outcome.FAILED, None, "broken", "")])
+        execution.worker_beat(store, name, able)
+    (held,) = execution.claim(store, "ann", large, FACTS)
+    execution.record(store, [Ending(held, Outcome.FAILED, None, "broken", "")])
     let_delay_pass(store, job)
-    assert [again.id for again in repository.claim(store, "ann", large, FACTS)] == [job]
+    assert [again.id for again in execution.claim(store, "ann", large, FACTS)] == [job]
 
 
 def test_jobs_that_no_live_worker_can_run_are_found(store: Store) -> None:
@@ -211,20 +211,20 @@ def test_jobs_that_no_live_worker_can_run_are_found(store: Store) -> None:
     file(store, spec(seeds=4))
     cuda, four = {"device": "cuda", "world_size": None, "jobs": 2}, {"device": "cuda", "world_size": 4, "jobs": 1}
     assert queries.stranded(store) == [{"device": "auto", "world_size": None, "jobs": 1}, cuda, four]
-    repository.worker_beat(store, "ann", Able("cpu"))
+    execution.worker_beat(store, "ann", Able("cpu"))
     assert queries.stranded(store) == [cuda, four]
-    repository.worker_beat(store, "bob", Able("cuda", most_ranks=2))
+    execution.worker_beat(store, "bob", Able("cuda", most_ranks=2))
     assert queries.stranded(store) == queries.stranded(store, "lab") == [four]
-    repository.worker_beat(store, "cora", Able("cuda", most_ranks=4))
+    execution.worker_beat(store, "cora", Able("cuda", most_ranks=4))
     assert queries.stranded(store) == []
 
 
 def test_a_worker_is_listed_with_what_it_has_runs_and_has_done(store: Store) -> None:
-    repository.worker_beat(store, "ann", Able("cuda", "2 x H100", 2, 2))
+    execution.worker_beat(store, "ann", Able("cuda", "2 x H100", 2, 2))
     file(store, *specs(seeds="1..3"))
-    for held in repository.claim(store, "ann", Able("cuda"), FACTS, 2):
+    for held in execution.claim(store, "ann", Able("cuda"), FACTS, 2):
         finish(store, held)
-    repository.claim(store, "ann", Able("cuda"), FACTS)
+    execution.claim(store, "ann", Able("cuda"), FACTS)
     (ann,) = queries.live_workers(store)
     assert (ann["model"], ann["most_ranks"], ann["world_size"]) == ("2 x H100", 2, 2)
     assert (ann["jobs_running"], ann["jobs_done"]) == (1, 2)

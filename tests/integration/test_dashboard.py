@@ -10,21 +10,21 @@ import pytest
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
-from dashboards import train, words
+from mlpq.analysis.metrics import metric
 from mlpq.dashboard import comparing
 from mlpq.dashboard.app import make_app
 from mlpq.dashboard.comparing import JOBS_AT_MOST, Question
 from mlpq.dashboard.pages import EXPERIMENTS_A_PAGE, JOBS_A_PAGE
 from mlpq.dashboard.serving import hosts
-from mlpq.grading import Grade
+from mlpq.experiment import load
 from mlpq.jobs import Outcome
 from mlpq.report.comparison_tables import told
-from mlpq.report.loading import load
-from mlpq.report.metrics import metric
-from mlpq.store import queries, repository, verifications
-from mlpq.store.repository import Able
+from mlpq.store import execution, queries, verifications
+from mlpq.store.execution import Able
 from mlpq.store.session import Store
-from samples import beat, claim, claim_one, epoch, fail, failure, file, finish, spec, specs, success
+from mlpq.verification.grading import Grade
+from tests.support.dashboard_pages import train, words
+from tests.support.job_steps import beat, claim, claim_one, epoch, fail, failure, file, finish, spec, specs, success
 
 ATTACK = '<script>alert("x")</script>'
 
@@ -41,7 +41,7 @@ def test_the_overview_counts_jobs_and_says_what_waits_for_which_device(store: St
     assert "12 succeeded" in page
     assert "12 of 12" in page
     assert "4 jobs waiting for a cuda worker; none is alive: mlpq worker --device cuda" in page
-    repository.worker_beat(store, "bob:1:x", Able("cuda", "H100", 2))
+    execution.worker_beat(store, "bob:1:x", Able("cuda", "H100", 2))
     page = words(client.get("/").text)
     assert "4 jobs for cuda" in page
     assert "1 worker alive (1 cuda), 0 jobs running" in page
@@ -95,7 +95,7 @@ def test_what_trains_now_is_drawn_with_every_epoch(store: Store, client: TestCli
     (second,) = pictures()
     assert second != first
     assert client.get(second).text not in ("", drawn)
-    repository.record(store, [success(held) for held in (one, *others)])
+    execution.record(store, [success(held) for held in (one, *others)])
     assert pictures() == []
     assert client.get("/charts/now.svg?experiment=nobody").status_code == 404
 
@@ -236,10 +236,10 @@ def test_what_people_typed_stays_text(store: Store, client: TestClient) -> None:
     name = f"{ATTACK}/'\"&?#"
     (job, other) = file(store, spec(), spec(seeds=1), experiment=name)
     held = claim_one(store, worker="<b>ann</b>:1:x")
-    repository.record(store, [failure(held, Outcome.DIVERGED, ATTACK)])
+    execution.record(store, [failure(held, Outcome.DIVERGED, ATTACK)])
     held = claim_one(store)
     beat(store, held, [], ATTACK)
-    repository.worker_beat(store, "<b>ann</b>:1:x", Able("cpu", ATTACK))
+    execution.worker_beat(store, "<b>ann</b>:1:x", Able("cpu", ATTACK))
     attack = quote(ATTACK, safe="")
     for address in (
         "/", "/workers", f"/experiments/{quote(name, safe='')}", f"/experiments/{quote(name, safe='')}?by={attack}",

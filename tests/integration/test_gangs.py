@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, select, update
 
 from mlpq.jobs import Outcome
-from mlpq.store import filing, queries, repository
-from mlpq.store.models import jobs
-from mlpq.store.repository import Able, Held, Progress
+from mlpq.store import execution, queries, submission
+from mlpq.store.execution import Able, Held, Progress
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store
-from samples import (
+from tests.support.job_steps import (
     TOO_BIG_TO_STACK,
     attempts,
     child_of,
@@ -94,8 +94,8 @@ def test_a_model_too_big_to_stack_is_claimed_alone(store: Store) -> None:
 
 def test_a_job_filed_anew_joins_gangs_again(store: Store) -> None:
     filed = file(store, *specs(seeds="0..1"))
-    filing.cancel(store, filed)
-    renewed = [job.id for job in filing.file_again(store, filed)]
+    submission.cancel(store, filed)
+    renewed = [job.id for job in submission.file_again(store, filed)]
     assert gangs(store) == [renewed]
 
 
@@ -103,7 +103,7 @@ def test_jobs_of_one_gang_go_on_each_from_its_own_parent(store: Store) -> None:
     parents = specs(seeds="0..2")
     children = file(store, *parents, *(child_of(parent, seeds=parent.seed) for parent in parents))[3:]
     began = claim(store, limit=8)
-    repository.record(store, [success(held, weights_file=f"/w/{held.id}") for held in began])
+    execution.record(store, [success(held, weights_file=f"/w/{held.id}") for held in began])
     gang = claim(store, limit=8)
     assert ids(gang) == children
     assert [held.parent_weights for held in gang] == [f"/w/{held.id}" for held in began]
@@ -143,13 +143,13 @@ def test_a_job_that_may_have_ended_its_process_is_tried_again_alone(store: Store
     The last attempt is each one's own in any case.
     """
     filed = file(store, *specs(seeds="0..2"))
-    repository.record(store, [replace(failure(held), alone=alone) for held in claim(store, limit=8)])
+    execution.record(store, [replace(failure(held), alone=alone) for held in claim(store, limit=8)])
     for job in filed:
         let_delay_pass(store, job)
     second = claim(store, limit=8)
     assert ids(second) == (filed[:1] if alone else filed)
     if not alone:
-        repository.record(store, [failure(held) for held in second])
+        execution.record(store, [failure(held) for held in second])
         for job in filed:
             let_delay_pass(store, job)
         assert gangs(store) == [[job] for job in filed]
@@ -161,21 +161,21 @@ def test_jobs_whose_worker_fell_silent_run_together_again_but_alone_on_their_las
         assert gangs(store) == claimed
         for job in filed:
             let_lease_expire(store, job)
-        repository.reap(store)
+        execution.reap(store)
     assert {status(store, job) for job in filed} == {"failed"}
 
 
 def test_a_job_that_was_given_back_joins_a_gang_again(store: Store) -> None:
     filed = file(store, *specs(seeds="0..2"))
     gang = claim(store, limit=8)
-    repository.record(store, [failure(held, Outcome.RELEASED) for held in gang])
+    execution.record(store, [failure(held, Outcome.RELEASED) for held in gang])
     assert gangs(store) == [filed]
 
 
 def test_a_gang_is_recorded_each_job_by_its_own_end(store: Store) -> None:
     filed = file(store, *specs(seeds="0..4"))
     good, diverged, failed, released, cancelled = claim(store, limit=8)
-    answer = repository.record(
+    answer = execution.record(
         store,
         [
             success(good, engine="gang", gang_size=5),
@@ -197,12 +197,12 @@ def test_a_lost_lease_does_not_disturb_the_others_that_are_recorded(store: Store
     filed = file(store, *specs(seeds="0..3"))
     gang = claim(store, limit=8)
     let_lease_expire(store, filed[1])
-    repository.reap(store)
+    execution.reap(store)
     let_lease_expire(store, filed[2])
-    repository.reap(store)
+    execution.reap(store)
     again = claim_one(store, "bob")
     before = [whole_row(store, job) for job in filed[1:3]]
-    answer = repository.record(store, [success(gang[0]), success(gang[1]), failure(gang[2]), success(gang[3])])
+    answer = execution.record(store, [success(gang[0]), success(gang[1]), failure(gang[2]), success(gang[3])])
     assert answer == {filed[0]: "succeeded", filed[3]: "succeeded"}
     assert [whole_row(store, job) for job in filed[1:3]] == before
     assert attempts(store, filed[1]) == [(1, "lost"), (2, None)]
@@ -215,9 +215,9 @@ def test_recording_a_gang_again_changes_nothing_and_answers_the_same(store: Stor
     filed = file(store, *specs(seeds="0..2"))
     gang = claim(store, limit=8)
     first = [success(gang[0]), failure(gang[1])]
-    answer = repository.record(store, first)
+    answer = execution.record(store, first)
     before = [whole_row(store, job) for job in filed[:2]]
-    assert repository.record(store, [*first, success(gang[2])]) == {**answer, filed[2]: "succeeded"}
+    assert execution.record(store, [*first, success(gang[2])]) == {**answer, filed[2]: "succeeded"}
     assert [whole_row(store, job) for job in filed[:2]] == before
 
 
@@ -225,26 +225,26 @@ def test_children_of_a_gang_are_queued_or_end_with_their_own_parent(store: Store
     good, bad = specs(seeds="0..1")
     children = file(store, good, bad, child_of(good, seeds=0), child_of(bad, seeds=1))[2:]
     gang = claim(store, limit=8)
-    repository.record(store, [success(gang[0]), failure(gang[1], Outcome.DIVERGED)])
+    execution.record(store, [success(gang[0]), failure(gang[1], Outcome.DIVERGED)])
     assert statuses(store, children) == ["queued", "failed"]
 
 
 def test_one_job_of_a_gang_is_cancelled_and_the_others_go_on(store: Store) -> None:
     filed = file(store, *specs(seeds="0..2"))
     gang = claim(store, limit=8)
-    filing.cancel(store, [filed[1]])
+    submission.cancel(store, [filed[1]])
     assert queries.cancel_requested(store, filed) == {filed[1]}
     told = [Progress(held, [epoch(1)], "a line") for held in gang]
-    assert repository.beat(store, told) == {filed[0]: False, filed[1]: True, filed[2]: False}
+    assert execution.beat(store, told) == {filed[0]: False, filed[1]: True, filed[2]: False}
     assert fail(store, gang[1], Outcome.CANCELLED) == "cancelled"
-    assert repository.beat(store, told) == {filed[0]: False, filed[2]: False}
-    repository.record(store, [success(gang[0]), success(gang[2])])
+    assert execution.beat(store, told) == {filed[0]: False, filed[2]: False}
+    execution.record(store, [success(gang[0]), success(gang[2])])
     assert statuses(store, filed) == ["succeeded", "cancelled", "succeeded"]
 
 
 WRITES = {
-    "beat": lambda store, gang: repository.beat(store, [Progress(held, [], None) for held in gang]),
-    "record": lambda store, gang: repository.record(store, [success(held) for held in gang]),
+    "beat": lambda store, gang: execution.beat(store, [Progress(held, [], None) for held in gang]),
+    "record": lambda store, gang: execution.record(store, [success(held) for held in gang]),
 }
 
 
@@ -284,8 +284,8 @@ def test_a_beat_of_many_renews_every_lease_and_records_each_curve(store: Store) 
         let_lease_expire(store, job)
     curves = [[epoch(1, 100)], [epoch(1, 200), epoch(2, 210)], []]
     told = [Progress(held, *rest) for held, *rest in zip(gang, curves, ("one", "two", None), strict=True)]
-    assert repository.beat(store, told) == dict.fromkeys(filed, False)
-    assert repository.reap(store) == []
+    assert execution.beat(store, told) == dict.fromkeys(filed, False)
+    assert execution.reap(store) == []
     found = [[one["test_correct"] for one in queries.curve(store, job)] for job in filed]
     assert found == [[100], [200, 210], []]
     assert [queries.attempts_of(store, job)[0]["log_tail"] for job in filed] == ["one", "two", None]
@@ -295,10 +295,10 @@ def test_a_lost_lease_is_missing_from_the_answer_to_a_beat_of_many(store: Store)
     filed = file(store, *specs(seeds="0..2"))
     gang = claim(store, limit=8)
     let_lease_expire(store, filed[1])
-    repository.reap(store)
+    execution.reap(store)
     (lost,) = queries.attempts_of(store, filed[1])
     before = whole_row(store, filed[1]), [{**lost, "fence_rejections": 1}]
-    answer = repository.beat(store, [Progress(held, [epoch(1)], "a line") for held in gang])
+    answer = execution.beat(store, [Progress(held, [epoch(1)], "a line") for held in gang])
     assert answer == {filed[0]: False, filed[2]: False}
     assert (whole_row(store, filed[1]), queries.attempts_of(store, filed[1])) == before
     assert queries.curve(store, filed[1]) == []
@@ -306,8 +306,8 @@ def test_a_lost_lease_is_missing_from_the_answer_to_a_beat_of_many(store: Store)
 
 
 def test_nothing_to_beat_or_to_record_is_no_error(store: Store) -> None:
-    assert repository.beat(store, []) == {}
-    assert repository.record(store, []) == {}
+    assert execution.beat(store, []) == {}
+    assert execution.record(store, []) == {}
 
 
 SHAPES = ({"batch_size": 16}, {"batch_size": 32}, TOO_BIG_TO_STACK)
@@ -343,17 +343,17 @@ def test_workers_alive_share_what_there_is(store: Store) -> None:
     file(store, *specs(seeds="0..39"))
     assert queries.fair_share(store, "cpu", 32) == 32
     for worker in ("ann", "bob", "cy"):
-        repository.worker_beat(store, worker, Able("cpu"))
+        execution.worker_beat(store, worker, Able("cpu"))
     shares = []
     for worker in ("ann", "bob", "cy"):
         shares.append(len(claim(store, worker, limit=queries.fair_share(store, "cpu", 32))))
     assert shares == [14, 14, 12]
     assert queries.fair_share(store, "cpu", 8) == 8
-    repository.worker_beat(store, "dora", Able("cuda"))
+    execution.worker_beat(store, "dora", Able("cuda"))
     assert queries.fair_share(store, "cuda", 32) == 32
 
 
 def test_a_share_is_never_nothing(store: Store) -> None:
     for worker in ("ann", "bob"):
-        repository.worker_beat(store, worker, Able("cpu"))
+        execution.worker_beat(store, worker, Able("cpu"))
     assert queries.fair_share(store, "cpu", 32) == 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from lab import ANN, BOB, fill
 from mlpq.dashboard.metrics import metrics
-from mlpq.store import repository
-from mlpq.store.repository import Able
+from mlpq.store import execution
+from mlpq.store.execution import Able
 from mlpq.store.session import Store
-from samples import beat, claim_one, file, let_lease_expire, spec
+from tests.support.filled_database import ANN, BOB, fill
+from tests.support.job_steps import beat, claim_one, file, let_lease_expire, spec
 
 Labels = tuple[str, ...]
 
@@ -49,7 +49,7 @@ def test_jobs_attempts_and_seconds_are_those_of_the_tables(store: Store) -> None
 
 
 def test_what_waits_and_what_came_too_late_is_told(store: Store) -> None:
-    repository.worker_beat(store, "ann", Able("cpu"))
+    execution.worker_beat(store, "ann", Able("cpu"))
     (job,) = file(store, spec())
     held = claim_one(store, "ann")
     file(store, spec(seeds=1), device="cuda")
@@ -59,7 +59,7 @@ def test_what_waits_and_what_came_too_late_is_told(store: Store) -> None:
     assert found["mlpq_jobs_without_worker"] == {("cuda", "auto"): 1}
 
     let_lease_expire(store, job)
-    repository.reap(store)
+    execution.reap(store)
     assert beat(store, held) is None
     found = scraped(store)
     assert (found["mlpq_lease_expiries_total"], found["mlpq_fence_rejections_total"]) == ({(): 1}, {(): 1})

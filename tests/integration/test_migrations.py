@@ -21,11 +21,11 @@ from sqlalchemy.exc import IntegrityError
 
 from mlpq.errors import StoreError
 from mlpq.settings import read_settings
-from mlpq.store import filing, migrate, queries
-from mlpq.store.models import metadata
+from mlpq.store import migrate, queries, submission
+from mlpq.store.schema import metadata
 from mlpq.store.session import Store
-from samples import RESULT, claim, claim_one, file, finish, row, spec, specs, whole_row
-from sites import EMBEDDED, SERVICES, Site, Sites
+from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
+from tests.support.job_steps import RESULT, claim, claim_one, file, finish, row, spec, specs, whole_row
 
 
 def test_models_and_migrations_do_not_drift(store: Store) -> None:
@@ -110,7 +110,7 @@ def test_jobs_of_the_first_schema_have_torchs_initialisation_and_are_found_again
     assert [row(first_schema, job)["initialisation"] for job in ("one", "two", other)] == [
         "torch", "torch", "truncated-normal",
     ]  # fmt: skip
-    assert [filed.is_new for filed in filing.file_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
+    assert [filed.is_new for filed in submission.file_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
 
 
 def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:

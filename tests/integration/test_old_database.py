@@ -19,9 +19,9 @@ from alembic.config import Config
 from sqlalchemy import JSON, Boolean, DateTime, MetaData, Table, insert, text
 from sqlalchemy.types import TypeEngine
 
-from mlpq.store.models import metadata
+from mlpq.store.schema import metadata
 from mlpq.store.session import Store
-from sites import EMBEDDED, ROOT, SERVICES, Site, Sites
+from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site, Sites
 
 FIXTURE = ROOT / "tests" / "fixtures" / "v0.1.0"
 SAME_BITS = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}  # as where the fixture was made

@@ -13,9 +13,9 @@ from sqlalchemy import update
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Outcome
 from mlpq.store import queries
-from mlpq.store.models import jobs
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store
-from samples import child_of, claim_one, fail, file, finish, row, spec, specs
+from tests.support.job_steps import child_of, claim_one, fail, file, finish, row, spec, specs
 
 A = "aaaaaaaa-1111-5000-8000-000000000001"
 B = "aaaaaaaa-1111-5000-8000-000000000002"

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from gangs import job
 from mlpq.errors import MlpqError
 from mlpq.settings import read_settings, training_environ
-from mlpq.spec import JobSpec
-from mlpq_workers.launch import Failed, first_to_fail
-from mlpq_workers.trainer_process import Event, Trainer
-from ranks import DOUBLE, JOBS, SINGLE, TEST_IMAGES
-from services import wait_until
-from sites import ROOT, SOURCE_ROOTS, processes
+from mlpq.spec.job import JobSpec
+from mlpq_workers.trainer.ranks import Failed, first_to_fail
+from mlpq_workers.worker.trainer_client import Event, Trainer
+from tests.support.gang_training import job
+from tests.support.installations import ROOT, SOURCE_ROOTS, processes
+from tests.support.rank_training import DOUBLE, JOBS, SINGLE, TEST_IMAGES
+from tests.support.services import wait_until
 
 pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are dear: made once, by one process
 
@@ -35,9 +35,10 @@ RUNS = [f"{way}: {name}, {precision}" for way in ("plain", "gang") for name in J
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What worlds of those sizes made of the same jobs."""
-    paths = os.pathsep.join(str(ROOT / name) for name in (*SOURCE_ROOTS, "tests"))
+    paths = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "ranks.py"), str(tmp_path_factory.mktemp("meetings")), *map(str, SIZES)],
+        [sys.executable, "-m", "tests.support.rank_training", str(tmp_path_factory.mktemp("meetings")),
+         *map(str, SIZES)],
         stdout=subprocess.PIPE, text=True, env={**training_environ(), "PYTHONPATH": paths}, timeout=250,
     )  # fmt: skip
     assert done.returncode == 0
@@ -101,7 +102,9 @@ def ranks_of(trainer: Trainer) -> list[int]:
     """The processes of the ranks, in order."""
     assert trainer._child is not None
     launcher = trainer._child.pid
-    return sorted(each.pid for each in processes() if each.parent == launcher and "mlpq_workers.rank" in each.command)
+    return sorted(
+        each.pid for each in processes() if each.parent == launcher and "mlpq_workers.trainer.rank_main" in each.command
+    )
 
 
 def hand_over(trainer: Trainer, folder: Path, parent: JobSpec | None = None, **keys: object) -> str:

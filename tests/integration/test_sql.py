@@ -17,10 +17,10 @@ from sqlalchemy import select, text, update
 
 from mlpq.errors import QueryError
 from mlpq.store import sql
-from mlpq.store.models import jobs, metadata
+from mlpq.store.schema import jobs, metadata
 from mlpq.store.session import Store
-from samples import claim_one, file, finish, spec
-from sites import EMBEDDED, SERVICES, Sites
+from tests.support.installations import EMBEDDED, SERVICES, Sites
+from tests.support.job_steps import claim_one, file, finish, spec
 
 pytestmark = pytest.mark.xdist_group("sql")  # its fixtures are dear: made once, by one process
 

@@ -16,16 +16,16 @@ from sqlalchemy import update
 
 from mlpq.errors import MlpqError
 from mlpq.settings import read_settings
-from mlpq.spec import Sweep, inherited
-from mlpq.store import filing, queries, repository
-from mlpq.store.models import jobs
-from mlpq.store.repository import Able, Held, Progress
+from mlpq.spec.job import Sweep, inherited
+from mlpq.store import execution, queries, submission
+from mlpq.store.execution import Able, Held, Progress
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store
-from mlpq_workers import tasks
-from mlpq_workers.tasks import Executor, Run
-from mlpq_workers.trainer_process import Trainer
-from mlpq_workers.watchdog import Pulse
-from samples import RESULT, TOO_BIG_TO_STACK
+from mlpq_workers.worker import executor
+from mlpq_workers.worker.executor import Executor, Run
+from mlpq_workers.worker.trainer_client import Trainer
+from mlpq_workers.worker.watchdog import Pulse
+from tests.support.job_steps import RESULT, TOO_BIG_TO_STACK
 
 pytestmark = pytest.mark.xdist_group("trainer")  # the one that the tests share
 
@@ -51,7 +51,7 @@ class Misbehaving(Trainer):
 def filed(store: Store, **keys: object) -> list[str]:
     """The ids of jobs that the trainer has never heard of."""
     specs = Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs()
-    return [job.id for job in filing.file_jobs(store, str(uuid.uuid4()), specs)]
+    return [job.id for job in submission.file_jobs(store, str(uuid.uuid4()), specs)]
 
 
 def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
@@ -94,7 +94,7 @@ def test_a_child_that_does_not_start_is_told(tmp_path: Path) -> None:
 
 def test_words_about_another_job_are_not_taken_for_this_one(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     filed(store, optimizer="sgd")
-    (held,) = repository.claim(store, "w", Able("cpu"), {})
+    (held,) = execution.claim(store, "w", Able("cpu"), {})
     figures = {"epoch": 1, "train_loss": 9.0, "test_loss": 9.0, "test_correct": 1, "test_total": 500, "seconds": 9.0}
     trainer._events.put({"event": "epoch", "token": "another/1", "epoch": figures})
     trainer._events.put({"event": "succeeded", "token": "another/1", "result": {}})
@@ -109,15 +109,15 @@ def test_what_cannot_be_written_about_one_job_fails_only_that_one(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad, good = filed(store, epochs=500, seeds="1,2")
-    beat = repository.beat
+    beat = execution.beat
 
     def broken(store: Store, progress: Sequence[Progress]) -> dict[str, bool]:
         if any(told.held.id == bad for told in progress):
             raise TypeError("a bug")
         return beat(store, progress)
 
-    monkeypatch.setattr(repository, "beat", broken)
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
+    monkeypatch.setattr(execution, "beat", broken)
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, [bad, good]) == [("queued", "failed"), ("succeeded", "succeeded")]
     (attempt,) = queries.attempts_of(store, bad)
     assert "an error of the worker itself: TypeError: a bug" in attempt["error"]
@@ -142,7 +142,7 @@ def test_an_error_of_the_worker_itself_fails_the_attempts_and_ends_their_trainin
 
 def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
     rows = queries.jobs_by_id(store, ids)
     assert [(row["status"], row["gang_size"], row["engine"]) for row in rows] == [("succeeded", 4, "gang")] * 4
     assert len({row["weights_sha256"] for row in rows}) == 4
@@ -156,11 +156,11 @@ def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, train
 
 def test_a_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     together = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
     specs = [queries.spec_of(store, job) for job in together]
-    alone = [job.id for job in filing.file_jobs(store, "alone", specs)]
+    alone = [job.id for job in submission.file_jobs(store, "alone", specs)]
     for _ in alone:
-        run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=1))
+        run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=1))
     hashes = [[row["weights_sha256"] for row in queries.jobs_by_id(store, ids)] for ids in (together, alone)]
     assert hashes[0] == hashes[1]
     assert [row["gang_size"] for row in queries.jobs_by_id(store, alone)] == [1] * 4
@@ -170,7 +170,7 @@ def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
     (job,) = filed(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=4))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
     (row,) = queries.jobs_by_id(store, [job])
     assert (row["status"], row["engine"], row["gang_size"]) == ("succeeded", "plain", 1)
 
@@ -178,10 +178,10 @@ def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
 @on_sqlite
 def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1..3", epochs=1000)
-    gang = repository.claim(store, "w", Able("cpu"), {}, limit=3)
+    gang = execution.claim(store, "w", Able("cpu"), {}, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
-    filing.cancel(store, ids[1:2])
+    submission.cancel(store, ids[1:2])
     training.join(120)
     assert outcomes(store, ids) == [("succeeded", "succeeded"), ("cancelled", "cancelled"), ("succeeded", "succeeded")]
     assert len(queries.curve(store, ids[0])) == 1000
@@ -193,8 +193,8 @@ def test_cancelling_one_while_the_training_process_does_not_listen_leaves_the_ot
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It loads data, say; ending it would end the others' attempts."""
-    monkeypatch.setattr(tasks, "CANCEL_SECONDS", 0.1)
-    monkeypatch.setattr(tasks, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(executor, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(executor, "GRACE_SECONDS", 0.2)
     code = f"""
 import json, sys, time
 first, second = json.loads(sys.stdin.readline())["gang"]
@@ -207,8 +207,8 @@ sys.stdin.read()
     trainer.code = f"exec({code!r})"
     trainer.start()
     ids = filed(store, seeds="1,2")
-    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
-    filing.cancel(store, ids[:1])
+    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
+    submission.cancel(store, ids[:1])
     run(store, trainer, tmp_path, gang)
     trainer.kill()
     assert outcomes(store, ids) == [("cancelled", "cancelled"), ("succeeded", "succeeded")]
@@ -217,7 +217,7 @@ sys.stdin.read()
 @on_sqlite
 def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=1000)
-    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
+    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
     run(store, trainer, tmp_path, gang)
@@ -227,14 +227,14 @@ def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, train
 
 def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     (parent,) = filed(store)
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}))
     (weights,) = (tmp_path / parent).iterdir()
     weights.unlink()
     spec = queries.spec_of(store, parent)
     (child,) = Sweep.parse({**inherited(spec), "optimizer": "adam"}).jobs(spec)
-    (orphan,) = filing.file_jobs(store, str(uuid.uuid4()), [child], parent_id=parent)
+    (orphan,) = submission.file_jobs(store, str(uuid.uuid4()), [child], parent_id=parent)
     (other,) = filed(store, seeds="7")
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, [orphan.id, other]) == [("queued", "failed"), ("succeeded", "succeeded")]
     (attempt,) = queries.attempts_of(store, orphan.id)
     assert "is missing" in attempt["error"]
@@ -242,7 +242,7 @@ def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Tr
 
 def test_a_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, optimizer=["sgd:lr=1e30", "sgd:lr=0.1"], activation="relu")
-    run(store, trainer, tmp_path, repository.claim(store, "w", Able("cpu"), {}, limit=2))
+    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
     assert outcomes(store, ids) == [("failed", "diverged"), ("succeeded", "succeeded")]
 
 
@@ -251,7 +251,7 @@ def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
     ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
+    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
     assert trainer._child is not None
@@ -261,16 +261,16 @@ def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_
     assert all("SIGKILL" in queries.attempts_of(store, job)[0]["error"] for job in ids)
     with store.write() as connection:
         connection.execute(update(jobs).values(not_before=None))
-    assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids[:1]
+    assert [held.id for held in execution.claim(store, "w", Able("cpu"), {}, limit=2)] == ids[:1]
 
 
 @on_sqlite
 def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
     ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = repository.claim(store, "w", Able("cpu"), {}, limit=2)
+    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
     stopping = threading.Event()
     stopping.set()
     Run(store, trainer, gang, tmp_path, stopping, lambda: None, Pulse("")).run()
     trainer.kill()  # told to leave, it trains nothing more
     assert outcomes(store, ids) == [("queued", "released")] * 2
-    assert [held.id for held in repository.claim(store, "w", Able("cpu"), {}, limit=2)] == ids
+    assert [held.id for held in execution.claim(store, "w", Able("cpu"), {}, limit=2)] == ids

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clones import clone
-from sites import Site
+from tests.support.fresh_clone import clone
+from tests.support.installations import Site
 
 
 @pytest.mark.parametrize("site", ["embedded"], indirect=True)

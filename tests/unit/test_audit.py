@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mlpq.audit import audit
 from mlpq.jobs import fingerprint, job_id
-from mlpq.spec import JobSpec
-from samples import FACTS, RESULT, child_of, spec
+from mlpq.spec.job import JobSpec
+from mlpq.verification.audit import audit
+from tests.support.job_steps import FACTS, RESULT, child_of, spec
 
 Record = dict[str, Any]
 Curve = list[dict[str, Any]]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gangs import OPTIMIZERS_AND_OPTIONS, Record, assert_same, few, goes_on, job, train_together
-from mlpq.spec import JobSpec
-from mlpq_workers import engine
-from mlpq_workers.files import newest_checkpoint, save_checkpoint
-from mlpq_workers.members import Member
-from mlpq_workers.states import Checkpoint, Stopped, Trained
+from mlpq.spec.job import JobSpec
+from mlpq_workers.engine import plain as plain_engine
+from mlpq_workers.engine.gang_members import Member
+from mlpq_workers.engine.training_state import Checkpoint, Stopped, Trained
+from mlpq_workers.trainer.checkpoints import newest_checkpoint, save_checkpoint
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Record, assert_same, few, goes_on, job, train_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -65,7 +65,7 @@ def test_a_stacked_job_goes_on_as_if_it_had_never_been_interrupted(optimizer: st
 @pytest.mark.parametrize("optimizer", OPTIMIZERS_AND_OPTIONS)
 def test_a_job_of_the_plain_engine_goes_on_as_if_it_had_never_been_interrupted(optimizer: str, tmp_path: Path) -> None:
     spec = job(optimizer=optimizer, epochs=4, dropout=0.2, l1=1e-4)
-    whole = engine.train(spec, few(), "cpu")
+    whole = plain_engine.train(spec, few(), "cpu")
     taken: list[Checkpoint] = []
 
     def between(take: Callable[[], Checkpoint]) -> bool:
@@ -73,13 +73,13 @@ def test_a_job_of_the_plain_engine_goes_on_as_if_it_had_never_been_interrupted(o
         return len(taken) == 2
 
     with pytest.raises(Stopped):
-        engine.train(spec, few(), "cpu", between=between)
+        plain_engine.train(spec, few(), "cpu", between=between)
     resume = through_a_file(taken[-1], tmp_path)
-    assert_same(engine.train(spec, few(), "cpu", resume=resume), whole)
+    assert_same(plain_engine.train(spec, few(), "cpu", resume=resume), whole)
 
 
 def plain(member: Member) -> Trained:
-    return engine.train(member.spec, few(), "cpu", member.start, member.resume)
+    return plain_engine.train(member.spec, few(), "cpu", member.start, member.resume)
 
 
 def stacked(member: Member) -> Trained:
@@ -103,7 +103,7 @@ def test_early_stopping_remembers_its_best_epoch(
 
     if train is plain:
         with pytest.raises(Stopped):
-            engine.train(spec, few(), "cpu", between=between)
+            plain_engine.train(spec, few(), "cpu", between=between)
     else:
         taken.append(interrupted(Member(spec), after=[after]).taken["0"])
     assert_same(train(Member(spec, None, through_a_file(taken[-1], tmp_path))), whole)

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from mlpq.analysis.arms import arms
+from mlpq.analysis.best_of_k import best_of
+from mlpq.analysis.comparison import Comparison, compare
+from mlpq.analysis.fairness import notes
+from mlpq.analysis.grouping import parse_by
+from mlpq.analysis.metrics import metric
+from mlpq.analysis.planning import needs, seeds_for
+from mlpq.analysis.verdicts import overall, p_phrase, verdict
 from mlpq.errors import SpecError
-from mlpq.report.arms import arms
-from mlpq.report.best_of import best_of
 from mlpq.report.charts import by_learning_rate
-from mlpq.report.comparison import Comparison, compare
 from mlpq.report.comparison_tables import comparison_markdown, print_comparison, to_document
-from mlpq.report.fairness import notes
-from mlpq.report.metrics import metric
-from mlpq.report.planning import needs, seeds_for
-from mlpq.report.sides import parse_by
-from mlpq.report.verdicts import overall, p_phrase, verdict
-from rows import row, specs
+from tests.support.result_rows import row, specs
 
 ACCURACY = metric("accuracy")
 Row = Mapping[str, Any]

@@ -9,15 +9,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlpq.jobs import job_id
-from mlpq.presets import preset_jobs
-from mlpq.spec import JobSpec, Sweep
-from sites import ROOT, SOURCE_ROOTS
+from mlpq.spec.job import JobSpec, Sweep
+from mlpq.spec.presets import preset_jobs
+from tests.support.installations import ROOT, SOURCE_ROOTS
 
 FIXTURES = ROOT / "tests" / "fixtures" / "v0.1.0"
 SPECS = json.loads((FIXTURES / "specs.json").read_text())
@@ -60,9 +59,8 @@ def test_fixtures_hold_every_kind_of_spec() -> None:
 
 def test_short_jobs_of_both_engines_keep_their_weights_to_the_bit() -> None:
     """In a process of its own: which kernels torch and MKL take is settled when they are loaded."""
-    paths = [*SOURCE_ROOTS, "tests"]
-    environ = {**os.environ, **SAME_BITS, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in paths)}
-    command = [sys.executable, str(Path(__file__).parent.parent / "short_jobs.py"), str(FIXTURES / "weights.json")]
+    environ = {**os.environ, **SAME_BITS, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in SOURCE_ROOTS)}
+    command = [sys.executable, "-m", "tests.support.short_jobs", str(FIXTURES / "weights.json")]
     run = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "42 jobs have the recorded weights"

@@ -6,7 +6,7 @@ import re
 
 import yaml
 
-from sites import ROOT
+from tests.support.installations import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]

@@ -18,10 +18,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-from mlpq.datasets import DATASETS, FILES, own_folder
 from mlpq.errors import DataError
-from mlpq_workers.data import Data, epoch_order, load, parse_idx, split, torchvision_datasets
-from pixels import in_floats
+from mlpq.spec.datasets import DATASETS, FILES, own_folder
+from mlpq_workers.engine.data import Data, epoch_order, split
+from mlpq_workers.trainer.data import load, parse_idx, torchvision_datasets
+from tests.support.float_pixels import in_floats
 
 FASHION = DATASETS["fashion-mnist"]
 DEBIAN = FASHION.system_dirs[0]
@@ -66,7 +67,7 @@ def wrong_mirror() -> Iterator[str]:
 
 def fetch(name: str, data_dir: Path, proxy: str = "http://127.0.0.1:9") -> subprocess.CompletedProcess[str]:
     """`mlpq data fetch` as it runs, on a machine that reaches the network through `proxy` only (port 9: not at all)."""
-    command = [sys.executable, "-m", "mlpq_workers.data", "fetch", name, "--data-dir", str(data_dir)]
+    command = [sys.executable, "-m", "mlpq_workers.trainer.data", "fetch", name, "--data-dir", str(data_dir)]
     proxies = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": ""}
     paths = {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **proxies, **paths})

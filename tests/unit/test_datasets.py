@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpq.datasets import (
+from mlpq.errors import DataError
+from mlpq.spec.datasets import (
     DATASETS,
     FILES,
     Dataset,
@@ -21,7 +22,6 @@ from mlpq.datasets import (
     read_bytes,
     verify,
 )
-from mlpq.errors import DataError
 
 CONTENT = {name: f"the bytes of {name}".encode() * 50 for name in FILES}
 

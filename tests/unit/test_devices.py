@@ -16,7 +16,7 @@ import torch
 import mlpq
 from mlpq.errors import MlpqError
 from mlpq.settings import training_environ
-from mlpq_workers.devices import (
+from mlpq_workers.trainer.devices import (
     available,
     checkout_version,
     choose,
@@ -95,7 +95,7 @@ def test_a_cpu_trains_with_one_process_unless_told_and_with_no_more_than_it_has_
 
 
 def test_all_of_the_machine_is_told_as_json() -> None:
-    command = [sys.executable, "-m", "mlpq_workers.devices", "4"]
+    command = [sys.executable, "-m", "mlpq_workers.trainer.devices", "4"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=training_environ())
     told = json.loads(done.stdout)
     assert [device["device"] for device in told["devices"]] == available()

@@ -14,7 +14,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gangs import (
+from mlpq.spec.job import INITIALISATIONS, JobSpec
+from mlpq_workers.engine import gang as gang_engine
+from mlpq_workers.engine import plain as plain_engine
+from mlpq_workers.engine.data import split
+from mlpq_workers.engine.gang import STACK_PARAMETERS, how_many_stacks
+from mlpq_workers.engine.gang_members import Member, Model, Observer
+from mlpq_workers.engine.training_state import Diverged, Epoch, Start, Stopped, Trained
+from mlpq_workers.trainer.checkpoints import load_start, save
+from tests.support.float_pixels import in_floats
+from tests.support.gang_training import (
     LEFT,
     OPTIMIZERS_AND_OPTIONS,
     VALIDATION,
@@ -26,15 +35,6 @@ from gangs import (
     job,
     train_together,
 )
-from mlpq.spec import INITIALISATIONS, JobSpec
-from mlpq_workers import engine
-from mlpq_workers import gang as gang_engine
-from mlpq_workers.data import split
-from mlpq_workers.files import load_start, save
-from mlpq_workers.gang import STACK_PARAMETERS, how_many_stacks
-from mlpq_workers.members import Member, Model, Observer
-from mlpq_workers.states import Diverged, Epoch, Start, Stopped, Trained
-from pixels import in_floats
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -217,7 +217,7 @@ def test_early_stopping_keeps_each_members_epoch_of_the_lowest_validation_loss()
 
 def test_early_stopping_ends_at_the_epoch_where_the_plain_engine_ends() -> None:
     spec = job(**EARLY)
-    mine, plain = train_together(spec, data=digits()).trained("0"), engine.train(spec, digits(), "cpu")
+    mine, plain = train_together(spec, data=digits()).trained("0"), plain_engine.train(spec, digits(), "cpu")
     assert (mine.best_epoch, mine.epochs_run) == (plain.best_epoch, plain.epochs_run)
 
 
@@ -225,7 +225,7 @@ def test_a_member_that_diverges_ends_as_in_the_plain_engine_and_the_others_go_on
     calm = job(activation="relu", epochs=3)
     gang = train_together(calm, job(**DIVERGES), job(activation="relu", optimizer="adam"), data=few())
     with pytest.raises(Diverged) as plain:
-        engine.train(job(**DIVERGES), few(), "cpu")
+        plain_engine.train(job(**DIVERGES), few(), "cpu")
     ending = gang.endings["1"]
     assert isinstance(ending, Diverged)
     assert (str(ending), ending.epoch) == (str(plain.value), plain.value.epoch)
@@ -240,7 +240,7 @@ def test_a_member_that_diverges_later_keeps_the_epochs_before() -> None:
     spec = job(optimizer="sgd:lr=1,weight_decay=200", batch_size=32, epochs=9, activation="relu", hidden="none")
     plain: list[Epoch] = []
     with pytest.raises(Diverged) as error:
-        engine.train(spec, few(), "cpu", on_epoch=plain.append)
+        plain_engine.train(spec, few(), "cpu", on_epoch=plain.append)
     gang = train_together(job(hidden="none"), spec, data=few())
     assert error.value.epoch > 1
     assert str(gang.endings["1"]) == str(error.value)
@@ -384,7 +384,7 @@ def test_what_a_gang_made_is_saved_and_gone_on_from_by_either_engine(tmp_path: P
     child = job(parent, optimizer="adam", dropout=0.3)
     gang = train_together(Member(child, start), data=few()).trained("0")
     assert_same(gang, train_together(Member(child, goes_on(outcome)), data=few()).trained("0"))
-    plain = engine.train(child, few(), "cpu", start)
+    plain = plain_engine.train(child, few(), "cpu", start)
     assert plain.test_loss == pytest.approx(gang.test_loss, rel=1e-4)
 
 

@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gangs import OPTIMIZERS_AND_OPTIONS, OPTIONS, goes_on, job, train_together
-from mlpq.optimizers import OPTIMIZERS
-from mlpq.spec import JobSpec
-from mlpq_workers.data import Data, epoch_order, load
-from mlpq_workers.engine import train
-from mlpq_workers.members import Member
-from mlpq_workers.model import build
-from mlpq_workers.optim import build_optimizer
-from mlpq_workers.states import Epoch
-from pixels import in_floats
+from mlpq.spec.job import JobSpec
+from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq_workers.engine.data import Data, epoch_order
+from mlpq_workers.engine.gang_members import Member
+from mlpq_workers.engine.network import build
+from mlpq_workers.engine.optimizers import build_optimizer
+from mlpq_workers.engine.plain import train
+from mlpq_workers.engine.training_state import Epoch
+from mlpq_workers.trainer.data import load
+from tests.support.float_pixels import in_floats
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, goes_on, job, train_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-from mlpq_workers.gradient import ACTIVATIONS, gradient
+from tests.support.gradient import ACTIVATIONS, gradient
 
 
 def random_network(widths: list[int], bias: bool, seed: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpq.grading import (
+from mlpq.verification.grading import (
     FIGURES,
     Grade,
     Judgement,
@@ -21,7 +21,7 @@ from mlpq.grading import (
     prediction_interval,
     standard_errors,
 )
-from samples import RESULT, epoch
+from tests.support.job_steps import RESULT, epoch
 
 FACTS = {"torch": "2.13.0", "cpu": "EPYC", "threads": 1, "device": "cpu", "world_size": 1, "determinism": None}
 ELSEWHERE = {"torch": "2.14.0"}

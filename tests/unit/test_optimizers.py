@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.optimizers import OPTIMIZERS, complete, optimizer
+from mlpq.spec.optimizers import OPTIMIZERS, complete, optimizer
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.presets import FIGURES, preset_jobs
+from mlpq.spec.presets import FIGURES, preset_jobs
 
 
 def test_the_textbook_is_three_jobs_of_which_the_last_goes_on_from_the_second() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from rich.table import Table
 
-from mlpq.presets import FIGURES, preset_jobs
-from mlpq.report import words
-from mlpq.report.arms import arms
-from mlpq.report.details import print_job
+from mlpq import formatting
+from mlpq.analysis.arms import arms
+from mlpq.analysis.summary import summarize
+from mlpq.report.job_details import print_job
 from mlpq.report.tables import (
     arms_table,
     console,
@@ -27,10 +27,10 @@ from mlpq.report.tables import (
     to_csv,
     to_json,
 )
-from mlpq.spec import Sweep
-from mlpq.stats import summarize
+from mlpq.spec.job import Sweep
+from mlpq.spec.presets import FIGURES, preset_jobs
 from mlpq.store.queries import COLUMNS
-from rows import row, specs
+from tests.support.result_rows import row, specs
 
 
 def shown(table: Table) -> str:
@@ -245,14 +245,14 @@ def test_a_plan_shows_one_line_an_arm() -> None:
     [(None, ""), (0.0412, "41 ms"), (0.3, "0.3 s"), (9.94, "9.9 s"), (59.4, "59 s"), (185, "3:05"), (3723, "1:02:03")],
 )
 def test_seconds_are_written_short(value: float | None, text: str) -> None:
-    assert words.seconds(value) == text
+    assert formatting.seconds(value) == text
 
 
 @pytest.mark.parametrize(
     ("values", "text"), [([42], "42"), ([1, 2], "1,2"), ([0, 1, 2, 3], "0..3"), ([3, 1], "3,1"), ([1, 3, 5], "1,3,5")]
 )
 def test_seeds_are_written_as_they_are_typed(values: list[int], text: str) -> None:
-    assert words.seeds(values) == text
+    assert formatting.seeds(values) == text
 
 
 @pytest.mark.parametrize(

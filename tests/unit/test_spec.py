@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlpq.datasets import DATASETS
 from mlpq.errors import SpecError
-from mlpq.optimizers import OPTIMIZERS
-from mlpq.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
-from mlpq.presets import preset_jobs
-from mlpq.spec import INITIALISATIONS, MAX_STACKED, JobSpec, Sweep, inherited
+from mlpq.spec.datasets import DATASETS
+from mlpq.spec.job import INITIALISATIONS, MAX_STACKED, JobSpec, Sweep, inherited
+from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
+from mlpq.spec.presets import preset_jobs
 
 
 def jobs(**keys: object) -> list[JobSpec]:

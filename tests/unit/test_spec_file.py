@@ -8,7 +8,7 @@ import pytest
 
 from mlpq.cli.spec_file import read
 from mlpq.errors import SpecError
-from mlpq.spec import Sweep
+from mlpq.spec.job import Sweep
 
 
 def write(folder: Path, text: str) -> str:

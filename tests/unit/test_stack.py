@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gangs import job
-from mlpq.spec import JobSpec
-from mlpq_workers.data import load
-from mlpq_workers.engine import evaluate
-from mlpq_workers.model import build
-from mlpq_workers.stack import LINE, Evaluation, Parameters, Shape, apart, segments
+from mlpq.spec.job import JobSpec
+from mlpq_workers.engine.network import build
+from mlpq_workers.engine.plain import evaluate
+from mlpq_workers.engine.stack import LINE, Evaluation, Parameters, Shape, apart, segments
+from mlpq_workers.trainer.data import load
+from tests.support.gang_training import job
 
 STREAMS = st.lists(st.integers(0, 4), max_size=12)
 

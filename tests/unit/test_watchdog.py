@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlpq_workers.watchdog import LOOKS, Pulse, Watchdog
+from mlpq_workers.worker.watchdog import LOOKS, Pulse, Watchdog
 
 
 def test_what_does_not_go_on_for_a_minute_hangs() -> None:

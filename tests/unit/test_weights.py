@@ -9,11 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlpq import weights
 from mlpq.errors import DataError
-from mlpq_workers import files
-from mlpq_workers.model import weights_sha256
-from mlpq_workers.states import Trained
+from mlpq.verification import weights
+from mlpq_workers.engine.network import weights_sha256
+from mlpq_workers.engine.training_state import Trained
+from mlpq_workers.trainer import checkpoints
 
 SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3), "layer2.weight": (0, 5), "one": ()}
 
@@ -24,7 +24,7 @@ def saved(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, str]:
     tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
     state = generator.get_state()
     trained = Trained(tensors, state, state, weights_sha256(tensors), 1, 1, None, None, None, 0.5, 1, 2, 0.1)
-    files.save(trained, "ab" * 32, folder / "weights.safetensors")
+    checkpoints.save(trained, "ab" * 32, folder / "weights.safetensors")
     return folder / "weights.safetensors", trained.weights_sha256
 
 

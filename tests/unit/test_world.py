@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpq_workers.world import ALONE, World
+from mlpq_workers.engine.world import ALONE, World
 
 
 @given(st.integers(0, 1000), st.integers(1, 9))

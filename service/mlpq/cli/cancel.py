@@ -14,7 +14,7 @@ def command(name: str) -> None:
     """
     from mlpq.errors import NotFoundError
     from mlpq.settings import settings
-    from mlpq.store import filing, queries
+    from mlpq.store import queries, submission
     from mlpq.store.migrate import ready_store
 
     store = ready_store(settings())
@@ -28,7 +28,7 @@ def command(name: str) -> None:
     else:
         if is_experiment:
             raise NotFoundError(f"'{name}' is an experiment and begins the id of job {ids[0]}: type that id")
-    counts = filing.cancel(store, ids)
+    counts = submission.cancel(store, ids)
     if not any(counts.values()):
         click.echo("nothing to cancel: finished already")
         return

@@ -36,11 +36,12 @@ def command(
     mlpq compare sweep --by optimizer
     mlpq compare sweep --by optimizer --metric epochs --target 85 --plot sweep.png
     """
+    from mlpq.analysis import metrics
+    from mlpq.analysis.grouping import parse_by
     from mlpq.cli.output import output_file, write
     from mlpq.errors import NotFoundError
-    from mlpq.report import comparison_tables, metrics, tables
-    from mlpq.report.loading import load
-    from mlpq.report.sides import parse_by
+    from mlpq.experiment import load
+    from mlpq.report import comparison_tables, tables
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
 

@@ -15,9 +15,9 @@ def command() -> None:
 @command.command("list")
 def list_() -> None:
     """Show the data sets and where their files are; every file's checksum is verified."""
-    from mlpq.datasets import DATASETS
     from mlpq.report import data_table, tables
     from mlpq.settings import settings
+    from mlpq.spec.datasets import DATASETS
 
     tables.console().print(data_table.data_table(DATASETS.values(), settings().data_dir))
 
@@ -30,9 +30,9 @@ def fetch(name: str) -> None:
     import subprocess
     import sys
 
-    from mlpq.datasets import dataset_named, find, verify
     from mlpq.errors import MlpqError
     from mlpq.settings import settings
+    from mlpq.spec.datasets import dataset_named, find, verify
 
     dataset, data_dir = dataset_named(name), settings().data_dir
     if dataset.bundled:
@@ -47,7 +47,7 @@ def fetch(name: str) -> None:
         raise MlpqError(
             f"{name} is not on this machine, and torchvision to download it isn't: pip install 'mlpq[worker]'"
         )
-    download = [sys.executable, "-m", "mlpq_workers.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
+    download = [sys.executable, "-m", "mlpq_workers.trainer.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
     raise SystemExit(subprocess.run(download).returncode)
 
 
@@ -56,9 +56,9 @@ def fetch(name: str) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def import_(name: str, folder: Path) -> None:
     """Copy the files of NAME from DIR into mlpq's data folder, if their checksums are right."""
-    from mlpq.datasets import dataset_named, import_files
     from mlpq.errors import DataError
     from mlpq.settings import settings
+    from mlpq.spec.datasets import dataset_named, import_files
 
     dataset = dataset_named(name)
     if dataset.bundled:

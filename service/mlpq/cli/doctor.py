@@ -14,7 +14,7 @@ def command() -> None:
     """
     from rich.text import Text
 
-    from mlpq.checkup import checkup
+    from mlpq.doctor import checkup
     from mlpq.report import tables
     from mlpq.settings import settings
 

@@ -20,7 +20,7 @@ def command(job: str, script: bool, output: TextIO) -> None:
     The script has the job's initial weights, batches and settings, so its count of correct test images is the job's,
     to within rounding. A job that goes on from others brings them along.
     """
-    from mlpq.report.script import script as script_of
+    from mlpq.report.script_export import script as script_of
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store

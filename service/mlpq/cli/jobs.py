@@ -18,9 +18,10 @@ import click
 @click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None, format_: str) -> None:
     """List jobs, of one experiment or of all."""
+    from mlpq import formatting
     from mlpq.errors import SpecError, nearest
     from mlpq.jobs import Outcome, Status
-    from mlpq.report import tables, words
+    from mlpq.report import tables
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
@@ -41,8 +42,8 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
         tables.console().print(tables.jobs_table(rows))
     counts = queries.count_by_status(store, experiment)
     if shown is not None and len(rows) == shown:
-        click.echo(f"the latest {words.count_of(shown, 'job')}; --limit shows more")
+        click.echo(f"the latest {formatting.count_of(shown, 'job')}; --limit shows more")
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
     for row in queries.stranded(store, experiment):
-        click.echo(f"{words.count_of(row['jobs'], 'job')} {words.waiting_for(row)}")
+        click.echo(f"{formatting.count_of(row['jobs'], 'job')} {formatting.waiting_for(row)}")
     click.echo(summary or "no job yet: mlpq submit --preset textbook --wait runs the first ones")

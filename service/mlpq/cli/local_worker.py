@@ -19,7 +19,7 @@ def worker_command(device: str, gang: int = GANG, world_size: int | None = None)
     """What runs a worker; raises MlpqError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
-    command = [sys.executable, "-m", "mlpq_workers.app", "--device", device, "--gang", str(gang)]
+    command = [sys.executable, "-m", "mlpq_workers.worker", "--device", device, "--gang", str(gang)]
     return command if world_size is None else [*command, "--world-size", str(world_size)]
 
 

@@ -38,13 +38,14 @@ def command(
     \b
     mlpq plan sweep --by optimizer --difference 0.2 --power 0.8
     """
+    from mlpq import formatting
+    from mlpq.analysis.fairness import notes
+    from mlpq.analysis.grouping import parse_by
+    from mlpq.analysis.metrics import metric as named
+    from mlpq.analysis.planning import needs, needs_document, needs_table, seeds_for, seeds_missing
     from mlpq.errors import SpecError
-    from mlpq.report import tables, words
-    from mlpq.report.fairness import notes
-    from mlpq.report.loading import load
-    from mlpq.report.metrics import metric as named
-    from mlpq.report.planning import needs, needs_document, needs_table, seeds_for, seeds_missing
-    from mlpq.report.sides import parse_by
+    from mlpq.experiment import load
+    from mlpq.report import tables
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
     from mlpq.submit import submit_seeds
@@ -74,10 +75,10 @@ def command(
     tables.console().print(needs_table(found, chosen))
     shown = f"{difference:g} {chosen.unit}"
     click.echo(
-        f"\n{words.count_of(len(seeds), 'seed')} in each arm show a difference of {shown}, probability {power:g}"
+        f"\n{formatting.count_of(len(seeds), 'seed')} in each arm show a difference of {shown}, probability {power:g}"
     )
     if submit_:
-        click.echo(f"{words.count_of(new, 'job')} submitted, seeds {words.seeds(seeds)}")
+        click.echo(f"{formatting.count_of(new, 'job')} submitted, seeds {formatting.seeds(seeds)}")
     elif missing:
-        jobs = words.count_of(sum(len(each) for _, each in missing), "job")
+        jobs = formatting.count_of(sum(len(each) for _, each in missing), "job")
         click.echo(f"{jobs} to file: --submit does it")

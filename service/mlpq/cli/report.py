@@ -19,11 +19,11 @@ def command(
 
     The verdict, tables, charts, settings, environments, and how to verify it. The page needs no network.
     """
+    from mlpq.analysis import metrics
+    from mlpq.analysis.grouping import parse_by
     from mlpq.cli.output import output_file, write
-    from mlpq.report import metrics
-    from mlpq.report.loading import load
-    from mlpq.report.page import report
-    from mlpq.report.sides import parse_by
+    from mlpq.experiment import load
+    from mlpq.report.html_report import report
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store

@@ -13,7 +13,7 @@ def command(job: str, format_: str) -> None:
 
     Its spec, result, learning curve, attempts, environment and verifications.
     """
-    from mlpq.report import details, tables
+    from mlpq.report import job_details, tables
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
@@ -26,4 +26,4 @@ def command(job: str, format_: str) -> None:
     if format_ == "json":
         click.echo(tables.to_json({**row, "curve": curve, "attempts": attempts, "verifications": verifications}))
         return
-    details.print_job(tables.console(), row, curve, attempts, verifications)
+    job_details.print_job(tables.console(), row, curve, attempts, verifications)

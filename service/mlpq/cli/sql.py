@@ -26,8 +26,9 @@ def command(statement: str, format_: str | None, output: Path | None) -> None:
     It can only read. The view results has one row a job: docs/results.md lists its columns, docs/queries.md has twenty
     questions with their statements. With - the STATEMENT comes from standard input.
     """
+    from mlpq import formatting
     from mlpq.errors import MlpqError
-    from mlpq.report import answers, words
+    from mlpq.report import query_output
     from mlpq.settings import settings
     from mlpq.store import sql
     from mlpq.store.migrate import ready_store
@@ -40,7 +41,7 @@ def command(statement: str, format_: str | None, output: Path | None) -> None:
         statement = sys.stdin.buffer.read().decode(errors="surrogateescape")  # as an argument is decoded
     columns, rows = sql.read_only(ready_store(settings()), statement)
     if output is None:
-        answers.write(columns, rows, format_)
+        query_output.write(columns, rows, format_)
     else:
-        answers.save(columns, rows, format_, output)
-        click.echo(f"{words.count_of(len(rows), 'row')} in {output}")
+        query_output.save(columns, rows, format_, output)
+        click.echo(f"{formatting.count_of(len(rows), 'row')} in {output}")

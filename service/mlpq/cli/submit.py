@@ -9,8 +9,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlpq.store.filing import Filed
     from mlpq.store.session import Store
+    from mlpq.store.submission import Filed
     from mlpq.submit import Submission
 
 
@@ -104,7 +104,8 @@ def command(
 
 
 def _show_plan(submission: Submission, format_: str) -> None:
-    from mlpq.report import tables, words
+    from mlpq import formatting
+    from mlpq.report import tables
 
     rows = [
         {**spec.model_dump(mode="json"), "spec_hash": spec.hash, "experiment": submission.experiment}
@@ -114,15 +115,17 @@ def _show_plan(submission: Submission, format_: str) -> None:
         click.echo(tables.to_json(rows))
         return
     tables.console().print(tables.plan_table(submission.specs))
-    click.echo(f"experiment {submission.experiment}: {words.count_of(len(rows), 'job')} to submit; nothing was written")
+    click.echo(
+        f"experiment {submission.experiment}: {formatting.count_of(len(rows), 'job')} to submit; nothing was written"
+    )
 
 
 def _show_filed(submission: Submission, filed: Sequence[Filed]) -> None:
-    from mlpq.report import words
+    from mlpq import formatting
 
     new = sum(job.is_new for job in filed)
     there = f", {len(filed) - new} there already (--again runs them once more)" if new < len(filed) else ""
-    click.echo(f"experiment {submission.experiment}: {words.count_of(new, 'job')} submitted{there}")
+    click.echo(f"experiment {submission.experiment}: {formatting.count_of(new, 'job')} submitted{there}")
     if len(filed) == 1:
         click.echo(f"job {filed[0].id}")
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mlpq.settings import Settings
     from mlpq.store.session import Store
-    from mlpq.verify import Verification
+    from mlpq.verification.verify import Verification
 
 REFUTED, NOT_VERIFIED = 1, 3
 
@@ -33,12 +33,12 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
 
     Exits 0 if every result was verified, 1 if one is refuted, 3 if one could not be run again.
     """
-    from mlpq import verify
     from mlpq.errors import SpecError, nearest
-    from mlpq.grading import Grade
     from mlpq.settings import settings
-    from mlpq.spec import DEVICES
+    from mlpq.spec.job import DEVICES
     from mlpq.store.migrate import ready_store
+    from mlpq.verification import verify
+    from mlpq.verification.grading import Grade
 
     if seed is not None and sample is None:
         raise click.UsageError("--seed goes with --sample N.")
@@ -65,10 +65,10 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
 
 def _verified(config: Settings, store: Store, ids: Sequence[str], device: str | None) -> list[Verification]:
     """What was found about these jobs, after they were run again. What interrupts that cancels the new runs."""
-    from mlpq import verify
     from mlpq.cli.local_worker import LocalWorker
     from mlpq.cli.waiting import attend
     from mlpq.errors import MlpqError
+    from mlpq.verification import verify
 
     cases = verify.look_through(store, ids)
     with LocalWorker(config) as worker:

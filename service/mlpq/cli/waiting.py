@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
-from mlpq.report import tables, words
+from mlpq.report import tables
 from mlpq.report.progress import follow
 from mlpq.store import queries
 from mlpq.store.session import Store
@@ -44,7 +45,7 @@ def what_is_missing(store: Store, asked: Sequence[Asked]) -> str:
     alive = queries.live_workers(store)
     for each in asked:
         if not any(queries.can_run(worker, each["device"], each["world_size"]) for worker in alive):
-            return words.waiting_for(each)
+            return formatting.waiting_for(each)
     return ""
 
 

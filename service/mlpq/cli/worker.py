@@ -28,7 +28,7 @@ def command(device: str, gang: int, world_size: str) -> None:
     import os
 
     from mlpq.cli.local_worker import worker_command
-    from mlpq.parsing import parse_world_size
+    from mlpq.spec.parsing import parse_world_size
 
     try:
         ranks = parse_world_size(world_size)

@@ -12,7 +12,8 @@ def command(format_: str) -> None:
 
     What each has to run jobs on, what it does, and when it was last heard of.
     """
-    from mlpq.report import tables, words
+    from mlpq import formatting
+    from mlpq.report import tables
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
@@ -24,6 +25,8 @@ def command(format_: str) -> None:
         return
     if rows:
         tables.console().print(tables.workers_table(rows))
-    click.echo(f"{words.count_of(len(rows), 'worker')} alive" if rows else "no worker is alive: mlpq worker starts one")
+    click.echo(
+        f"{formatting.count_of(len(rows), 'worker')} alive" if rows else "no worker is alive: mlpq worker starts one"
+    )
     for row in queries.stranded(store):
-        click.echo(f"{words.count_of(row['jobs'], 'job')} {words.waiting_for(row)}")
+        click.echo(f"{formatting.count_of(row['jobs'], 'job')} {formatting.waiting_for(row)}")

@@ -22,7 +22,7 @@ from mlpq.dashboard.comparing import BusyError, Comparisons, Question
 from mlpq.dashboard.metrics import CONTENT_TYPE, metrics
 from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.store import queries
-from mlpq.store.changes import Changes
+from mlpq.store.change_tokens import Changes
 from mlpq.store.session import Store
 
 HEADERS = {

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
 from typing import Any, Generic, TypeVar
 
+from mlpq.analysis.grouping import parse_by
+from mlpq.analysis.metrics import Metric, metric
 from mlpq.errors import MlpqError, NotFoundError, SpecError
+from mlpq.experiment import load
 from mlpq.report.charts import curves_so_far, job_charts, named_charts
 from mlpq.report.drawing import Chart, svg
-from mlpq.report.loading import load
-from mlpq.report.metrics import Metric, metric
-from mlpq.report.page import answer
-from mlpq.report.sides import parse_by
-from mlpq.store import overview, queries
+from mlpq.report.html_report import answer
+from mlpq.store import dashboard_queries, queries
 from mlpq.store.session import Store
 
 # What a page waits for at worst: about ten seconds, once, on one core.
@@ -117,7 +117,7 @@ class Comparisons:
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
         def make() -> Answer:
-            few = overview.epochs_of_results(self._store, experiment["id"]) <= EPOCHS_AT_MOST
+            few = dashboard_queries.epochs_of_results(self._store, experiment["id"]) <= EPOCHS_AT_MOST
             if chosen.needs_curves and not few:
                 raise SpecError(f"more than {EPOCHS_AT_MOST:,} epochs are not compared here: mlpq compare does it")
             compared = load(self._store, experiment["name"], chosen, by, question.against or None, few, PAIRS_AT_MOST)
@@ -130,19 +130,19 @@ class Comparisons:
 
         Raises NotFoundError where these jobs allow no such chart, SpecError.
         """
-        found = overview.experiment(self._store, experiment)
-        counts = overview.counts(self._store, [found["id"]])[found["id"]]
-        history = overview.history(self._store, found["id"]) if is_compared(counts) else ""
+        found = dashboard_queries.experiment(self._store, experiment)
+        counts = dashboard_queries.counts(self._store, [found["id"]])[found["id"]]
+        history = dashboard_queries.history(self._store, found["id"]) if is_compared(counts) else ""
         charts = self.answer(found, history, question).charts if history else {}
         return self._drawn((history, question, name), charts, name), history
 
     def training_now(self, experiment: str, question: Question) -> tuple[str, str]:
         """The curves of an experiment's jobs so far, as `picture`; raises NotFoundError where there are none."""
-        found = overview.experiment(self._store, experiment)
+        found = dashboard_queries.experiment(self._store, experiment)
         epochs = epochs_now(self._store, found["id"])
         if epochs is None:
             raise NotFoundError("these jobs have too many epochs to be drawn")
-        state = f"{overview.history(self._store, found['id'])} {epochs}"
+        state = f"{dashboard_queries.history(self._store, found['id'])} {epochs}"
         chosen, by = question.parsed_metric(), parse_by(question.by)
 
         def make() -> str:
@@ -170,11 +170,11 @@ class Comparisons:
 def epochs_now(store: Store, experiment_id: int) -> int | None:
     """How many epochs the attempts that run have behind them; None where there are too many jobs or epochs in all for
     the curves to be drawn while they train."""
-    counts = overview.counts(store, [experiment_id])[experiment_id]
+    counts = dashboard_queries.counts(store, [experiment_id])[experiment_id]
     if sum(counts.values()) > JOBS_AT_MOST:
         return None
-    running = overview.epochs_of_running(store, experiment_id)
-    return running if running + overview.epochs_of_results(store, experiment_id) <= EPOCHS_AT_MOST else None
+    running = dashboard_queries.epochs_of_running(store, experiment_id)
+    return running if running + dashboard_queries.epochs_of_results(store, experiment_id) <= EPOCHS_AT_MOST else None
 
 
 def is_compared(counts: Mapping[str, int]) -> bool:

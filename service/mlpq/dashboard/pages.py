@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from mlpq import formatting
+from mlpq.analysis.grouping import FIELDS
+from mlpq.analysis.metrics import NAMES
 from mlpq.dashboard.comparing import JOBS_AT_MOST, Comparisons, Question, epochs_now, is_compared
 from mlpq.errors import SpecError, nearest
-from mlpq.grading import Grade
 from mlpq.jobs import FINISHED, Status
-from mlpq.report import words
-from mlpq.report.details import attempts_table, curve_table, facts_of
 from mlpq.report.grades import notes_on
-from mlpq.report.metrics import NAMES
-from mlpq.report.sides import FIELDS
+from mlpq.report.job_details import attempts_table, curve_table, facts_of
 from mlpq.report.tables import results_cells
-from mlpq.store import overview, queries
+from mlpq.store import dashboard_queries, queries
 from mlpq.store.session import Store
+from mlpq.verification.grading import Grade
 
 Row = Mapping[str, Any]
 Content = dict[str, Any]
@@ -38,10 +38,14 @@ JOB_CHARTS = {"loss": "Loss by epoch", "accuracy": "Accuracy by epoch"}
 
 def experiments(store: Store, before: int | None) -> Content:
     """The latest experiments, or those before the one with that id, and who is there to train."""
-    rows = overview.experiments_page(store, before, EXPERIMENTS_A_PAGE + 1)
+    rows = dashboard_queries.experiments_page(store, before, EXPERIMENTS_A_PAGE + 1)
     shown = rows[:EXPERIMENTS_A_PAGE]
     ids = [row["id"] for row in shown]
-    counts, waiting, alive = overview.counts(store, ids), overview.waiting(store, ids), queries.live_workers(store)
+    counts, waiting, alive = (
+        dashboard_queries.counts(store, ids),
+        dashboard_queries.waiting(store, ids),
+        queries.live_workers(store),
+    )
     lines = [
         {
             "id": row["id"],
@@ -69,8 +73,8 @@ def experiment(
 
     Raises NotFoundError where there is no experiment of that name.
     """
-    found = overview.experiment(store, name)
-    counts = overview.counts(store, [found["id"]])[found["id"]]
+    found = dashboard_queries.experiment(store, name)
+    counts = dashboard_queries.counts(store, [found["id"]])[found["id"]]
     progress = _progress(counts)
     content = {
         "live": progress["unfinished"] > 0,
@@ -81,7 +85,7 @@ def experiment(
         "question_asked": question,
         "metrics": NAMES,
         "fields": FIELDS,
-        "waiting": _waiting(overview.waiting(store, [found["id"]])[found["id"]], queries.live_workers(store)),
+        "waiting": _waiting(dashboard_queries.waiting(store, [found["id"]])[found["id"]], queries.live_workers(store)),
         "answer": None,
         "charts": [],
         "problem": "",
@@ -91,7 +95,7 @@ def experiment(
         **_jobs(store, found["id"], name, question, status, after),
     }
     if is_compared(counts):
-        history = overview.history(store, found["id"])
+        history = dashboard_queries.history(store, found["id"])
         try:
             answer = comparisons.answer(found, history, question)
         except SpecError as error:
@@ -117,10 +121,10 @@ def _jobs(store: Store, experiment_id: int, name: str, question: Question, statu
     """The page of the table of jobs behind the one with the `seq` `after`."""
     known = status in set(Status)
     statuses = [status] if known else list(Status)
-    rows = overview.jobs_page(store, experiment_id, statuses, after, JOBS_A_PAGE + 1)
+    rows = dashboard_queries.jobs_page(store, experiment_id, statuses, after, JOBS_A_PAGE + 1)
     shown = rows[:JOBS_A_PAGE]
     running = [row["id"] for row in shown if row["status"] == Status.RUNNING]
-    reached = overview.latest_epochs(store, running) if running else {}
+    reached = dashboard_queries.latest_epochs(store, running) if running else {}
     chosen = {"status": status} if known else {}
 
     def address(**more: object) -> str:
@@ -143,7 +147,7 @@ def _job_line(row: Row, reached: Row | None) -> Content:
         epochs = f"{reached['epoch'] if reached else 0} of {row['epochs']}"
     return {
         "id": row["id"], "short": short, "model": model, "optimizer": optimizer, "seed": seed,
-        "status": row["status"], "word": words.status(row), "correct": correct, "percent": percent,
+        "status": row["status"], "word": formatting.status(row), "correct": correct, "percent": percent,
         "epochs": epochs,
         "time": time if row["status"] == Status.SUCCEEDED else "",
         "error": error if len(error) <= ERROR_CHARACTERS else f"{error[:ERROR_CHARACTERS]}…",
@@ -159,9 +163,9 @@ def job(store: Store, prefix: str) -> Content:
     return {
         "live": row["status"] not in FINISHED,
         "row": row,
-        "word": words.status(row),
-        "short": words.short_id(found),
-        "title": f"{words.model(row)}, {words.optimizer(row)}, seed {row['seed']}",
+        "word": formatting.status(row),
+        "short": formatting.short_id(found),
+        "title": f"{formatting.model(row)}, {formatting.optimizer(row)}, seed {row['seed']}",
         "experiment_url": experiment_url(row["experiment"]),
         "facts": facts_of(row),
         "charts": [
@@ -187,7 +191,9 @@ def _known(facts: Mapping[str, Any]) -> dict[str, Any]:
 def workers(store: Store) -> Content:
     """The workers that are alive, and what waits for one that is not."""
     alive = queries.live_workers(store)
-    stranded = [f"{words.count_of(row['jobs'], 'job')} {words.waiting_for(row)}" for row in queries.stranded(store)]
+    stranded = [
+        f"{formatting.count_of(row['jobs'], 'job')} {formatting.waiting_for(row)}" for row in queries.stranded(store)
+    ]
     return {"live": True, "alive": alive, "summary": _summary(alive), "stranded": stranded}
 
 
@@ -211,11 +217,11 @@ def _waiting(asked: Sequence[Row], alive: Sequence[Row]) -> list[Content]:
     """What queued jobs wait for, in words, and whether anybody alive could take them."""
     found = []
     for row in asked:
-        jobs = words.count_of(row["jobs"], "job")
+        jobs = formatting.count_of(row["jobs"], "job")
         can_run = any(queries.can_run(worker, row["device"], row["world_size"]) for worker in alive)
         ranks = f" by {row['world_size']} processes" if row["world_size"] else ""
         device = "any device" if row["device"] == "auto" else row["device"]
-        text = f"{jobs} for {device}{ranks}" if can_run else f"{jobs} {words.waiting_for(row)}"
+        text = f"{jobs} for {device}{ranks}" if can_run else f"{jobs} {formatting.waiting_for(row)}"
         found.append({"text": text, "stranded": not can_run})
     return found
 
@@ -226,5 +232,5 @@ def _summary(alive: Sequence[Row]) -> str:
         return "no worker is alive: mlpq worker starts one"
     devices = [row["device"] for row in alive]
     each = ", ".join(f"{devices.count(device)} {device}" for device in sorted(set(devices)))
-    running = words.count_of(sum(row["jobs_running"] for row in alive), "job")
-    return f"{words.count_of(len(alive), 'worker')} alive ({each}), {running} running"
+    running = formatting.count_of(sum(row["jobs_running"] for row in alive), "job")
+    return f"{formatting.count_of(len(alive), 'worker')} alive ({each}), {running} running"

@@ -9,15 +9,15 @@ from typing import Any
 import altair
 from altair import Axis, Data, Scale, X, Y
 
-from mlpq.report import words
-from mlpq.report.arms import Arm, arms
-from mlpq.report.best_of import BestOf
-from mlpq.report.comparison import Comparison
+from mlpq import formatting
+from mlpq.analysis.arms import Arm, arms
+from mlpq.analysis.best_of_k import BestOf
+from mlpq.analysis.comparison import Comparison
+from mlpq.analysis.grouping import Fields, arm_label, by_label
+from mlpq.analysis.metrics import Curve, Metric, percent
+from mlpq.experiment import Compared
 from mlpq.report.comparison_tables import shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
-from mlpq.report.loading import Compared
-from mlpq.report.metrics import Curve, Metric, percent
-from mlpq.report.sides import Fields, arm_label, by_label
 
 Row = Mapping[str, Any]
 
@@ -175,7 +175,7 @@ def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart |
     for arm in found:
         values = [value for row in arm.rows if (value := percent(row, "test")) is not None]
         if values and arm.parent is None:
-            rates = together.setdefault(arm_label(arm, found, words.optimizer_without_rate), {})
+            rates = together.setdefault(arm_label(arm, found, formatting.optimizer_without_rate), {})
             rates.setdefault(arm.first["lr"], []).extend(values)
     together = {name: rates for name, rates in together.items() if len(rates) > 1}
     if not together:

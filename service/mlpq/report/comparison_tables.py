@@ -7,14 +7,14 @@ from typing import Any
 
 from rich.console import Console
 
-from mlpq.inference import Interval
-from mlpq.report import words
-from mlpq.report.best_of import NO_SEED, BestOf, counts, label
-from mlpq.report.comparison import Comparison, Pair, Side
-from mlpq.report.fairness import notes
-from mlpq.report.metrics import Metric
+from mlpq import formatting
+from mlpq.analysis.best_of_k import NO_SEED, BestOf, counts, label
+from mlpq.analysis.comparison import Comparison, Pair, Side
+from mlpq.analysis.fairness import notes
+from mlpq.analysis.inference import Interval
+from mlpq.analysis.metrics import Metric
+from mlpq.analysis.verdicts import overall, p_text, verdict
 from mlpq.report.tables import Cells, markdown, print_tables
-from mlpq.report.verdicts import overall, p_text, verdict
 
 PAIRS_AT_MOST = 15
 
@@ -55,8 +55,8 @@ def told(comparison: Comparison) -> list[str]:
     lines += [verdict(pair, comparison.metric, comparison.tests) for pair in shown]
     if len(shown) < len(comparison.pairs):
         lines.append(
-            f"{words.count_of(len(comparison.pairs) - len(shown), 'more pair')} without {comparison.sides[0].label}: "
-            "--format json has them; --against ARM compares with that arm only"
+            f"{formatting.count_of(len(comparison.pairs) - len(shown), 'more pair')} "
+            f"without {comparison.sides[0].label}: --format json has them; --against ARM compares with that arm only"
         )
     return lines
 
@@ -115,7 +115,7 @@ def side_cells(side: Side, metric: Metric) -> list[str]:
     spread = "" if side.summary.sd is None else f" ± {metric.text(side.summary.sd)}"
     return [
         side.label, n, f"{metric.text(side.summary.mean)}{spread}", _interval(side.interval, metric), *ends,
-        words.seconds(side.arm.seconds),
+        formatting.seconds(side.arm.seconds),
     ]  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def best_of_cells(each: BestOf) -> list[list[str]]:
     if not each.expected:
         return [[label(each), "", NO_SEED, "0"]]
     return [
-        [label(each) if k == 1 else "", str(k), words.spread_of(each.expected[k - 1]), str(each.expected[k - 1].n)]
+        [label(each) if k == 1 else "", str(k), formatting.spread_of(each.expected[k - 1]), str(each.expected[k - 1].n)]
         for k in counts(len(each.expected))
     ]
 
@@ -177,7 +177,7 @@ def _side_document(side: Side) -> dict[str, Any]:
     summary = side.summary
     return {
         "arm": side.label,
-        "optimizer": words.optimizer(side.arm.first),
+        "optimizer": formatting.optimizer(side.arm.first),
         "n": len(side.values),
         "mean": summary and summary.mean,
         "sd": summary and summary.sd,

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from mlpq.datasets import Dataset, find, how_to_get, verify
 from mlpq.errors import DataError
 from mlpq.report.tables import plain_table
+from mlpq.spec.datasets import Dataset, find, how_to_get, verify
 
 
 def data_table(datasets: Iterable[Dataset], data_dir: Path) -> Table:

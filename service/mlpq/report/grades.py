@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from mlpq.grading import Grade, shown
-from mlpq.report import words
+from mlpq import formatting
 from mlpq.report.tables import plain_table
+from mlpq.verification.grading import Grade, shown
 
 Row = Mapping[str, Any]
 
@@ -30,14 +30,14 @@ def print_grades(out: Console, found: Sequence[Row], rows: Mapping[str, Row]) ->
     for each in found:
         row, rerun = rows[each["job_id"]], rows.get(each["rerun_id"])
         table.add_row(
-            words.short_id(row["id"]), words.optimizer(row), str(row["seed"]), _correct(row),
+            formatting.short_id(row["id"]), formatting.optimizer(row), str(row["seed"]), _correct(row),
             _correct(rerun) if rerun else "", _grade(each),
         )  # fmt: skip
     out.print(table)
     notes: dict[str, list[str]] = {}
     for each in found:
         for line in notes_on(each):
-            notes.setdefault(line, []).append(words.short_id(each["job_id"]))
+            notes.setdefault(line, []).append(formatting.short_id(each["job_id"]))
     if notes:
         out.print()
     for line, ids in notes.items():
@@ -62,14 +62,14 @@ def summary(found: Sequence[Row]) -> str:
     parts = [f"{counts[grade]}: {grade.words}" for grade in Grade if counts[grade]]
     first, *rest = parts
     number, _, grade = first.partition(": ")
-    return "; ".join([f"{number} of {words.count_of(len(found), 'result')}: {grade}", *rest])
+    return "; ".join([f"{number} of {formatting.count_of(len(found), 'result')}: {grade}", *rest])
 
 
 def print_history(out: Console, found: Sequence[Row]) -> None:
     """All that was found about one job, the latest last."""
     table = plain_table("verified (UTC)", "by", "grade")
     for each in found:
-        by = words.short_id(each["rerun_id"]) if each["rerun_id"] else ""
+        by = formatting.short_id(each["rerun_id"]) if each["rerun_id"] else ""
         table.add_row(f"{each['checked_at']:%Y-%m-%d %H:%M:%S}", by, _grade(each))
     out.print(table)
     for line in notes_on(found[-1]):

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mlpq.report import words
+from mlpq import formatting
 from mlpq.store import queries
 from mlpq.store.session import Store
 
@@ -55,7 +55,7 @@ def _show_running(progress: Progress, bars: dict[str, TaskID], running: Sequence
     for row in running[:BARS_AT_MOST]:
         spec = row["spec"]
         if row["id"] not in bars:
-            label = f"{words.short_id(row['id'])} {words.optimizer(spec)} seed {spec['seed']}"
+            label = f"{formatting.short_id(row['id'])} {formatting.optimizer(spec)} seed {spec['seed']}"
             bars[row["id"]] = progress.add_task(label, total=spec["epochs"], figures="")
         progress.update(bars[row["id"]], completed=row["epoch"] or 0, figures=_figures(row))
 
@@ -65,13 +65,13 @@ def _figures(row: Row) -> str:
     if row["epoch"] is None:
         return f"epoch 0/{epochs}"
     elapsed = (row["now"] - row["started_at"]).total_seconds()
-    accuracy = words.percent(row["test_correct"] / row["test_total"])
+    accuracy = formatting.percent(row["test_correct"] / row["test_total"])
     eta = _eta(elapsed, row["epoch"], epochs)
     return f"epoch {row['epoch']}/{epochs} loss {row['train_loss']:.3f} {accuracy}{eta}"
 
 
 def _eta(elapsed: float, done: float, total: float) -> str:
-    return f" {words.seconds(elapsed / done * (total - done))} left" if done else ""
+    return f" {formatting.seconds(elapsed / done * (total - done))} left" if done else ""
 
 
 def _follow_lines(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
@@ -94,8 +94,8 @@ def _follow_lines(store: Store, ids: Sequence[str], console: Console, tend: Call
 
 def finished_line(row: Row) -> str:
     """One finished job in a line: what it was and what became of it."""
-    label = f"{words.short_id(row['id'])} {words.model(row)}, {words.optimizer(row)}, seed {row['seed']}"
+    label = f"{formatting.short_id(row['id'])} {formatting.model(row)}, {formatting.optimizer(row)}, seed {row['seed']}"
     if row["test_correct"] is None:
-        return f"{label}: {words.status(row)}: {row['error']}"
-    figures = f"{words.count(row['test_correct'], row['test_total'])} ({words.percent(row['test_accuracy'])})"
-    return f"{label}: {figures} in {words.seconds(row['train_seconds'])}"
+        return f"{label}: {formatting.status(row)}: {row['error']}"
+    figures = f"{formatting.count(row['test_correct'], row['test_total'])} ({formatting.percent(row['test_accuracy'])})"
+    return f"{label}: {figures} in {formatting.seconds(row['train_seconds'])}"

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlpq.presets import FIGURES, Figure
-from mlpq.report import words
-from mlpq.report.arms import Arm, arms
-from mlpq.spec import JobSpec
+from mlpq import formatting
+from mlpq.analysis.arms import Arm, arms
+from mlpq.spec.job import JobSpec
+from mlpq.spec.presets import FIGURES, Figure
 
 Row = Mapping[str, Any]
 Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, those of figures with ">" before them, and lines
@@ -48,13 +48,13 @@ def jobs_table(rows: Sequence[Row]) -> Table:
     table = plain_table("job", "experiment", "model", "optimizer", ">seed", "status", ">test")
     for row in rows:
         table.add_row(
-            words.short_id(row["id"]),
+            formatting.short_id(row["id"]),
             row["experiment"],
-            words.model(row),
-            words.optimizer(row),
+            formatting.model(row),
+            formatting.optimizer(row),
             str(row["seed"]),
             _status(row),
-            words.percent(row["test_accuracy"]),
+            formatting.percent(row["test_accuracy"]),
         )
     return table
 
@@ -64,7 +64,7 @@ def workers_table(rows: Sequence[Row]) -> Table:
     table = plain_table("worker", "device", ">running", ">done", ">last beat")
     for row in rows:
         device = f"{row['device']}: {row['model']}"
-        ago = f"{words.seconds((row['now'] - row['beat_at']).total_seconds())} ago"
+        ago = f"{formatting.seconds((row['now'] - row['beat_at']).total_seconds())} ago"
         table.add_row(row["name"], device, str(row["jobs_running"]), str(row["jobs_done"]), ago)
     return table
 
@@ -87,14 +87,14 @@ def results_table(rows: Sequence[Row]) -> Table:
 def results_cells(row: Row) -> list[str]:
     run, planned = row["epochs_run"], row["epochs"]
     return [
-        words.short_id(row["id"]),
-        words.model(row),
-        words.optimizer(row),
+        formatting.short_id(row["id"]),
+        formatting.model(row),
+        formatting.optimizer(row),
         str(row["seed"]),
         f"{run} of {planned}" if run and run != planned else str(planned),
         "" if row["test_correct"] is None else f"{row['test_correct']}/{row['test_total']}",
-        words.percent(row["test_accuracy"]).removesuffix(" %"),
-        words.seconds(row["train_seconds"]) if row["status"] == "succeeded" else words.status(row),
+        formatting.percent(row["test_accuracy"]).removesuffix(" %"),
+        formatting.seconds(row["train_seconds"]) if row["status"] == "succeeded" else formatting.status(row),
     ]
 
 
@@ -107,14 +107,14 @@ def arms_table(found: Sequence[Arm]) -> Table:
 
 
 def arm_cells(arm: Arm) -> list[str]:
-    label = f"{words.model(arm.first)}, {words.optimizer(arm.first)}"
+    label = f"{formatting.model(arm.first)}, {formatting.optimizer(arm.first)}"
     if arm.parent is not None:
-        label += f", on from {words.optimizer(arm.parent)}"
+        label += f", on from {formatting.optimizer(arm.parent)}"
     if arm.accuracy is None:
         return [label, f"0 of {len(arm.rows)}", "", "", "", ""]
     n = str(arm.accuracy.n) if arm.accuracy.n == len(arm.rows) else f"{arm.accuracy.n} of {len(arm.rows)}"
     ends = [f"{100 * end:.2f}" for end in (arm.accuracy.least, arm.accuracy.most)] if arm.accuracy.n > 1 else ["", ""]
-    return [label, n, words.spread(arm.accuracy), *ends, words.seconds(arm.seconds)]
+    return [label, n, formatting.spread(arm.accuracy), *ends, formatting.seconds(arm.seconds)]
 
 
 def print_results(rows: Sequence[Row], ancestors: Sequence[Row]) -> None:
@@ -127,7 +127,7 @@ def print_results(rows: Sequence[Row], ancestors: Sequence[Row]) -> None:
         out.print(arms_table(found))
     for row in rows:
         if row["error"]:
-            out.print(f"{words.short_id(row['id'])}: {row['error']}", markup=False)
+            out.print(f"{formatting.short_id(row['id'])}: {row['error']}", markup=False)
 
 
 def plan_table(specs: Sequence[JobSpec]) -> Table:
@@ -149,8 +149,8 @@ def plan_table(specs: Sequence[JobSpec]) -> Table:
         first = by_hash[arm.first["id"]]
         seeds = [row["seed"] for row in arm.rows]
         table.add_row(
-            words.model(arm.first), words.optimizer(arm.first), str(first.epochs), str(first.batch_size),
-            f"{first.parameters:,}", words.seeds(seeds), str(len(arm.rows)),
+            formatting.model(arm.first), formatting.optimizer(arm.first), str(first.epochs), str(first.batch_size),
+            f"{first.parameters:,}", formatting.seeds(seeds), str(len(arm.rows)),
         )  # fmt: skip
     return table
 
@@ -163,7 +163,7 @@ def textbook_table(rows: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> 
     table = plain_table("textbook", ">epochs", ">it prints", ">its loop", ">ours", ">ours %", ">off by")
     for figure in FIGURES:
         correct, total = _reached(figure, rows, curves)
-        ours = words.percent(None if correct is None else correct / total).removesuffix(" %")
+        ours = formatting.percent(None if correct is None else correct / total).removesuffix(" %")
         difference = "" if correct is None else f"{correct - figure.counted:+d}".replace("+0", "0")
         table.add_row(
             figure.run, str(figure.epoch), figure.printed, f"{figure.counted}/10000",
@@ -223,7 +223,7 @@ def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _status(row: Row) -> Text:
-    word = words.status(row)
+    word = formatting.status(row)
     return Text(word, style=STATUS_STYLES[word])
 
 

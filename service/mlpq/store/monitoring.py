@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select
 
-from mlpq.store.models import attempts, job_results, jobs
+from mlpq.store.schema import attempts, job_results, jobs
 from mlpq.store.session import Store
 
 

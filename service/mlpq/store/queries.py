@@ -13,8 +13,8 @@ from sqlalchemy.sql import Select
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
-from mlpq.spec import JobSpec
-from mlpq.store.models import attempts, environments, epochs, experiments, job_results, jobs, verifications, workers
+from mlpq.spec.job import JobSpec
+from mlpq.store.schema import attempts, environments, epochs, experiments, job_results, jobs, verifications, workers
 from mlpq.store.session import Store, chunks, now
 
 Row = dict[str, Any]

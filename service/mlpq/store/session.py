@@ -18,7 +18,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from mlpq.errors import StoreError
 from mlpq.settings import masked
-from mlpq.store.models import UtcDateTime
+from mlpq.store.schema import UtcDateTime
 
 CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
 # A connection that went half-open is noticed within about half a minute, well before a lease runs out.

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from mlpq.errors import QueryError, nearest, suggestion
-from mlpq.store.models import metadata
 from mlpq.store.queries import Row, results
+from mlpq.store.schema import metadata
 from mlpq.store.session import Store, sqlite_file
 
 SECONDS = 60  # the longest that a query may take

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, literal, update
 
 from mlpq.jobs import TRANSITIONS, Status
-from mlpq.store.models import jobs
+from mlpq.store.schema import jobs
 from mlpq.store.session import chunks, now
 
 

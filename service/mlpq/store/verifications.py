@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from mlpq.store.models import verifications
+from mlpq.store.schema import verifications
 from mlpq.store.session import Store, now
 
 

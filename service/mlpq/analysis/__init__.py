@@ -1,0 +1,1 @@
+"""From records to findings: arms, comparisons, verdicts. No SQL, no rendering."""

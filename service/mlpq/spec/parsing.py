@@ -1,0 +1,180 @@
+"""Parsers of what people type: each takes text, a number or a list, and raises ValueError with the words to show."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from mlpq.errors import nearest
+from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
+from mlpq.spec.optimizers import complete
+
+T = TypeVar("T")
+
+# Caps, checked before anything is stored: a silly spec must not take a worker down.
+MAX_LAYERS = 32
+MAX_WIDTH = 16_384
+MAX_PARAMETERS = 50_000_000  # 200 MB of float32; Adam needs four times that
+MAX_EPOCHS = 10_000
+MAX_BATCH = 100_000
+MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: beyond them two seeds may be one
+MAX_JOBS = 100_000
+
+
+def whole(name: str, low: int, high: int) -> Callable[[object], int]:
+    """A parser of whole numbers from `low` to `high`."""
+
+    def parse(value: object) -> int:
+        text = str(value).strip().replace("_", "")
+        if isinstance(value, bool) or not re.fullmatch(r"[+-]?\d{1,20}", text) or not low <= int(text) <= high:
+            raise ValueError(f"{name} must be a whole number from {low} to {high}, not {_quoted(value)}")
+        return int(text)
+
+    return parse
+
+
+def real(name: str, rule: str, test: Callable[[float], bool]) -> Callable[[object], float]:
+    """A parser of finite numbers that pass `test`; `rule` says it in words."""
+
+    def parse(value: object) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(str(value))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or not test(number):
+            raise ValueError(f"{name} must be a number {rule}, not {_quoted(value)}")
+        return number + 0.0  # -0.0 becomes 0.0: one canonical form
+
+    return parse
+
+
+def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
+    """A parser of one of a few words."""
+
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in choices:
+            raise ValueError(f"unknown {name} {_quoted(value)}{nearest(word, choices)}")
+        return word
+
+    return parse
+
+
+def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
+    """A parser of "a,b,c", of a list, or of one value; at least one, none twice."""
+
+    def parse_all(value: object) -> tuple[T, ...]:
+        parsed = tuple(parse(part) for part in _parts(value))
+        if not parsed:
+            raise ValueError(f"{name} is empty: give at least one value")
+        return tuple(dict.fromkeys(parsed))
+
+    return parse_all
+
+
+def parse_hidden(value: object) -> tuple[int, ...]:
+    """Widths of the hidden layers from "1000,500,100", a list, a number, or "none"."""
+    if value is None or str(value).strip().lower() in ("none", "[]", "()"):
+        return ()
+    width = whole("hidden", 1, MAX_WIDTH)
+    widths = tuple(width(part) for part in _parts(value))
+    if not 1 <= len(widths) <= MAX_LAYERS:
+        raise ValueError(f"hidden takes 1 to {MAX_LAYERS} layers or 'none', not {len(widths)}")
+    return widths
+
+
+def parse_seeds(value: object) -> tuple[int, ...]:
+    """Seeds from "42", "1,2,3", "0..9" (both ends included), a number or a list."""
+    seed = whole("seeds", 0, MAX_SEED)
+    seeds: dict[int, None] = {}
+    for part in _parts(value):
+        first, dots, last = str(part).partition("..")
+        low = seed(first)
+        high = seed(last) if dots else low
+        if high < low:
+            raise ValueError(f"the seed range '{part}' is empty: write the smaller seed first, as {high}..{low}")
+        if high - low >= MAX_JOBS:
+            raise ValueError(f"the seed range '{part}' is longer than {MAX_JOBS} jobs")
+        seeds.update(dict.fromkeys(range(low, high + 1)))
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
+    return tuple(seeds)
+
+
+def parse_world_size(value: object) -> int | None:
+    """A number of processes, or None for "auto"."""
+    if value is None or str(value).strip().lower() == "auto":
+        return None
+    try:
+        return whole("world_size", 1, MAX_WORLD_SIZE)(value)
+    except ValueError as error:
+        raise ValueError(f"{error}; or auto") from None
+
+
+def parse_experiment(value: object) -> str:
+    """The name of an experiment: printable, 1 to 100 characters."""
+    name = "" if value is None else str(value).strip()
+    if not 1 <= len(name) <= 100 or not name.isprintable() or name in (".", ".."):  # no browser asks for such a page
+        raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
+    if name == VERIFY:
+        raise ValueError(f"'{VERIFY}' is the experiment of mlpq verify: give --experiment another name")
+    return name
+
+
+def parse_flag(name: str) -> Callable[[object], bool]:
+    """A parser of true and false."""
+
+    def parse(value: object) -> bool:
+        word = str(value).strip().lower()
+        if word not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, not {_quoted(value)}")
+        return word == "true"
+
+    return parse
+
+
+parse_lr = real("lr", "above 0", lambda x: x > 0)
+
+
+def parse_optimizers(value: object) -> tuple[dict[str, Any], ...]:
+    """Optimizers from "sgd:lr=0.1,momentum=0.9", a mapping {"name": "sgd", "lr": 0.1}, or a list of such."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    if not entries:
+        raise ValueError("optimizer is empty: give at least one, as sgd or adam:lr=0.01")
+    return tuple(_optimizer_entry(entry) for entry in entries)
+
+
+def _optimizer_entry(entry: object) -> dict[str, Any]:
+    if isinstance(entry, Mapping):
+        options = {str(key): value for key, value in entry.items()}
+        if "name" not in options:
+            raise ValueError("an optimizer given as a mapping needs the key 'name', as {name: sgd, lr: 0.1}")
+    else:
+        name, _, rest = str(entry).partition(":")
+        options = {"name": name.strip()}
+        for setting in filter(None, rest.split(",")):
+            key, equals, text = setting.partition("=")
+            if not equals:
+                raise ValueError(f"'{setting}' in '{entry}' is not a setting: write option=value, as sgd:lr=0.1")
+            if key.strip() in options:
+                raise ValueError(f"'{key.strip()}' is given twice in '{entry}'")
+            options[key.strip()] = text.strip()
+    name = str(options["name"]).lower()
+    if "," in name:
+        raise ValueError(f"one optimizer at a time: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
+    complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
+    if "lr" in options:
+        several("lr", parse_lr)(options["lr"])
+    return {**options, "name": name}
+
+
+def _parts(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _quoted(value: object) -> str:
+    return f"'{value}'" if len(str(value)) <= 60 else f"'{str(value)[:57]}…'"

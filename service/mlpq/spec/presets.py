@@ -1,0 +1,73 @@
+"""Submissions that have a name.
+
+`textbook` is the source's section: three runs, the last going on from the second. `fmnist_mlp` is the test problem of
+that name in DeepOBS (Schneider, Balles, Hennig, 2019), for any optimizers, without regularisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlpq.errors import SpecError, nearest
+from mlpq.spec.job import JobSpec, Sweep, option
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the source: what it prints, and what its own loop counts on a CPU, of 10,000."""
+
+    run: str
+    optimizer: str
+    hidden: tuple[int, ...]
+    goes_on: bool
+    epoch: int
+    printed: str
+    counted: int
+
+
+# MMiDS 8.5: seed 42, batch size 32, learning rate 0.001; the Adam run goes on from the weights that SGD left.
+FIGURES = (
+    Figure("logistic, SGD", "sgd", (), False, 10, "78.7 %", 7867),
+    Figure("MLP, SGD", "sgd", (32,), False, 10, "64.0 %", 6404),
+    Figure("MLP, on with Adam", "adam", (32,), True, 3, "85.0 %", 8502),
+    Figure("MLP, on with Adam", "adam", (32,), True, 10, "87.1 %", 8705),
+)
+
+
+def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    """The jobs of a preset, with `given` keys laid over it; parents before children. Raises SpecError."""
+    if name not in PRESETS:
+        raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
+    jobs, open_keys = PRESETS[name]
+    for key in given:
+        if key not in Sweep.model_fields:
+            raise SpecError(f"unknown key '{key}'{nearest(key, Sweep.model_fields)}")
+        if key not in open_keys:
+            raise SpecError(f"the preset {name} fixes {key}: leave {option(key)} out, or the preset")
+    return jobs({"experiment": name, **given})
+
+
+def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    fixed = {**given, "lr": "0.001", "activation": "sigmoid"}
+    baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
+    mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
+    on_with_adam = []
+    for parent in mlp:
+        own = {"hidden": "32", "optimizer": "adam", "seeds": parent.seed, "batch_size": parent.batch_size}
+        on_with_adam += Sweep.parse({**fixed, **own}).jobs(parent)
+    return baseline, [*baseline.jobs(), *mlp, *on_with_adam]
+
+
+def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+    model = {"hidden": "1000,500,100", "activation": "relu", "initialisation": "truncated-normal"}
+    sweep = Sweep.parse({"epochs": 100, **given, **model, "dataset": "fashion-mnist", "batch_size": 128})
+    return sweep, sweep.jobs()
+
+
+_RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority", "attempts"}
+# What makes the jobs of a preset, and the keys that it leaves open.
+PRESETS = {
+    "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
+    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "lr", "validation", "patience"}),
+}

@@ -1,0 +1,243 @@
+"""The tables. Times are UTC by the database's clock; accuracies are pairs of integers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+
+from mlpq.jobs import Outcome, Status
+from mlpq.verification.grading import Grade
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC on both databases; SQLite keeps it as text without a zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC).replace(tzinfo=None if dialect.name == "sqlite" else UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+
+
+# "C" orders ids by byte, so that a prefix is a range of the index.
+Id = String(36).with_variant(String(36, collation="C"), "postgresql")
+Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only INTEGER PRIMARY KEY
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+def _one_of(column: str, values: type[Status] | type[Outcome] | type[Grade]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})", name=column)
+
+
+def _key(name: str, type_: Any, **more: Any) -> Column[Any]:
+    return Column(name, type_, nullable=False, **more)
+
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    _key("name", String(100), unique=True),
+    _key("created_at", UtcDateTime),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    _key("id", Id, unique=True),
+    Column("experiment_id", ForeignKey("experiments.id"), nullable=False),
+    _key("spec", Json),
+    _key("spec_hash", String(64)),
+    _key("repeat", Integer),
+    _key("seed", BigInteger),
+    _key("device", String(8)),
+    Column("world_size", Integer),  # as it was asked for; NULL leaves it to the worker
+    _key("priority", Integer),
+    Column("gang_key", Text),  # jobs with equal ones may be claimed together; NULL runs alone
+    _key("status", String(16)),
+    _key("attempt", Integer, server_default=text("0")),
+    _key("max_attempts", Integer),
+    Column("worker", String(100)),
+    Column("lease_until", UtcDateTime),
+    _key("cancel_requested", Boolean, server_default=text("false")),
+    Column("not_before", UtcDateTime),
+    Column("parent_id", ForeignKey("jobs.id")),
+    _key("created_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("error", Text),
+    UniqueConstraint("experiment_id", "spec_hash", "repeat"),
+    _one_of("status", Status),
+    CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
+    CheckConstraint("(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
+)
+Index(
+    "ix_jobs_claim",
+    jobs.c.priority.desc(),
+    jobs.c.seq,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
+Index(
+    "ix_jobs_gang",
+    jobs.c.gang_key,
+    jobs.c.priority,
+    jobs.c.seq,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
+Index(
+    "ix_jobs_lease",
+    jobs.c.lease_until,
+    postgresql_where=text("status = 'running'"),
+    sqlite_where=text("status = 'running'"),
+)
+Index("ix_jobs_parent_id", jobs.c.parent_id)
+Index("ix_jobs_experiment_status", jobs.c.experiment_id, jobs.c.status, jobs.c.seq)
+Index(
+    "ix_jobs_waiting",
+    jobs.c.experiment_id,
+    jobs.c.device,
+    jobs.c.world_size,
+    postgresql_where=text("status = 'queued'"),
+    sqlite_where=text("status = 'queued'"),
+)
+
+environments = Table(
+    "environments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    _key("fingerprint", String(64), unique=True),
+    _key("facts", Json),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    _key("worker", String(100)),
+    _key("device", String(8)),
+    _key("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", String(16)),
+    Column("error", Text),
+    Column("log_tail", Text),
+    Column("environment_id", ForeignKey("environments.id")),
+    _key("fence_rejections", Integer, server_default=text("0")),  # writes that came after it had lost its job
+    Index(None, "outcome", "device"),  # they are counted
+    _one_of("outcome", Outcome),
+)
+
+Index(
+    "ix_attempts_rejected",
+    attempts.c.fence_rejections,
+    postgresql_where=text("fence_rejections > 0"),
+    sqlite_where=text("fence_rejections > 0"),
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("job_id", Id, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    _key("train_loss", Float(53)),
+    Column("validation_loss", Float(53)),
+    Column("validation_correct", Integer),
+    Column("validation_total", Integer),
+    _key("test_loss", Float(53)),
+    _key("test_correct", Integer),
+    _key("test_total", Integer),
+    _key("seconds", Float(53)),
+    ForeignKeyConstraint(["job_id", "attempt"], ["attempts.job_id", "attempts.attempt"]),
+)
+
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    _key("attempt", Integer),
+    _key("test_correct", Integer),
+    _key("test_total", Integer),
+    _key("test_loss", Float(53)),
+    Column("validation_correct", Integer),
+    Column("validation_total", Integer),
+    Column("validation_loss", Float(53)),
+    _key("best_epoch", Integer),
+    _key("epochs_run", Integer),
+    _key("weights_sha256", String(64)),
+    _key("weights_file", Text),
+    _key("train_seconds", Float(53)),
+    _key("device", String(8)),
+    _key("world_size", Integer),
+    _key("gang_size", Integer),
+    _key("engine", String(8)),
+    CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
+    CheckConstraint("engine IN ('gang', 'plain')", name="engine"),
+)
+
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("rerun_id", ForeignKey("jobs.id")),  # NULL where the job could not be run again
+    _key("grade", String(16)),
+    _key("reason", Text),
+    _key("misfits", Json),
+    _key("unchecked", Json),
+    _key("figures", Json),
+    _key("differences", Json),
+    _key("checked_at", UtcDateTime),
+    _one_of("grade", Grade),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    _key("device", String(8)),
+    _key("model", Text),  # of the device
+    _key("most_ranks", Integer),  # that can train together there: the number of GPUs
+    _key("world_size", Integer),  # of a job that asks for none
+    _key("jobs_done", Integer, server_default=text("0")),
+    _key("started_at", UtcDateTime),
+    _key("beat_at", UtcDateTime),
+)

@@ -1,0 +1,1 @@
+"""Whether stored results can be trusted: audits, re-runs and grades."""

@@ -1,0 +1,178 @@
+"""`mlpq compare`, `plan` and `report` on jobs that were really trained."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from mlpq.store import queries
+from tests.support.installations import Site
+
+SWEEP = (
+    "--experiment", "duel", "--dataset", "digits", "--epochs", 4, "--validation", 0.1, "--seeds", "0..6",
+    "--optimizer", "sgd", "--lr", "0.1,0.5", "--optimizer", "adam:lr=0.01",
+)  # fmt: skip
+CHARTS = ("Learning curves", "Paired differences", "Accuracy against learning rate", "What tuning buys")
+QUICK = ("--dataset", "digits", "--epochs", 1)
+
+
+@pytest.fixture(scope="module")
+def duel(served: Site) -> Site:
+    """A site with two optimizers, one of them at two learning rates, seven seeds."""
+    served.mlpq("submit", *SWEEP, "--wait")
+    return served
+
+
+def test_compare_says_who_is_better_and_by_how_much(duel: Site) -> None:
+    out = duel.mlpq("compare", "duel", "--by", "optimizer").out
+    assert re.search(
+        r"^adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points \(n = 7 pairs, p = 0\.016\)$", out, re.M
+    )
+    assert "! sgd is sgd lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in " ".join(
+        out.split()
+    )
+    assert "! unequal tuning: adam with 1 setting, sgd with 2 settings" in " ".join(out.split())
+
+
+def test_compare_tells_the_same_in_json_and_markdown(duel: Site) -> None:
+    document = duel.mlpq("compare", "duel", "--by", "optimizer", "--format", "json").json
+    markdown = duel.mlpq("compare", "duel", "--by", "optimizer", "--format", "md").out
+    rows = duel.mlpq("results", "duel", "--format", "json").json
+    correct = {(row["optimizer"], row["lr"], row["seed"]): row["test_correct"] for row in rows}
+    (pair,) = document["pairs"]
+    differences = [(correct["adam", 0.01, seed] - correct["sgd", 0.5, seed]) / 5 for seed in range(7)]
+    assert pair["seeds"] == list(range(7))
+    assert pair["difference"] == pytest.approx(sum(differences) / 7)
+    assert pair["superiority"] == sum((d > 0) + (d == 0) / 2 for d in differences) / 7
+    assert f"- {pair['verdict']}" in markdown
+    (best_of,) = document["best_of_k"]
+    assert best_of["optimizer"] == "sgd"
+    assert len(best_of["expected_test_percent"]) == 2
+
+
+@pytest.mark.parametrize(
+    "metric", [("loss",), ("validation",), ("epochs", "--target", 15), ("seconds", "--target", 15)]
+)
+def test_compare_knows_other_metrics(duel: Site, metric: tuple[object, ...]) -> None:
+    document = duel.mlpq("compare", "duel", "--metric", *metric, "--format", "json").json
+    assert document["metric"]["name"] == metric[0]
+    assert len(document["pairs"]) == 3
+    assert all(0 < arm["mean"] < 100 for arm in document["arms"])
+
+
+def test_charts_are_drawn_as_pictures_and_as_a_page(duel: Site) -> None:
+    for name in ("charts.png", "charts.svg", "charts.html"):
+        duel.mlpq("compare", "duel", "--by", "optimizer", "--plot", name)
+    assert (duel.folder / "charts.png").read_bytes().startswith(b"\x89PNG")
+    drawn = "".join(ElementTree.parse(duel.folder / "charts.svg").getroot().itertext())
+    assert all(title in drawn for title in CHARTS)
+    assert "n = 7" in drawn
+    assert (duel.folder / "charts.svg").read_text() in (duel.folder / "charts.html").read_text()
+
+
+class Outside(HTMLParser):
+    """What a page would load from elsewhere, and its scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [f"{tag} {name}" for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
+        self.found += [tag] if tag in ("script", "link", "iframe", "object") else []
+
+
+def test_a_report_is_one_page_that_needs_nothing_else(duel: Site) -> None:
+    duel.mlpq("report", "duel", "--by", "optimizer", "-o", "report.html")
+    page = (duel.folder / "report.html").read_text()
+    outside = Outside()
+    outside.feed(page)
+    assert outside.found == []
+    assert "url(" not in page
+    assert all(title in page for title in CHARTS)
+    assert "adam or sgd: which is better?" in page
+    assert "adam is better than sgd by" in page
+    assert "mlpq verify duel --sample 3" in page
+    assert "mlpq compare duel --by optimizer" in page
+    assert page.count("21 jobs") >= 2
+    assert "torch" in page
+
+
+def test_the_name_of_an_experiment_stays_text_in_a_report(duel: Site) -> None:
+    name = "<script>alert(1)</script> & so on"
+    duel.mlpq("submit", "--experiment", name, *QUICK)
+    duel.mlpq("report", name, "-o", "markup.html")
+    page = (duel.folder / "markup.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so on" in page
+
+
+def test_an_experiment_without_a_result_can_be_looked_at_too(duel: Site) -> None:
+    duel.mlpq("submit", "--experiment", "elsewhere", *QUICK, "--device", "mps")
+    assert "0 of 1" in duel.mlpq("compare", "elsewhere").out
+    assert "nothing to draw yet" in duel.mlpq("compare", "elsewhere", "--plot", "none.svg", status=2).err
+    duel.mlpq("report", "elsewhere", "-o", "elsewhere.html")
+    assert "0 of 1 job succeeded" in (duel.folder / "elsewhere.html").read_text()
+
+
+def test_a_plan_counts_the_seeds_that_are_missing_and_files_them(duel: Site) -> None:
+    asked = ("plan", "duel", "--by", "optimizer", "--difference", 3, "--format", "json")
+    planned = duel.mlpq(*asked).json
+    (pair,) = planned["pairs"]
+    assert planned["submitted"] == 0
+    assert len(planned["seeds"]) == pair["seeds_needed"]
+    out = duel.mlpq("plan", "duel", "--by", "optimizer", "--difference", 100, "--submit").out
+    assert "0 jobs submitted" in out
+    assert "! sgd is sgd lr=0.5, chosen from 2 settings" in out
+    two = ("--optimizer", "sgd", "--optimizer", "adam", "--seeds", "0,1")
+    duel.mlpq("submit", "--experiment", "small", *QUICK, *two, "--wait")
+    filed = duel.mlpq("plan", "small", "--difference", 100, "--submit", "--format", "json").json
+    assert (filed["seeds"], filed["submitted"]) == ([0, 1, 2, 3, 4, 5], 8)
+    rows = duel.mlpq("results", "small", "--format", "json").json
+    assert sorted((row["optimizer"], row["seed"]) for row in rows) == [
+        (o, s) for o in ("adam", "sgd") for s in range(6)
+    ]
+
+
+def test_seeds_of_jobs_that_go_on_from_others_bring_those_along(duel: Site) -> None:
+    parents = duel.submit("--experiment", "before", *QUICK, "--seeds", "0,1", "--wait")
+    for parent in parents:
+        again = ("--continue-from", parent["id"], "--experiment", "after")
+        duel.mlpq("submit", *again, "--optimizer", "adam", "--optimizer", "rmsprop", "--wait")
+    assert duel.mlpq("plan", "after", "--difference", 100, "--submit", "--format", "json").json["submitted"] == 8
+    rows = {name: duel.mlpq("results", name, "--format", "json").json for name in ("before", "after")}
+    assert sorted(row["seed"] for row in rows["before"]) == list(range(6))
+    assert sorted((row["optimizer"], row["seed"]) for row in rows["after"]) == [
+        (optimizer, seed) for optimizer in ("adam", "rmsprop") for seed in range(6)
+    ]
+    of = {row["id"]: row["seed"] for row in rows["before"]}
+    assert all(of[row["parent_id"]] == row["seed"] for row in rows["after"])
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("compare nothing", "no experiment is called 'nothing'"),
+        ("compare duel --by optimiser", "the spec has no field 'optimiser' (did you mean 'optimizer'?)"),
+        ("compare duel --metric acuracy", "unknown metric 'acuracy' (did you mean 'accuracy'?)"),
+        ("compare duel --against lion", "no arm is called 'lion': type one of adam lr=0.01; sgd lr=0.5; sgd lr=0.1"),
+        (
+            "compare duel --plot charts.pdf",
+            "'charts.pdf' does not say what to write: name it NAME.png or NAME.svg or NAME.html",
+        ),
+        ("compare duel --plot nowhere/charts.png", "there is no folder nowhere"),
+        ("report duel -o nowhere/report.html", "there is no folder nowhere"),
+        ("plan duel --difference 0", "--difference must be a number above 0"),
+        ("plan duel --difference 1 --power 80", "--power is a probability between 0 and 1, not 80"),
+        ("plan duel --difference 1e-9", "no number of seeds shows a difference of 1e-09 points"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(duel: Site, command: str, words: str) -> None:
+    before = len(queries.job_rows(duel.store))
+    done = duel.mlpq(*command.split(), status=2)
+    assert words in done.err
+    assert len(done.err.splitlines()) == 1
+    assert len(queries.job_rows(duel.store)) == before

@@ -1,0 +1,157 @@
+"""A database as a term's work leaves it: a sweep with its curves, reruns, failures, a job that went on from another.
+
+Filed and recorded as submitters and workers do it. Only the times are set afterwards, so that both databases have the
+same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+
+from mlpq.jobs import Outcome
+from mlpq.spec.job import JobSpec
+from mlpq.store import execution
+from mlpq.store.execution import Able, Ending, Held
+from mlpq.store.schema import attempts, jobs
+from mlpq.store.session import Store
+from tests.support.job_steps import (
+    FACTS,
+    RESULT,
+    child_of,
+    failure,
+    file,
+    let_delay_pass,
+    let_lease_expire,
+    spec,
+    specs,
+)
+
+BEGAN = datetime(2026, 3, 2, 9, tzinfo=UTC)
+WAIT, LENGTH = 30, 60  # seconds: of the n-th attempt of all, n times the one; and of each
+ANN, BOB = "ann:11:aaaa", "bob:22:bbbb"
+MACHINES = {
+    ANN: {**FACTS, "cpu": "EPYC 7763", "code_version": "1a2b3c4"},
+    BOB: {**FACTS, "cpu": "Core i7-1260P", "code_version": "1a2b3c4"},
+}
+COMMON: dict[str, Any] = {"validation": 0.1, "epochs": 10}
+SWEEP = [
+    one
+    for width in ("16", "64")
+    for one in specs(hidden=width, optimizer=["sgd", "adam"], lr=[0.1, 0.01], seeds="0..4", **COMMON)
+]
+# What an arm tends to, of 500, and how many epochs it takes for it.
+REACHES = {
+    ("sgd", 0.1): (455, 2.0), ("sgd", 0.01): (400, 6.0), ("adam", 0.1): (430, 1.0), ("adam", 0.01): (470, 1.5),
+}  # fmt: skip
+
+
+def fill(store: Store) -> None:
+    """File and run everything; the same rows on either database."""
+    for worker in MACHINES:
+        execution.worker_beat(store, worker, Able("cpu"))
+    file(store, *SWEEP, experiment="sweep")
+    _run(store, ANN, 25)
+    _run(store, BOB, 40)
+    _rerun(store, SWEEP[0], SWEEP[1])
+    _let_fail(store)
+    first = spec(hidden="16", optimizer="sgd", lr=0.1, seeds=5, **COMMON)
+    (parent,) = file(store, first)
+    _run(store, ANN)
+    file(store, child_of(first, hidden="16", lr=0.01, seeds=5, **COMMON), parent_id=parent)
+    _run(store, ANN)
+    file(store, spec(seeds=9), experiment="waiting")
+    _set_times(store)
+
+
+def _rerun(store: Store, same: JobSpec, other: JobSpec) -> None:
+    """Both once more, one of them on the other machine, where the bits differ."""
+    file(store, same, experiment="again")
+    _run(store, ANN)
+    file(store, other, experiment="again")
+    _run(store, BOB)
+
+
+def _let_fail(store: Store) -> None:
+    """One that diverges, one that is lost once and then succeeds, one that fails twice for good."""
+    file(store, spec(optimizer="sgd", lr=1e30), experiment="hard")
+    (held,) = _claim(store, ANN)
+    execution.record(store, [failure(held, Outcome.DIVERGED, "the loss became nan in epoch 1")])
+    (lost,) = file(store, spec(seeds=7), experiment="hard")
+    _claim(store, BOB)
+    let_lease_expire(store, lost)
+    execution.reap(store)
+    _run(store, ANN)
+    (failing,) = file(store, spec(seeds=8), experiment="hard", attempts=2)
+    for worker in (ANN, BOB):
+        (held,) = _claim(store, worker)
+        execution.record(store, [failure(held, Outcome.FAILED, "no space left on device")])
+        let_delay_pass(store, failing)
+
+
+def _claim(store: Store, worker: str, limit: int = 1) -> list[Held]:
+    return execution.claim(store, worker, Able("cpu"), MACHINES[worker], limit)
+
+
+def _run(store: Store, worker: str, limit: int = 1) -> None:
+    """Claim jobs until `limit` are done or none is left, and record what they might have brought."""
+    done = 0
+    while done < limit and (gang := _claim(store, worker, limit - done)):
+        execution.record(store, [_success(held, worker) for held in gang])
+        done += len(gang)
+
+
+def _success(held: Held, worker: str) -> Ending:
+    curve = [_epoch(held.spec, number) for number in range(1, held.spec.epochs + 1)]
+    last = curve[-1]
+    bits = f"{held.spec.hash} on {worker}"
+    figures = {
+        name: last[name]
+        for name in ("test_correct", "test_total", "test_loss", "validation_correct", "validation_total",
+                     "validation_loss")
+    }  # fmt: skip
+    result = {
+        **RESULT, **figures, "best_epoch": held.spec.epochs, "epochs_run": held.spec.epochs,
+        "weights_sha256": hashlib.sha256(bits.encode()).hexdigest(), "train_seconds": 0.5 + 0.25 * len(held.spec.hidden)
+        + sum(held.spec.hidden) / 64,
+    }  # fmt: skip
+    return Ending(held, Outcome.SUCCEEDED, result, None, "the last line", curve)
+
+
+def _epoch(spec: JobSpec, number: int) -> dict[str, Any]:
+    """A curve that rises to what its arm reaches; Adam's validation loss rises again from epoch 7 on."""
+    limit, pace = REACHES.get((spec.optimizer, spec.lr), (380, 3.0))
+    limit += (
+        {16: 0, 64: 8}.get(spec.hidden[0], 0)
+        + spec.seed * (7 if spec.optimizer == "sgd" else 8) % 5
+        - 2
+        + (10 if spec.parent else 0)
+    )
+    part = 1 - math.exp(-number / pace)
+    correct, validated = round(limit * part), round(limit * part * 130 / 500)
+    late = 0.02 * max(0, number - 6) if spec.optimizer == "adam" else 0.0
+    return {
+        "epoch": number, "train_loss": 2.3 - 2.2 * part, "test_loss": 2.3 - 2.0 * part, "test_correct": correct,
+        "test_total": 500, "seconds": 0.05, "validation_loss": 2.3 - 2.1 * part + late if spec.validation else None,
+        "validation_correct": validated if spec.validation else None,
+        "validation_total": 130 if spec.validation else None,
+    }  # fmt: skip
+
+
+def _set_times(store: Store) -> None:
+    """As if each experiment had been filed at once, and each attempt had begun a while after the one before."""
+    with store.write() as connection:
+        connection.execute(update(jobs).values(created_at=BEGAN))
+        order = select(attempts.c.job_id, attempts.c.attempt).join(jobs).order_by(jobs.c.seq, attempts.c.attempt)
+        for number, (job, attempt) in enumerate(connection.execute(order).all(), start=1):
+            started = BEGAN + timedelta(seconds=WAIT * number)
+            ended = started + timedelta(seconds=LENGTH)
+            one = (attempts.c.job_id == job) & (attempts.c.attempt == attempt)
+            connection.execute(update(attempts).where(one).values(started_at=started, ended_at=ended))
+            connection.execute(
+                update(jobs).where(jobs.c.id == job, jobs.c.finished_at.is_not(None)).values(finished_at=ended)
+            )

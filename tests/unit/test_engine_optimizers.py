@@ -1,0 +1,186 @@
+"""The registry's optimizers are torch's, to the option, the default and the bit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mlpq.spec.job import JobSpec, Sweep
+from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq_workers.engine.optimizers import StackOptimizer, build_optimizer, is_plain_descent, l1_penalty, settings_key
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS
+
+# They choose how a step is computed, not what it is; maximize would train for the worst.
+NOT_OFFERED = {"foreach", "fused", "capturable", "differentiable", "maximize"}
+
+
+def job(**keys: object) -> JobSpec:
+    return Sweep.parse({"dataset": "digits", **keys}).jobs()[0]
+
+
+def after_steps(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], steps: int = 20) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(3)
+    x, y = torch.rand(20, 5, generator=generator), torch.randint(3, (20,), generator=generator)
+    weight = nn.Parameter(torch.randn(3, 5, generator=generator))
+    bias = nn.Parameter(torch.randn(3, generator=generator))
+    optimizer = make([weight, bias])
+    for _ in range(steps):
+        optimizer.zero_grad()
+        cross_entropy(nn.functional.linear(x, weight, bias), y).backward()
+        optimizer.step()
+    return [weight, bias]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_the_table_has_torchs_options_and_defaults(name: str) -> None:
+    entry = OPTIMIZERS[name]
+    signature = inspect.signature(getattr(torch.optim, entry.torch_name).__init__)
+    theirs = {p.name: p.default for p in signature.parameters.values() if p.name not in {"self", "params"}}
+    assert {"lr": entry.lr, **entry.defaults} == {k: v for k, v in theirs.items() if k not in NOT_OFFERED}
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_the_steps_are_torchs_to_the_bit(name: str) -> None:
+    spec = job(optimizer=name)
+    mine = after_steps(lambda parameters: build_optimizer(spec, parameters))
+    theirs = after_steps(lambda parameters: getattr(torch.optim, OPTIMIZERS[name].torch_name)(parameters, lr=spec.lr))
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_settings_reach_the_optimizer() -> None:
+    spec = job(optimizer="sgd:lr=0.1,momentum=0.9,nesterov=true,weight_decay=0.01")
+    mine = after_steps(lambda parameters: build_optimizer(spec, parameters))
+    theirs = after_steps(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01))
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_settings_that_went_through_json_reach_the_optimizer_unchanged() -> None:
+    spec = job(optimizer="adam:betas=0.8/0.99,amsgrad=true")
+    again = JobSpec.model_validate_json(spec.canonical())
+    options = build_optimizer(again, [nn.Parameter(torch.zeros(1))]).defaults
+    assert (options["betas"], options["amsgrad"], options["lr"]) == ((0.8, 0.99), True, 1e-3)
+
+
+def test_the_l1_penalty_takes_weights_and_biases() -> None:
+    weight = torch.tensor([[1.0, -2.0]], requires_grad=True)
+    bias = torch.tensor([-4.0], requires_grad=True)
+    penalty = l1_penalty([weight, bias], 0.5)
+    penalty.backward()
+    assert penalty.item() == 3.5
+    assert weight.grad is not None
+    assert bias.grad is not None
+    assert (weight.grad.tolist(), bias.grad.tolist()) == ([[0.5, -0.5]], [-0.5])
+
+
+class Run:
+    """Rows of numbers that stand for models, and their optimizer; each step's gradients are drawn for all rows."""
+
+    LENGTH = 64
+
+    def __init__(self, specs: list[JobSpec], rows: Tensor) -> None:
+        self.specs, self.rows = specs, rows
+        self.gradients = torch.zeros_like(rows)
+        self.optimizer = StackOptimizer(specs, [settings_key(spec, 0) for spec in specs], self.rows, self.gradients)
+
+    def step(self, drawn: Tensor) -> None:
+        self.gradients.copy_(drawn)
+        self.optimizer.step()
+
+    def smaller(self, kept: list[int]) -> Run:
+        run = Run([self.specs[i] for i in kept], self.rows[kept])
+        run.optimizer.take_over(self.optimizer, kept)
+        return run
+
+
+def gradients_of(count: int, steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(steps, count, Run.LENGTH, generator=torch.Generator().manual_seed(5)).to(dtype)
+
+
+def in_order(specs: list[JobSpec]) -> list[JobSpec]:
+    return sorted(specs, key=lambda spec: settings_key(spec, 0))
+
+
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS_AND_OPTIONS)
+@pytest.mark.usefixtures("one_thread")
+def test_rows_that_stay_go_on_as_if_the_others_had_never_been(optimizer: str, before: int) -> None:
+    # Two settings and a penalty, so that a part shrinks, another goes, and rows change their places.
+    specs = in_order([job(optimizer=optimizer, seeds=seed, l1=l1) for l1 in (0, 0.01) for seed in range(3)])
+    specs = in_order([*specs, *(job(optimizer=optimizer, lr=0.5, seeds=seed) for seed in range(2))])
+    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3))
+    drawn = gradients_of(len(specs), before + 3)
+    is_other_rate = [spec.lr == 0.5 for spec in specs]
+    for kept in ([1, 4, 7], [i for i in range(len(specs)) if not is_other_rate[i]], [7]):
+        whole, never = Run(specs, start.clone()), Run([specs[i] for i in kept], start[kept])
+        for gradient in drawn[:before]:
+            whole.step(gradient)
+            never.step(gradient[kept])
+        smaller = whole.smaller(kept)
+        for gradient in drawn[before:]:
+            smaller.step(gradient[kept])
+            never.step(gradient[kept])
+        assert torch.equal(smaller.rows, never.rows)
+        assert not torch.equal(smaller.rows, start[kept])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_rows_can_become_fewer_again_and_again() -> None:
+    specs = in_order([job(optimizer=optimizer) for optimizer in OPTIMIZERS_AND_OPTIONS])
+    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3))
+    whole, shrinking, left = Run(specs, start.clone()), Run(specs, start.clone()), list(range(len(specs)))
+    for step, gradient in enumerate(gradients_of(len(specs), 12)):
+        whole.step(gradient)
+        shrinking.step(gradient[left])
+        assert torch.equal(shrinking.rows, whole.rows[left])
+        kept = [i for i in range(len(left)) if i % 5 != step % 5]
+        shrinking, left = shrinking.smaller(kept), [left[i] for i in kept]
+    assert 1 < len(left) < len(specs) / 4
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_rows_take_the_steps_of_torchs_optimizers_penalties_included() -> None:
+    specs = in_order([job(optimizer=name, l1=l1) for name in OPTIMIZERS_AND_OPTIONS for l1 in (0, 0.01, 0.1)])
+    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3)).double()
+    drawn = gradients_of(len(specs), 20, torch.float64)
+    run = Run(specs, start.clone())
+    for gradient in drawn:
+        run.step(gradient)
+    for i, spec in enumerate(specs):
+        parameter = nn.Parameter(start[i])
+        optimizer = build_optimizer(spec, [parameter])
+        for gradient in drawn[:, i]:
+            penalty = l1_penalty([parameter], spec.l1)
+            parameter.grad = gradient + torch.autograd.grad(penalty, [parameter])[0]
+            optimizer.step()
+        assert torch.allclose(run.rows[i], parameter.detach(), rtol=1e-12, atol=1e-12), spec
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"optimizer": "sgd"}, True),
+        ({"optimizer": "sgd:lr=3,dampening=0.5"}, True),  # there is nothing to dampen
+        ({"optimizer": "sgd:momentum=0.9"}, False),
+        ({"optimizer": "sgd:weight_decay=0.01"}, False),
+        ({"optimizer": "sgd", "l1": 0.1}, False),
+        ({"optimizer": "asgd"}, False),
+    ],
+    ids=str,
+)
+def test_plain_descent_is_sgd_without_anything(keys: dict[str, object], expected: bool) -> None:
+    spec = job(**keys)
+    assert is_plain_descent(spec) is expected
+    weight = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    gradients = torch.tensor([[1.0, 0.5, -3.0], [0.25, 2.0, 1.0]])
+    optimizer = build_optimizer(spec, [weight])
+    moved = weight.detach().clone()
+    for gradient in gradients:
+        weight.grad = gradient + torch.autograd.grad(l1_penalty([weight], spec.l1), [weight])[0]
+        optimizer.step()
+        moved -= spec.lr * gradient
+    assert torch.allclose(weight, moved, rtol=1e-6) is expected

@@ -1,0 +1,313 @@
+"""Statistics: worked examples from the literature, enumeration by brute force, coverage and errors by simulation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlpq.analysis.inference import (
+    FEWEST_FOR_BOOTSTRAP,
+    MOST_FOR_EXACT,
+    SIGN_FLIPS,
+    Interval,
+    holm,
+    mean_interval,
+    paired,
+    pairs_needed,
+    sd_interval,
+)
+from mlpq.analysis.summary import best_of_k
+
+EXPERIMENTS, PAIRS = 2000, 10
+
+# Accuracies of A and B in counts of 10,000, close enough to tie often.
+counts = st.lists(st.tuples(st.integers(8990, 9010), st.integers(8990, 9010)), min_size=1, max_size=10)
+
+
+def accuracies(values: Sequence[int]) -> list[float]:
+    return [value / 10_000 for value in values]
+
+
+def both(pairs: Sequence[tuple[int, int]]) -> tuple[list[float], list[float]]:
+    a, b = zip(*pairs, strict=True)
+    return accuracies(a), accuracies(b)
+
+
+def exact_p(differences: Sequence[int]) -> float:
+    """The sign-flip test in whole numbers: of all sums of ±differences, the share as far from 0 as the given one."""
+    sums = Counter({0: 1})
+    for difference in differences:
+        flipped: Counter[int] = Counter()
+        for total, ways in sums.items():
+            flipped[total + difference] += ways
+            flipped[total - difference] += ways
+        sums = flipped
+    return sum(ways for total, ways in sums.items() if abs(total) >= abs(sum(differences))) / sum(sums.values())
+
+
+def covers(interval: Interval | None, value: float) -> bool:
+    return interval is not None and interval.low <= value <= interval.high
+
+
+def near(share: float, experiments: int = EXPERIMENTS) -> object:
+    """Within three standard errors of a share of so many experiments."""
+    return pytest.approx(share, abs=3 * math.sqrt(share * (1 - share) / experiments))
+
+
+def test_the_sleep_data_of_student_1908() -> None:
+    """Hours of sleep gained by ten patients on each of two drugs."""
+    first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    sleep = paired(second, first)
+    assert sleep.n == 10
+    assert sleep.difference == pytest.approx(1.58)
+    assert sleep.sd == pytest.approx(1.23, abs=0.0005)
+    assert sleep.t_interval is not None
+    assert (sleep.t_interval.low, sleep.t_interval.high) == pytest.approx((0.7001142, 2.4598858))
+    assert sleep.p_value == 4 / 1024  # nine gains and a tie: its sign is free
+    assert sleep.better == 0.95
+    assert mean_interval([x - y for x, y in zip(second, first, strict=True)]) == pytest.approx(sleep.t_interval)
+
+
+def test_darwins_maize_as_fisher_tested_it_in_1935() -> None:
+    """Heights of cross- less self-fertilised plants, in eighths of an inch: 1726 of 32768 sign flips are as far off."""
+    heights = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
+    darwin = paired(heights, [0] * 15)
+    assert darwin.p_value == 1726 / 32768
+    assert darwin.exact
+    assert darwin.t_interval is not None
+    assert (darwin.t_interval.low, darwin.t_interval.high) == pytest.approx((0.0312, 41.8355), abs=0.0001)
+
+
+@given(counts)
+def test_the_exact_p_is_that_of_whole_numbers_however_accuracies_are_rounded(pairs: list[tuple[int, int]]) -> None:
+    assert paired(*both(pairs)).p_value == exact_p([a - b for a, b in pairs])
+
+
+@given(counts)
+def test_the_order_of_pairs_is_irrelevant_to_the_exact_p(pairs: list[tuple[int, int]]) -> None:
+    assert paired(*both(pairs)).p_value == paired(*both(sorted(pairs))).p_value
+
+
+@given(counts)
+def test_swapping_the_arms_negates_everything(pairs: list[tuple[int, int]]) -> None:
+    a, b = both(pairs)
+    one, other = paired(a, b), paired(b, a)
+    assert other.difference == -one.difference
+    assert (other.sd, other.p_value) == (one.sd, one.p_value)
+    assert other.better == pytest.approx(1 - one.better)
+    for mine, theirs in ((one.t_interval, other.t_interval), (one.bootstrap_interval, other.bootstrap_interval)):
+        assert (mine is None) == (theirs is None)
+        if mine and theirs:
+            assert (-theirs.high, -theirs.low) == pytest.approx((mine.low, mine.high))
+
+
+@given(counts, st.integers(-8000, 9000))
+def test_what_both_arms_gain_changes_nothing(pairs: list[tuple[int, int]], gain: int) -> None:
+    a, b = both(pairs)
+    more = paired([x + gain / 10_000 for x in a], [x + gain / 10_000 for x in b])
+    plain = paired(a, b)
+    assert (more.p_value, more.better) == (plain.p_value, plain.better)
+    assert (more.difference, more.sd) == pytest.approx((plain.difference, plain.sd), abs=1e-12)
+
+
+def test_one_pair_says_nothing_about_chance() -> None:
+    single = paired([0.9], [0.8])
+    assert (single.n, single.p_value, single.better) == (1, 1, 1)
+    assert single.sd is single.t_interval is single.bootstrap_interval is None
+
+
+def test_equal_differences_have_no_spread_and_equal_figures_no_difference() -> None:
+    base = accuracies(range(8701, 8713))
+    apart = paired(accuracies(range(8702, 8714)), base)
+    assert apart.difference == pytest.approx(0.0001)
+    assert (apart.sd, apart.p_value, apart.bootstrap_interval) == (0, 2 / 2**apart.n, None)
+    assert apart.t_interval == Interval(apart.difference, apart.difference)
+    same = paired(base, base)
+    assert (same.difference, same.sd, same.p_value, same.better) == (0, 0, 1, 0.5)
+
+
+def test_differences_that_cancel_are_no_difference() -> None:
+    """0.1 + 0.2 − 0.3 is not 0 in binary."""
+    cancelled = paired([0.1, 0.2, 0.0], [0.0, 0.0, 0.3])
+    assert (cancelled.difference, cancelled.p_value) == (0, 1)
+
+
+@pytest.mark.parametrize(("a", "b"), [([], []), ([0.5], [0.5, 0.6]), ([math.nan], [0.5]), ([math.inf], [0.5])])
+def test_figures_without_partner_or_value_are_refused(a: list[float], b: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"at least one pair of finite figures|shorter|longer"):
+        paired(a, b)
+
+
+def test_the_smallest_p_is_what_pairs_of_one_sign_give() -> None:
+    for n in (*range(1, MOST_FOR_EXACT + 1), 60):
+        all_better = paired([0.1 + i / 100 for i in range(n)], [0.0] * n)
+        assert all_better.exact == (n <= MOST_FOR_EXACT)
+        assert all_better.p_value == (2 / 2**n if all_better.exact else 1 / (SIGN_FLIPS + 1))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_random_flips_come_near_the_exact_p(shift: int) -> None:
+    differences = [int(x) for x in np.random.default_rng(1).integers(-5, 6, 2 * MOST_FOR_EXACT) + shift]
+    drawn, exact = paired(accuracies(differences), [0.0] * len(differences)), exact_p(differences)
+    assert not drawn.exact
+    assert drawn.p_value == pytest.approx(exact, abs=3 * math.sqrt(exact / SIGN_FLIPS))
+    assert drawn == paired(accuracies(differences), [0.0] * len(differences))
+
+
+def test_the_bootstrap_is_offered_from_ten_pairs_on_unless_most_of_them_tie() -> None:
+    rising = accuracies([i * i for i in range(FEWEST_FOR_BOOTSTRAP)])
+    zeros = [0.0] * FEWEST_FOR_BOOTSTRAP
+    assert paired(rising[1:], zeros[1:]).bootstrap_interval is None
+    assert covers(paired(rising, zeros).bootstrap_interval, statistics.fmean(rising))
+    assert paired([0.1] * 9 + [0.5], zeros).bootstrap_interval is None
+
+
+def test_the_bootstrap_is_that_of_one_resample_after_another() -> None:
+    """Drawn with another generator: equal but for Monte-Carlo error."""
+    values = np.array([0.7, 1.1, -0.4, 2.3, 0.2, 1.6, -1.0, 0.9, 3.1, 0.5])
+    draws = np.random.default_rng(14).choice(values, (200_000, 10))
+    least, most = np.quantile((draws.mean(1) - values.mean()) / draws.std(1, ddof=1), [0.025, 0.975])
+    interval = paired(values.tolist(), [0.0] * 10).bootstrap_interval
+    assert interval is not None
+    ends = (values.mean() - interval.low, interval.high - values.mean())
+    assert ends == pytest.approx((most * values.std(ddof=1), -least * values.std(ddof=1)), rel=0.02)
+
+
+def test_intervals_cover_95_percent_and_the_test_errs_in_5_percent() -> None:
+    """Of experiments with normal differences; 50 / 1024 is the highest level up to 5 % that 10 sign flips can have."""
+    truth = 0.3
+    draws = np.random.default_rng(11).normal(truth, 1, (EXPERIMENTS, PAIRS)).tolist()
+    found = [paired(draw, [truth] * PAIRS) for draw in draws]
+    assert statistics.fmean(covers(one.t_interval, 0) for one in found) == near(0.95)
+    assert statistics.fmean(covers(one.bootstrap_interval, 0) for one in found) == near(0.95)
+    assert statistics.fmean(one.p_value <= 0.05 for one in found) == near(50 / 1024)
+
+
+def test_the_bootstrap_covers_skewed_differences_better_than_t() -> None:
+    draws = np.random.default_rng(12).gamma(4, size=(EXPERIMENTS, PAIRS)).tolist()  # skewness 1, mean 4
+    found = [paired(draw, [4.0] * PAIRS) for draw in draws]
+    by_bootstrap = statistics.fmean(covers(one.bootstrap_interval, 0) for one in found)
+    assert by_bootstrap == near(0.95)
+    assert by_bootstrap > statistics.fmean(covers(one.t_interval, 0) for one in found)
+
+
+def test_an_interval_takes_two_values() -> None:
+    assert mean_interval([0.5]) is None
+    assert mean_interval([]) is None
+    assert mean_interval([0.5, 0.5]) == Interval(0.5, 0.5)
+    assert asdict(mean_interval([1, 2, 3, 4, 5], 0.99) or Interval(0, 0)) == pytest.approx(
+        {"low": 3 - 4.604095 * math.sqrt(0.5), "high": 3 + 4.604095 * math.sqrt(0.5)}  # Student's t table, 4 df
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "low", "high"), [(2, 0.45, 31.91), (5, 0.60, 2.87), (10, 0.69, 1.83), (25, 0.78, 1.39), (100, 0.88, 1.16)]
+)
+def test_the_interval_of_a_standard_deviation_as_it_is_tabled(n: int, low: float, high: float) -> None:
+    interval = sd_interval(2.0, n)
+    assert (interval.low / 2, interval.high / 2) == pytest.approx((low, high), abs=0.005)
+
+
+def test_a_single_value_has_no_standard_deviation() -> None:
+    with pytest.raises(ValueError, match="at least 2 values, not 1"):
+        sd_interval(0.0, 1)
+
+
+@pytest.mark.parametrize(("effect", "pairs"), [(0.1, 787), (0.2, 199), (0.4, 52), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_pairs_needed_for_cohens_effects(effect: float, pairs: int) -> None:
+    """As G*Power has them for two-sided paired t tests with power 0.8 at 5 %."""
+    assert pairs_needed(effect, 1.0) == pairs_needed(-3 * effect, 3.0) == pairs
+
+
+def test_so_many_pairs_have_the_power_and_fewer_have_not() -> None:
+    def power(n: int) -> float:
+        draws = np.random.default_rng(13).normal(0.8, 1, (EXPERIMENTS, n)).tolist()
+        return 1 - statistics.fmean(covers(mean_interval(draw), 0) for draw in draws)
+
+    n = pairs_needed(0.8, 1.0, power=0.9)
+    assert n == 19
+    error = math.sqrt(0.9 * 0.1 / EXPERIMENTS)
+    assert 0.9 - 3 * error < power(n) < 0.93
+    assert power(n - 2) < 0.9
+
+
+def test_pairs_needed_are_never_fewer_than_the_test_can_use() -> None:
+    assert pairs_needed(5.0, 1.0) == pairs_needed(1.0, 0.0) == pairs_needed(1e300, 1e-5) == 6
+    assert pairs_needed(5.0, 1.0, alpha=0.05 / 3) == 7
+    assert 2 / 2**6 <= 0.05 < 2 / 2**5
+
+
+def test_no_number_of_pairs_shows_what_is_not_there() -> None:
+    assert pairs_needed(0.0, 1.0) is None
+    assert pairs_needed(1e-5, 1.0) is None
+    assert pairs_needed(0.003, 1.0) == 872_098
+
+
+def test_holm_rejects_three_of_the_fifteen_hypotheses_of_benjamini_and_hochberg_1995() -> None:
+    p = [
+        0.0001,
+        0.0004,
+        0.0019,
+        0.0095,
+        0.0201,
+        0.0278,
+        0.0298,
+        0.0344,
+        0.0459,
+        0.3240,
+        0.4262,
+        0.5719,
+        0.6528,
+        0.7590,
+        1,
+    ]
+    assert holm(p)[:4] == pytest.approx([0.0015, 0.0056, 0.0247, 0.114])
+    assert sum(adjusted <= 0.05 for adjusted in holm(p)) == 3
+
+
+def test_holm_keeps_the_given_order() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=8), st.integers(1, 500))
+def test_adjusted_p_values_reject_what_the_procedure_of_holm_rejects(thousandths: list[int], level: int) -> None:
+    """Step down from the smallest p-value: stop at the first with p > alpha / hypotheses left."""
+    left = sorted(thousandths)
+    while left and left[0] * len(left) <= level:
+        left.pop(0)
+    adjusted = holm([p / 1000 for p in thousandths])
+    assert sum(p <= level / 1000 + 1e-12 for p in adjusted) == len(thousandths) - len(left)
+
+
+def test_the_best_of_more_settings_by_validation_is_not_always_better_in_the_test() -> None:
+    """Of pairs from three settings, two in three have the best by validation, whose test figure is 0.6."""
+    assert best_of_k([0.9, 0.7, 0.8], [0.6, 0.5, 0.7]) == pytest.approx([0.6, 0.6 * 2 / 3 + 0.7 / 3, 0.6])
+    assert best_of_k([0.5], [0.4]) == [0.4]
+    assert best_of_k([-math.inf, 0.5], [0.1, 0.4]) == pytest.approx([0.25, 0.4])
+    with pytest.raises(ValueError, match="shorter"):
+        best_of_k([0.5, 0.6], [0.4])
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 100)), min_size=1, max_size=8))
+def test_the_expected_best_of_k_is_the_mean_over_all_subsets(settings: list[tuple[int, int]]) -> None:
+    def chosen(subset: Sequence[tuple[int, int]]) -> float:
+        top = max(validation for validation, _ in subset)
+        return statistics.fmean(test for validation, test in subset if validation == top)
+
+    by_enumeration = [
+        statistics.fmean(map(chosen, itertools.combinations(settings, k))) for k in range(1, len(settings) + 1)
+    ]
+    validation, test = zip(*settings, strict=True)
+    assert best_of_k(validation, test) == pytest.approx(by_enumeration)

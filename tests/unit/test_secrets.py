@@ -1,0 +1,100 @@
+"""What must not be possible, and what must not be seen."""
+
+from __future__ import annotations
+
+import ast
+import stat
+from pathlib import Path
+
+import pytest
+
+from mlpq.errors import SettingsError
+from mlpq.settings import masked, read_settings
+from mlpq.store import queries
+from tests.support.installations import EMBEDDED, SERVICES, Site
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(file for part in ("service", "workers", "migrations") for file in (ROOT / part).rglob("*.py"))
+SECRET = "hunter2-very-secret"
+UNPICKLING = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_nothing_is_unpickled(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            assert not {alias.name.split(".")[0] for alias in node.names} & UNPICKLING
+        elif isinstance(node, ast.ImportFrom):
+            assert str(node.module).split(".")[0] not in UNPICKLING
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in {("torch", "load"), ("numpy", "load"), ("np", "load")}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://ann:{SECRET}@host/lab",
+        f"postgresql://ann:{SECRET}#a@host/lab",
+        f"postgresql://ann:a/{SECRET}@host/lab",
+        f"postgresql://ann:a?{SECRET}@host/lab",
+        f"postgresql://ann:a@{SECRET}@host/lab",
+        f"postgresql://ann:a:{SECRET}@host/lab",
+        f"postgresql://host/lab?user=ann&password={SECRET}",
+        f"postgresql://ann:a@host/lab?sslpassword=a@{SECRET}&sslmode=require",
+        f"redis://:{SECRET}@host/0",
+        f"redis://:{SECRET}/a@host:port/0",
+        f"rediss://[:{SECRET}@host/0",
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str) -> None:
+    shown = masked(url)
+    assert SECRET not in shown
+    assert "***" in shown
+    assert shown.startswith(url.partition("://")[0])
+    wrong = "MLPQ_BROKER_URL" if url.startswith("postgres") else "MLPQ_DATABASE_URL"
+    with pytest.raises(SettingsError) as error:
+        read_settings({wrong: url})
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:////home/ann/mlpq.db", "redis://host:6379/0", "postgresql://ann@host/lab"])
+def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+    assert masked(url) == url
+
+
+@pytest.mark.parametrize("site", [SERVICES], indirect=True)
+def test_a_password_is_seen_nowhere(site: Site) -> None:
+    """PostgreSQL here trusts anybody, so any password will do; of Redis the user default has none."""
+    database = site.env["MLPQ_DATABASE_URL"].replace("postgres@", f"postgres:{SECRET}@")
+    site.env["MLPQ_DATABASE_URL"] = database
+    with site.worker():
+        shown = [
+            site.mlpq("submit", "--dataset", "digits", "--epochs", 2, "--wait"),
+            site.mlpq("doctor"),
+            site.mlpq("show", queries.job_rows(site.store)[0]["id"]),
+            site.mlpq("logs", queries.job_rows(site.store)[0]["id"]),
+            site.mlpq("jobs", env={"MLPQ_DATABASE_URL": database.replace("127.0.0.1", "host.invalid")}, status=2),
+            site.mlpq("doctor", env={"MLPQ_BROKER_URL": f"redis://:{SECRET}@host.invalid/0"}, status=None),
+            site.mlpq("submit", "--dataset", "digits", env={"MLPQ_BROKER_URL": f"redis://:{SECRET}@host.invalid/0"}),
+        ]
+    assert all(SECRET not in done.out + done.err for done in shown)
+    logs = [file.read_text() for file in site.folder.glob("worker-*.log")]
+    assert logs
+    assert all("***" in log and SECRET not in log for log in logs)
+    for job in queries.job_rows(site.store):
+        assert SECRET not in str(queries.attempts_of(site.store, job["id"]))
+
+
+@pytest.mark.parametrize("site", [EMBEDDED], indirect=True)
+def test_the_embedded_queue_is_its_owners_alone(site: Site) -> None:
+    queue = Path(site.env["MLPQ_HOME"]) / "queue"
+    queue.mkdir(mode=0o755)
+    site.mlpq("submit", "--dataset", "digits")
+    modes = {stat.S_IMODE(folder.stat().st_mode) for folder in (queue, *queue.iterdir())}
+    assert modes == {0o700}
+
+
+@pytest.mark.parametrize("dataset", ["/etc/passwd", "../fashion-mnist", "file:///etc/passwd", ""])
+def test_a_data_set_is_a_name_and_never_a_path(alone: Site, dataset: str) -> None:
+    done = alone.mlpq("submit", "--dataset", dataset, status=2)
+    assert len(done.err.splitlines()) == 1

@@ -1,0 +1,1 @@
+"""Training itself: torch and mlpq.spec.job only."""

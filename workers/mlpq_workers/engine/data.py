@@ -1,0 +1,57 @@
+"""A data set on a device, and the draws that decide which rows a batch holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on one device: pixels [n, features], class indices as int64 [n].
+
+    Pixels are bytes until they are used, a quarter of the memory to read; divided by `scale` they are in [0, 1].
+    `source` says in words where they came from.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    scale: int
+    source: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the data are computed with: float32, unless the pixels are numbers of another kind."""
+        return self.train_x.dtype if self.train_x.is_floating_point() else torch.float32
+
+    def to(self, device: str) -> Data:
+        """The same data on `device`; nothing is copied where it is there already."""
+        return replace(
+            self,
+            train_x=self.train_x.to(device),
+            train_y=self.train_y.to(device),
+            test_x=self.test_x.to(device),
+            test_y=self.test_y.to(device),
+        )
+
+
+def split(n: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Row numbers for training and for validation, as torch.utils.data.random_split draws them; int64.
+
+    The draws come from a generator of their own, so the batch order does not depend on them.
+    """
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    return order[: n - validation_size], order[n - validation_size :]
+
+
+def epoch_order(n: int, generator: torch.Generator) -> Tensor:
+    """The order in which DataLoader(shuffle=True, generator=generator) visits n rows in its next epoch; int64 [n]."""
+    # The loader draws a seed for worker processes, and its sampler a second permutation of which it takes no element.
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
+    order = torch.randperm(n, generator=generator)
+    torch.randperm(n, generator=generator)
+    return order

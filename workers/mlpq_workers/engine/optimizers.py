@@ -1,0 +1,227 @@
+"""From the words of specs to optimizers of torch.optim, and the L1 penalty, which torch.optim does not have."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mlpq.spec.job import JobSpec
+from mlpq.spec.optimizers import OPTIMIZERS
+
+
+def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that the spec names, fresh, with the same arithmetic as one made without implementation options.
+
+    `foreach` is what torch picks by itself for the device; said aloud, torch does not work it out again at every step
+    (3 % of a step of the textbook's model on a CPU).
+    """
+    parameters = list(parameters)
+    make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
+    foreach = parameters[0].device.type == "cuda"
+    optimizer: torch.optim.Optimizer = make(parameters, lr=spec.lr, foreach=foreach, **spec.optimizer_settings)
+    return optimizer
+
+
+def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A copy on the CPU of what the optimizer remembers of its parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {
+        f"{i} {name}": value.detach().to("cpu", copy=True)
+        for i, parameter in enumerate(parameters)
+        for name, value in optimizer.state[parameter].items()
+        if isinstance(value, Tensor)
+    }
+
+
+def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Let a fresh optimizer, of parameters on their device, go on from what `take_state` took."""
+    for group in optimizer.param_groups:
+        counts_on_device = group.get("capturable") or group.get("fused")
+        for i, parameter in enumerate(group["params"]):
+            for name, value in state.items():
+                number, _, own = name.partition(" ")
+                if int(number) == i:
+                    device = parameter.device if value.dim() or counts_on_device else "cpu"
+                    optimizer.state[parameter][own] = value.to(device, copy=True)
+
+
+def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
+    """l1 times the sum of |p| over all parameters, biases too, as weight_decay of torch.optim takes all; a scalar."""
+    return l1 * torch.stack([p.abs().sum() for p in parameters]).sum()
+
+
+def is_plain_descent(spec: JobSpec) -> bool:
+    """Whether a step only subtracts lr times the gradient of the loss."""
+    return spec.optimizer == "sgd" and not (
+        spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"]
+    )
+
+
+def is_capturable(spec: JobSpec) -> bool:
+    """Whether a step of the optimizer may be captured in a CUDA graph: nothing in it is counted on the CPU."""
+    make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
+    return spec.optimizer == "sgd" or "capturable" in inspect.signature(make).parameters
+
+
+def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
+    """Equal for jobs that can share one parameter tensor of an optimizer; sorts those with an L1 penalty last.
+
+    `epochs` are those that lie behind a job when it joins: the optimizer counts its steps for all its rows together.
+    """
+    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr, epochs)
+
+
+class Rows:
+    """Models with equal settings as one parameter tensor, a row each, and an optimizer of torch.optim for it.
+
+    Every optimizer of torch.optim here works element by element, so a row gets the bits that it would get alone.
+    """
+
+    def __init__(self, spec: JobSpec, rows: Tensor, gradients: Tensor) -> None:
+        self._rows = rows
+        rows.grad = gradients
+        make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
+        options = inspect.signature(make).parameters
+        if rows.is_cuda:
+            chosen = {"foreach": True} | ({"capturable": True} if "capturable" in options else {})
+        else:
+            chosen = {"fused": True} if "fused" in options else {"foreach": False}
+        self._optimizer: torch.optim.Optimizer = make([rows], lr=spec.lr, **chosen, **spec.optimizer_settings)
+
+    def step(self) -> None:
+        self._optimizer.step()
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        """A copy on the CPU of what is remembered of one row."""
+        state = self._optimizer.state[self._rows]
+        return {
+            name: (value[row] if value.shape == self._rows.shape else value).to("cpu", copy=True)
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        """Go on from what `take_state` took of each row, all after as many steps."""
+        merged = {name: torch.stack([s[name] for s in states]) if v.dim() else v for name, v in states[0].items()}
+        put_state(self._optimizer, {f"0 {name}": value for name, value in merged.items()})
+
+    def take_over(self, other: Rows, kept: Sequence[int]) -> None:
+        """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""
+        self._optimizer.state[self._rows] = {
+            name: value[kept] if isinstance(value, Tensor) and value.shape == other._rows.shape else value
+            for name, value in other._optimizer.state[other._rows].items()
+        }
+
+
+class FusedRows(Rows):
+    """The same by torch's fused kernels for SGD, Adam and AdamW, called directly.
+
+    torch.optim calls these kernels too, after Python that takes longer than the step of a small model.
+    """
+
+    NAMES = frozenset({"adam", "adamw", "sgd"})
+
+    def __init__(self, spec: JobSpec, rows: Tensor, gradients: Tensor) -> None:
+        self._rows, self._gradients, self._spec = rows, gradients, spec
+        own = spec.optimizer_settings
+        self._steps = torch.zeros((), device=rows.device)
+        if spec.optimizer == "sgd":
+            count = int(bool(own["momentum"]))
+            names = ("weight_decay", "momentum", "dampening", "nesterov")
+            self._kernel: Any = torch._fused_sgd_
+            self._options: dict[str, Any] = {name: own[name] for name in names} | {"is_first_step": True}
+        else:
+            count = 3 if own["amsgrad"] else 2
+            beta1, beta2 = own["betas"]  # type: ignore[misc]
+            is_decoupled = spec.optimizer == "adamw" or own["decoupled_weight_decay"]
+            self._kernel = torch._fused_adamw_ if is_decoupled else torch._fused_adam_
+            self._options = {"beta1": beta1, "beta2": beta2} | {
+                name: own[name] for name in ("weight_decay", "eps", "amsgrad")
+            }
+        self._options |= {"lr": spec.lr, "maximize": False}
+        self._state = [torch.zeros_like(rows) for _ in range(count)]
+        self._bind()
+
+    def _bind(self) -> None:
+        lists = [[tensor] for tensor in self._state]
+        if self._spec.optimizer == "sgd":
+            self._arguments = ([self._rows], [self._gradients], *(lists or [[]]))
+        else:
+            self._arguments = ([self._rows], [self._gradients], *lists, *([[]] * (3 - len(lists))), [self._steps])
+
+    def step(self) -> None:
+        self._steps += 1
+        self._kernel(*self._arguments, **self._options)
+        if "is_first_step" in self._options:
+            self._options["is_first_step"] = False
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        rows = {str(i): tensor[row].to("cpu", copy=True) for i, tensor in enumerate(self._state)}
+        return {"steps": self._steps.to("cpu", copy=True), **rows}
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        for i, tensor in enumerate(self._state):
+            tensor.copy_(torch.stack([state[str(i)] for state in states]))
+        self._steps.copy_(states[0]["steps"])
+        if "is_first_step" in self._options:
+            self._options["is_first_step"] = False
+
+    def take_over(self, other: Rows, kept: Sequence[int]) -> None:
+        assert isinstance(other, FusedRows)
+        self._state = [tensor[kept] for tensor in other._state]
+        self._steps.copy_(other._steps)
+        self._options = other._options
+        self._bind()
+
+
+class StackOptimizer:
+    """The optimizers of models that are rows of one matrix, and their L1 penalties.
+
+    `specs` are those of the rows, neighbours with the same key in `keys` (see `settings_key`) together.
+    """
+
+    def __init__(self, specs: Sequence[JobSpec], keys: Sequence[Any], rows: Tensor, gradients: Tensor) -> None:
+        self._rows, self._gradients = rows, gradients
+        sizes = [len(list(group)) for _, group in itertools.groupby(keys)]
+        self._parts = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        self._groups = []
+        for part in self._parts:
+            make = FusedRows if specs[part.start].optimizer in FusedRows.NAMES else Rows
+            self._groups.append(make(specs[part.start], rows[part], gradients[part]))
+        penalized = [i for i, spec in enumerate(specs) if spec.l1]
+        self._penalized = slice(penalized[0], len(specs)) if penalized else None
+        if self._penalized:
+            self._l1 = rows.new_tensor([spec.l1 for spec in specs[self._penalized]])[:, None]
+            self._sign = torch.empty_like(rows[self._penalized])
+
+    def step(self) -> None:
+        """One step of every optimizer, from the gradients as they stand; adds the L1 penalty's to them first."""
+        if self._penalized:
+            torch.sign(self._rows[self._penalized], out=self._sign)
+            self._gradients[self._penalized].add_(self._sign.mul_(self._l1))
+        for group in self._groups:
+            group.step()
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        """A copy on the CPU of what is remembered of one row."""
+        i = next(i for i, part in enumerate(self._parts) if row < part.stop)
+        return self._groups[i].take_state(row - self._parts[i].start)
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor] | None]) -> None:
+        """Go on from what `take_state` took of each row; None for one that begins."""
+        for part, group in zip(self._parts, self._groups, strict=True):
+            given = [state for state in states[part] if state is not None]
+            if given:
+                group.put_state(given)
+
+    def take_over(self, other: StackOptimizer, kept: Sequence[int]) -> None:
+        """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""
+        for part, group in zip(self._parts, self._groups, strict=True):
+            first = kept[part.start]
+            old = next(i for i, old_part in enumerate(other._parts) if first < old_part.stop)
+            group.take_over(other._groups[old], [i - other._parts[old].start for i in kept[part]])

@@ -1,0 +1,1 @@
+"""The training process: no SQL, no Celery."""

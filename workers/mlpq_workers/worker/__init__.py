@@ -1,0 +1,1 @@
+"""The worker: claims, supervises the training process, records. No torch."""

@@ -1,0 +1,50 @@
+"""The way into a worker: `python -m mlpq_workers.worker`, which is what `mlpq worker` starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+import click
+
+from mlpq.errors import MlpqError
+from mlpq.log import set_up
+from mlpq.settings import settings
+from mlpq_workers.worker.trainer_client import Trainer
+
+
+def _leave_at_eof() -> None:
+    """End this worker, as SIGTERM does, when whoever started it is gone."""
+    while os.read(0, 1024):  # not by sys.stdin: its lock would be held while the interpreter ends
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@click.command()
+@click.option("--device", default="auto")
+@click.option("--gang", type=int, required=True)
+@click.option("--world-size", type=int)
+@click.option("--until-eof", is_flag=True)
+def main(device: str, gang: int, world_size: int | None, until_eof: bool) -> None:
+    """Run a worker."""
+    if until_eof:
+        threading.Thread(target=_leave_at_eof, daemon=True).start()
+    try:
+        config = settings()
+        set_up(config.log_format)
+        logging.getLogger("celery").setLevel(logging.WARNING)
+        trainer = Trainer(config, device, world_size)
+        trainer.spawn()
+        from mlpq_workers.worker.celery_app import run  # Celery and SQLAlchemy load while the child imports torch
+
+        run(config, trainer, gang)
+    except MlpqError as error:
+        click.echo(f"mlpq worker: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

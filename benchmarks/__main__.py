@@ -1,8 +1,8 @@
-"""All benchmarks, one after another, into docs/benchmarks.md: `make bench`. Takes about half an hour.
+"""All benchmarks, one after another, into docs/explanation/benchmarks.md: `make bench`. Takes about half an hour.
 
     python -m benchmarks [NAME…]
 
-With names, only those run, and what the file says of the others stays.
+With names, only those run; the other sections of the page stay.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REPORT = ROOT / "docs" / "benchmarks.md"
+REPORT = ROOT / "docs" / "explanation" / "benchmarks.md"
 SECTIONS = {
     "gangs": "Gangs",
     "sizes": "How large a gang",
-    "tuners": "A sweep, beside Ray Tune and Optuna",
+    "tuners": "A sweep, compared with Ray Tune and Optuna",
     "overhead": "The queue",
-    "submission": "Filing jobs",
+    "submission": "Submitting jobs",
     "gpu": "On a GPU",
 }
 INTRODUCTION = """# Benchmarks
 
-Each claim has a script in `benchmarks/` that runs all sides in turn, in one run; `make bench` runs them all and writes
-this page. Shared virtual machines are noisy: the ratios count, not the seconds, and each row says its range.
+Each claim has a script in `benchmarks/` that measures all alternatives in one run; `make bench` runs them all and
+writes this page. Shared virtual machines are noisy: rely on the ratios, not on the seconds. Each row gives its range.
 """
 
 
 def section(name: str) -> str:
-    """Run one script, shown while it runs; its part of the page."""
+    """Run one script and print its output; answers its section of the page."""
     print(f"# {SECTIONS[name]}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
@@ -42,14 +42,14 @@ def section(name: str) -> str:
 
 
 def about(name: str) -> str:
-    """What the script's own text says, but for how to call it."""
+    """The script's docstring without its usage."""
     spec = importlib.util.find_spec(f"benchmarks.{name}")
     assert spec is not None
     assert spec.origin is not None
     text = re.search(r'"""(.*?)"""', Path(spec.origin).read_text(), flags=re.DOTALL)
     assert text is not None
-    words = text[1].partition("    python -m")[0].strip()
-    return f"`python -m benchmarks.{name}`. {words}"
+    description = text[1].partition("    python -m")[0].strip()
+    return f"`python -m benchmarks.{name}`. {description}"
 
 
 def main(names: list[str]) -> None:

@@ -1,7 +1,8 @@
-"""A gang against the textbook's loop, the plain engine and JAX, for an epoch of the same jobs; and what holds it back.
+"""Compares a gang with the textbook's loop, the plain engine and JAX on one epoch of the same jobs.
 
-Seconds are for each job. The gang's count everything: order, training, evaluation after the epoch, hashing. The
-textbook's count its training and a tenth of its test, which it runs once in ten epochs; JAX's only its training.
+Seconds are per job. The gang's include everything: batch order, training, evaluation after the epoch, hashing. The
+textbook's include its training and a tenth of its test, which it runs once in ten epochs; JAX's include training only.
+The last table shows where a gang's time goes.
 
     python -m benchmarks.gangs [REPETITIONS]
 """
@@ -21,18 +22,19 @@ from typing import Any
 
 import torch
 
+from mlpq.records import WorkerCapabilities
 from mlpq.settings import read_settings
-from mlpq.spec.job import JobSpec, Sweep
-from mlpq.store import execution, migrate, queries, submission
-from mlpq.store.execution import Able
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep
+from mlpq.store import claiming, migrate, queries, submission
 from mlpq.store.session import Store
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import StackTraining, train_gang
-from mlpq_workers.engine.gang_members import Member, Model, Observer
+from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.stack import Step
-from mlpq_workers.engine.training_state import Trained
+from mlpq_workers.engine.training_state import EngineJob, Observer, Trained
 from mlpq_workers.engine.world import ALONE
-from mlpq_workers.worker.executor import Run as GangRun
+from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse
 
@@ -51,24 +53,24 @@ RECORDED = f"gang of {SIZE} seeds in a worker, all recorded"
 
 
 class Endings(Observer):
-    """Keeps how each member ended."""
+    """Keeps the result of each job."""
 
     def __init__(self) -> None:
         self.of: dict[str, Trained] = {}
 
-    def ended(self, member: str, ending: Trained | Exception) -> None:
+    def ended(self, name: str, ending: Trained | Exception) -> None:
         if isinstance(ending, Exception):
             raise ending
-        self.of[member] = ending
+        self.of[name] = ending
 
 
 def gang(jobs: Sequence[JobSpec], threads: int = CORES) -> Run:
     """The jobs as one gang; the seconds are for each."""
     torch.set_num_threads(1)
     endings, began = Endings(), time.perf_counter()
-    train_gang({str(i): Member(spec) for i, spec in enumerate(jobs)}, data(), "cpu", endings, threads)
+    train_gang({str(i): EngineJob(spec) for i, spec in enumerate(jobs)}, data(), "cpu", endings, threads)
     seconds = (time.perf_counter() - began) / len(jobs)
-    return Run(seconds, 0.0, tuple(endings.of[str(i)].test_correct for i in range(len(jobs))))
+    return Run(seconds, 0.0, tuple(endings.of[str(i)].best.test_correct for i in range(len(jobs))))
 
 
 def sweep(optimizer: str) -> list[JobSpec]:
@@ -79,8 +81,8 @@ def sweep(optimizer: str) -> list[JobSpec]:
 def plain(optimizer: str) -> Run:
     torch.set_num_threads(1)
     began = time.perf_counter()
-    trained = plain_engine.train(specs(optimizer, RATES[optimizer], 1, [42])[0], data(), "cpu")
-    return Run(time.perf_counter() - began, 0.0, (trained.test_correct,))
+    trained = plain_engine.train(EngineJob(specs(optimizer, RATES[optimizer], 1, [42])[0]), data(), "cpu")
+    return Run(time.perf_counter() - began, 0.0, (trained.best.test_correct,))
 
 
 def textbook(optimizer: str, threads: int, pair: Any) -> Run:
@@ -107,13 +109,14 @@ class Worker:
 
     def run(self, jobs: Sequence[JobSpec]) -> Run:
         """The jobs as one gang, each epoch recorded, each result with its weights; the seconds are for each."""
-        filed = submission.file_jobs(self._store, f"run-{next(self._runs)}", jobs)
-        held = execution.claim(self._store, "benchmark", Able("cpu"), {}, SIZE)
+        submitted = submission.submit_jobs(self._store, f"run-{next(self._runs)}", jobs)
+        gang = claiming.claim(self._store, "benchmark", WorkerCapabilities("cpu"), {}, SIZE)
+        worker = WorkerContext(threading.Event(), lambda: None, Pulse(""))
         began = time.perf_counter()
-        GangRun(self._store, self._trainer, held, self._folder, threading.Event(), lambda: None, Pulse("")).run()
+        GangRun(self._store, self._trainer, gang, self._folder, worker).run()
         seconds = (time.perf_counter() - began) / len(jobs)
-        rows = queries.jobs_by_id(self._store, [job.id for job in filed])
-        return Run(seconds, 0.0, tuple(row["test_correct"] for row in rows))
+        results = [record.result for record in queries.jobs_by_id(self._store, [job.id for job in submitted])]
+        return Run(seconds, 0.0, tuple(result.test_correct for result in results if result is not None))
 
 
 def ways(optimizer: str, pair: Any, worker: Worker) -> dict[str, Callable[[], Run]]:
@@ -153,7 +156,7 @@ def comparison(optimizer: str, repetitions: int, pair: Any, worker: Worker) -> s
         )
         for way, runs in ran.items()
     ]
-    header = (f"{optimizer}, one epoch", "n", "s a job", "least to most", "mean correct", "× textbook", "× JAX")
+    header = (f"{optimizer}, one epoch", "n", "s per job", "range", "mean correct", "× textbook", "× JAX")
     return table(header, rows)
 
 
@@ -212,8 +215,8 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
     """Microseconds a model and batch of the parts of a step, on one thread, and of the evaluation after an epoch."""
     torch.set_num_threads(1)
     with torch.inference_mode():
-        models = [Model(str(i), Member(spec), Observer()) for i, spec in enumerate(jobs)]
-        training = StackTraining(models, models, data(), "cpu", Observer(), ALONE)
+        members = [GangMember(str(i), EngineJob(spec), Observer()) for i, spec in enumerate(jobs)]
+        training = StackTraining(members, members, data(), "cpu", Observer(), ALONE)
         training.begin()
         stack = training.stack
         forever = itertools.chain.from_iterable(stack.batches() for _ in itertools.count())
@@ -221,10 +224,10 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
         step, whole_batches = first[0], len(first[1])
         forward = step.forward
         # A batch that is short, and the order of an epoch, come once in 1,875.
-        forever = (batch for batch in forever if len(batch[1]) == whole_batches)
-        whole = microseconds(lambda: stack.train(*next(forever)), 400)
+        whole_ones = (batch for batch in forever if len(batch[1]) == whole_batches)
+        whole = microseconds(lambda: stack.train(*next(whole_ones)), 400)
         found = {
-            "gather": microseconds(lambda: forward.load(next(forever)[1]), 400),
+            "gather": microseconds(lambda: forward.load(next(whole_ones)[1]), 400),
             "products": microseconds(lambda: products(step)),
             "optimizer": microseconds(stack.optimizer.step),
         }
@@ -263,7 +266,7 @@ def main(repetitions: int) -> None:
         header = (
             "an epoch",
             "n",
-            "s a job, bare",
+            "s per job, bare",
             "in a worker",
             "recording adds",
             "evaluating adds",

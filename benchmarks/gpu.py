@@ -1,6 +1,6 @@
-"""Jobs a second on one GPU against the size of the gang, beside the plain engine on the same GPU.
+"""Jobs per second on one GPU against the gang's size, compared with the plain engine on the same GPU.
 
-One epoch each of the textbook's model with SGD and with Adam, evaluation included.
+One epoch of the textbook's model with SGD and with Adam, including evaluation.
 
     python -m benchmarks.gpu [REPETITIONS]
 """
@@ -17,7 +17,7 @@ import torch
 
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import train_gang
-from mlpq_workers.engine.gang_members import Member
+from mlpq_workers.engine.training_state import EngineJob, Trained
 from mlpq_workers.trainer import devices
 
 from .gangs import Endings
@@ -29,18 +29,18 @@ SIZES = (1, 4, 16, 64, 256, 1024)
 
 def gang(optimizer: str, size: int) -> tuple[float, float]:
     """Jobs a second of one gang, and the mean of their right answers."""
-    members = {str(i): Member(spec) for i, spec in enumerate(specs(optimizer, RATES[optimizer], 1, range(size)))}
+    members = {str(i): EngineJob(spec) for i, spec in enumerate(specs(optimizer, RATES[optimizer], 1, range(size)))}
     endings = Endings()
     jobs_a_second = rate(size, lambda: train_gang(members, data(), "cuda", endings))
-    return jobs_a_second, statistics.mean(trained.test_correct for trained in endings.of.values())
+    return jobs_a_second, statistics.mean(trained.best.test_correct for trained in endings.of.values())
 
 
 def plain(optimizer: str) -> tuple[float, float]:
     """The same of the plain engine, one job."""
     (spec,) = specs(optimizer, RATES[optimizer], 1, [0])
-    trained = []
-    jobs_a_second = rate(1, lambda: trained.append(plain_engine.train(spec, data(), "cuda")))
-    return jobs_a_second, trained[0].test_correct
+    trained: list[Trained] = []
+    jobs_a_second = rate(1, lambda: trained.append(plain_engine.train(EngineJob(spec), data(), "cuda")))
+    return jobs_a_second, trained[0].best.test_correct
 
 
 def rate(jobs: int, train: Callable[[], object]) -> float:
@@ -68,7 +68,7 @@ def main(repetitions: int) -> None:
             rates = [jobs_a_second for jobs_a_second, _ in runs]
             ratio = f"{statistics.median(rates) / base:.1f}"
             rows.append((f"{optimizer}, {way}", *spread(rates), f"{runs[0][1]:.0f}", ratio))
-    header = ("one epoch", "n", "jobs a second, median", "least to most", "mean correct", "× plain engine")
+    header = ("one epoch", "n", "jobs per second, median", "range", "mean correct", "× plain engine")
     print(table(header, rows))
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,23 @@ Weights = list[Array]
 Images = tuple[Array, Array]  # bytes [n, features] and labels [n]
 
 
-def train_vmap(
-    optimizer: str, lr: float, epochs: int, seeds: Iterable[int], data: Data, shared_order: bool, tuned: bool
-) -> tuple[Run, float]:
-    """Train a model for each seed; also returns the seconds of compilation, which the run leaves out.
+@dataclass(frozen=True)
+class Program:
+    """What is trained and how: `tuned` uses both cores and the gradient in closed form.
 
     With `shared_order` all models see the batches of the first seed, so that each is gathered once.
     """
-    jobs = specs(optimizer, lr, epochs, seeds)
+
+    optimizer: str
+    lr: float
+    shared_order: bool
+    tuned: bool
+
+
+def train_vmap(program: Program, epochs: int, seeds: Iterable[int], data: Data) -> tuple[Run, float]:
+    """Train a model for each seed; also returns the seconds of compilation, which the run leaves out."""
+    optimizer, shared_order, tuned = program.optimizer, program.shared_order, program.tuned
+    jobs = specs(optimizer, program.lr, epochs, seeds)
     # Before anything else of JAX runs.
     jax.config.update("jax_num_cpu_devices", (os.cpu_count() or 1) if tuned else 1)
     devices = jax.devices("cpu")
@@ -74,7 +84,7 @@ def train_vmap(
     jax.block_until_ready((train_set, test_set))
     began = time.perf_counter()
     gradient = _gradient if tuned else jax.grad(_loss)
-    train = partial(_epoch, partial(_step, optimizer, lr, gradient), data.scale, shared_order)
+    train = partial(_epoch, partial(_step, program, gradient), (data.scale, shared_order))
     run_epoch = compiled(train, (share, share, of_orders, whole), weights, state, orders[0], train_set)
     run_test = compiled(partial(_correct, data.scale), (share, whole), weights, test_set)
     ready = time.perf_counter()
@@ -92,7 +102,10 @@ def _order(n: int, shuffles: list[torch.Generator]) -> np.ndarray[Any, Any]:
     return rows.reshape(len(shuffles), -1, BATCH).int().numpy()
 
 
-def _epoch(step: Any, scale: int, shared: bool, weights: Weights, state: Any, orders: Array, images: Images) -> Any:
+def _epoch(step: Any, reading: tuple[int, bool], weights: Weights, state: Any, orders: Array, images: Images) -> Any:
+    """One pass over all batches; `reading` is the scale of the pixels and whether all models share one order."""
+    scale, shared = reading
+
     def batch(carry: Any, rows: Array) -> Any:
         x, y = images[0][rows].astype(jnp.float32) / scale, images[1][rows]
         own = None if shared else 0
@@ -101,11 +114,9 @@ def _epoch(step: Any, scale: int, shared: bool, weights: Weights, state: Any, or
     return jax.lax.scan(batch, (weights, state), orders[0] if shared else orders.swapaxes(0, 1))[0]
 
 
-def _step(
-    optimizer: str, lr: float, gradient: Callable[..., Weights], weights: Weights, state: Any, x: Array, y: Array
-) -> Any:
-    gradients = gradient(weights, x, y)
-    if optimizer == "sgd":
+def _step(program: Program, gradient: Callable[..., Weights], weights: Weights, state: Any, x: Array, y: Array) -> Any:
+    gradients, lr = gradient(weights, x, y), program.lr
+    if program.optimizer == "sgd":
         return [w - lr * g for w, g in zip(weights, gradients, strict=True)], state
     (b1, b2), (means, squares, t) = BETAS, state
     t += 1
@@ -142,7 +153,7 @@ def _correct(scale: int, weights: Weights, test: Images) -> Array:
 
 
 def in_a_process(way: str, optimizer: str, models: int, epochs: int, order: str) -> tuple[Run, float]:
-    """The same in a process of its own: JAX fixes its devices once."""
+    """`train_vmap` in a process of its own, since JAX fixes its devices once per process."""
     command = [sys.executable, "-m", "benchmarks.jax_vmap", way, optimizer, str(models), str(epochs), order]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
     train_seconds, test_seconds, correct, compiling = json.loads(done.stdout.splitlines()[-1])
@@ -150,9 +161,8 @@ def in_a_process(way: str, optimizer: str, models: int, epochs: int, order: str)
 
 
 def main(way: str, optimizer: str, models: int, epochs: int, order: str) -> None:
-    run, compiling = train_vmap(
-        optimizer, RATES[optimizer], epochs, range(models), data(), order == "shared", way == "tuned"
-    )
+    program = Program(optimizer, RATES[optimizer], order == "shared", way == "tuned")
+    run, compiling = train_vmap(program, epochs, range(models), data())
     print(json.dumps([run.train_seconds, run.test_seconds, run.correct, compiling]))
 
 

@@ -1,7 +1,8 @@
-"""What the queue costs: tiny jobs through the real command, Redis, PostgreSQL and a worker; the way to a first epoch.
+"""What the queue costs: tiny jobs through the real command, Redis, PostgreSQL and a worker; and the time to a first
+epoch.
 
-Jobs of one epoch on `digits` train in milliseconds, so nearly all of it is submission, claims, records and weight
-files. PostgreSQL and Redis are started for it, and what PostgreSQL commits is durable, as in a deployment.
+Jobs of one epoch on `digits` train in milliseconds, so nearly all of the time is submission, claims, records and
+weights files. The benchmark starts PostgreSQL and Redis; PostgreSQL's commits are durable, as in a deployment.
 
     python -m benchmarks.overhead [JOBS [REPETITIONS]]
 """
@@ -72,7 +73,7 @@ def mlpq(env: Mapping[str, str], *arguments: str) -> None:
     subprocess.run(command(*arguments), env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def wait_for(store: Store, query: Select[tuple[int]], wanted: int) -> float:
+def wait_for(store: Store, query: Select[int], wanted: int) -> float:
     """The time at which the query counts `wanted`."""
     while True:
         with store.read() as connection:
@@ -117,11 +118,11 @@ def main(count: int, repetitions: int) -> None:
         waits = [latency(env, store, f"one-{i}") for i in range(5 * repetitions)]
     rows = [
         (f"{count} jobs, submitted to recorded, s", *spread(seconds)),
-        ("jobs a second", *spread([count / s for s in seconds], ".0f")),
+        ("jobs per second", *spread([count / s for s in seconds], ".0f")),
         ("first epoch, from typing `mlpq submit`, s", *spread([both[0] for both in waits])),
         ("one job, from filed to recorded, s", *spread([both[1] for both in waits])),
     ]
-    print(table(("one worker, warm", "n", "median", "least to most"), rows))
+    print(table(("one worker, warm", "n", "median", "range"), rows))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(repetitions: int) -> None:
     print(f"{machine()}, {versions('torch')}\n")
     threads = sorted({1, os.cpu_count() or 1})
     rows = [(str(n), *spread(sgemm_rates(n, repetitions), ".0f")) for n in threads]
-    print(table(("threads", "n", "median GFLOP/s", "least to most"), rows))
+    print(table(("threads", "n", "median GFLOP/s", "range"), rows))
 
 
 if __name__ == "__main__":

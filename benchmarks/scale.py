@@ -1,8 +1,8 @@
 """How fast jobs are claimed and results recorded, as the table and the number of workers grow.
 
-Simulated workers over PostgreSQL claim and record by the statements of real ones, gang after gang, and train nothing,
-so that nothing but the database and its clients is measured; both run on this machine. A queue that lasts comes on top
-of the finished jobs. What PostgreSQL commits is durable, as in a deployment.
+Simulated workers over PostgreSQL run the SQL of real ones, gang after gang, and train nothing: only the database and
+its clients are measured, both on this machine. A long queue comes on top of the finished jobs. What PostgreSQL commits
+is durable, as in a deployment.
 
     python -m benchmarks.scale [REPETITIONS]
 """
@@ -18,11 +18,11 @@ from dataclasses import astuple
 from sqlalchemy import text
 
 from mlpq.dashboard.metrics import metrics
-from mlpq.store import execution, queries
+from mlpq.store import claiming, execution, worker_queries
 from mlpq.store.session import Store
 
 from .report import machine, spread, table, versions
-from .simulation import ABLE, Filled, Rates, database, run
+from .simulation import CAPABILITIES, Filled, Rates, database, run
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)  # finished jobs
 WORKERS = (1, 4, 16, 64)
@@ -33,7 +33,7 @@ LONG_QUEUE = 1_000_000
 
 
 def rates(url: str, filled: Filled, gang: int, workers: int, repetitions: int) -> list[Rates]:
-    """Each time from the same queue: what the run before has done is taken out again."""
+    """Each repetition starts from the same queue: the jobs of the run before are removed."""
     found = []
     for _ in range(repetitions):
         filled.add(filled.waiting, QUEUE)
@@ -50,24 +50,24 @@ def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, .
 
 
 def calls(store: Store) -> dict[str, Callable[[], object]]:
-    """What is asked again and again, by idle workers, waiting people and a Prometheus server."""
+    """Calls that idle workers, waiting users and a Prometheus server repeat."""
     return {
-        "an idle worker looks for a job": lambda: execution.wanted_world_size(store, "idle", ABLE),
-        "a worker beats": lambda: execution.worker_beat(store, "idle", ABLE),
-        "a worker looks for expired leases": lambda: execution.reap(store),
-        "what waits for a worker that is not there": lambda: queries.stranded(store),
+        "an idle worker looks for a job": lambda: claiming.next_world_size(store, "idle", CAPABILITIES),
+        "a worker's heartbeat": lambda: execution.worker_heartbeat(store, "idle", CAPABILITIES),
+        "a worker looks for expired leases": lambda: execution.requeue_expired(store),
+        "jobs without a worker": lambda: worker_queries.jobs_without_worker(store),
         "`/metrics`": lambda: metrics(store),
     }
 
 
 def shares(store: Store) -> Iterator[tuple[str, ...]]:
-    """What a worker's question for its fair share takes, by the number of workers among whom it is."""
+    """Milliseconds of a worker's query for its fair share, by the number of live workers."""
     alive = 0
     for workers in (10, 100, 1000):
         for number in range(alive, workers):
-            execution.worker_beat(store, f"silent-{number}", ABLE)
+            execution.worker_heartbeat(store, f"idle-{number}", CAPABILITIES)
         alive = workers
-        times = milliseconds(lambda: queries.fair_share(store, "cpu", 64))
+        times = milliseconds(lambda: worker_queries.fair_share(store, "cpu", 64))
         yield (f"{workers:,}", *spread(times, ".1f"))
 
 
@@ -112,17 +112,17 @@ def main(repetitions: int) -> None:
         long = [run(url, workers, 64, SECONDS) for workers in WORKERS for _ in range(repetitions)]
         shared = list(shares(store))
     header = (
-        "finished jobs", "gang", "workers", "n", "results a second", "least to most", "claim, ms", "record, ms",
-        "in the database, ms a job",
+        "finished jobs", "gang", "workers", "n", "results a second", "range", "claim, ms", "record, ms",
+        "in the database, ms per job",
     )  # fmt: skip
     print(table(header, rows))
     print("\nA queue of a million jobs behind a million finished ones:\n")
     each = [long[i : i + repetitions] for i in range(0, len(long), repetitions)]
     print(table(header, [line(size, 64, w, found) for w, found in zip(WORKERS, each, strict=True)]))
     print("\nOne call, in milliseconds:\n")
-    print(table(("finished jobs", "call", "n", "median", "least to most"), asked))
-    print("\nA worker's question for its fair share of the long queue, in milliseconds:\n")
-    print(table(("live workers", "n", "median", "least to most"), shared))
+    print(table(("finished jobs", "call", "n", "median", "range"), asked))
+    print("\nA worker's query for its fair share of the long queue, in milliseconds:\n")
+    print(table(("live workers", "n", "median", "range"), shared))
     print(f"\nBytes a finished job, of {size:,} with two epochs each:\n")
     print(table(("table", "rows", "with indexes"), bytes_each))
 

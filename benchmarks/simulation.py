@@ -1,4 +1,4 @@
-"""Simulated workers over PostgreSQL: they claim and record by the statements of real ones, and train nothing."""
+"""Simulated workers over PostgreSQL: they run the SQL of real workers and train nothing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from typing import Any
 import psycopg
 from sqlalchemy import text
 
-from mlpq.spec.job import Sweep
-from mlpq.store import execution, migrate, queries, submission
-from mlpq.store.execution import Able, Ending, Held
+from mlpq.jobs import Engine
+from mlpq.records import AttemptEnding, ClaimedJob, Placement, WorkerCapabilities
+from mlpq.spec.sweep import Sweep
+from mlpq.store import claiming, execution, migrate, submission, worker_queries
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store
 from tests.support import job_steps
 from tests.support.services import Postgres
 
-ABLE = Able("cpu")
+CAPABILITIES = WorkerCapabilities("cpu")
 SWEEP = {"dataset": "digits", "epochs": 2, "seeds": "1,2"}
 EXPERIMENT_JOBS = 1000
-WARM = 6  # gangs of one, until the statements are compiled here and prepared there
-UNCHECKED = text("SET LOCAL session_replication_role = replica")  # foreign keys, which are right
+WARM = 6  # gangs of one job, until statements are compiled by SQLAlchemy and prepared by PostgreSQL
+UNCHECKED = text(
+    "SET LOCAL session_replication_role = replica"
+)  # skips the checks of foreign keys: the copies are right
 LOG = "\n".join(f"12:00:00 epoch {n}: train loss 0.1234, test 450 of 500, 0.1 s" for n in (1, 2))
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What all workers did together: jobs claimed and recorded a second; median milliseconds of each call of theirs,
-    for a whole gang; milliseconds that PostgreSQL had statements of theirs under way, for a job."""
+    """Of all workers together: jobs claimed and recorded per second, the median milliseconds of each call for a whole
+    gang, and the milliseconds that PostgreSQL spends on a job."""
 
     results: float
     claim_ms: float
@@ -40,9 +43,9 @@ class Rates:
     in_database_ms: float
 
 
-def success(held: Held) -> Ending:
-    figures = {"weights_file": "/artifacts/0123/attempt-1.safetensors", "gang_size": 64, "engine": "gang"}
-    return replace(job_steps.success(held, **figures), log_tail=LOG)
+def success(job: ClaimedJob) -> AttemptEnding:
+    figures = {"weights_file": "/artifacts/0123/attempt-1.safetensors", "gang_size": 64, "engine": Engine.GANG}
+    return replace(job_steps.success(job, **figures), log_tail=LOG)
 
 
 @contextmanager
@@ -62,19 +65,20 @@ def database() -> Iterator[str]:
 
 
 class Filled:
-    """A database that jobs are put into by the thousand: copies, made in SQL, of one that waits and one that ran."""
+    """A database filled with thousands of jobs: copies, made in SQL, of one that waits and one that ran."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._made = store, 0
         first, second = Sweep.parse(SWEEP).jobs()
-        (done,) = submission.file_jobs(store, "template", [first])
-        (held,) = execution.claim(store, "template", ABLE, job_steps.FACTS)
-        execution.record(store, [success(held)])
-        (waiting,) = submission.file_jobs(store, "template", [second], device="mps")  # which nobody takes
+        (done,) = submission.submit_jobs(store, "template", [first])
+        (job,) = claiming.claim(store, "template", CAPABILITIES, job_steps.FACTS)
+        execution.record(store, [success(job)])
+        no_worker = Placement(device="mps")
+        (waiting,) = submission.submit_jobs(store, "template", [second], no_worker)
         self.done, self.waiting = done.id, waiting.id
 
     def add(self, template: str, count: int) -> None:
-        """Put `count` copies of the template's rows in, EXPERIMENT_JOBS to an experiment."""
+        """Insert `count` copies of the template's rows, EXPERIMENT_JOBS in each experiment."""
         first, self._made = self._made + 1, self._made + count
         names = {"template": template, "first": first, "last": self._made, "size": EXPERIMENT_JOBS}
         of_copy = {
@@ -116,7 +120,7 @@ class Filled:
                 )
 
     def remove_added(self, count: int) -> None:
-        """Remove the last `count` jobs, whatever has become of them."""
+        """Remove the last `count` jobs, whatever their status."""
         with self._store.write() as connection:
             connection.execute(UNCHECKED)
             newest = "SELECT id FROM jobs ORDER BY seq DESC LIMIT :count"
@@ -125,14 +129,14 @@ class Filled:
             connection.execute(text(f"DELETE FROM jobs WHERE id IN ({newest})"), {"count": count})
 
     def settle(self) -> None:
-        """As autovacuum leaves it."""
+        """Vacuum and analyze, as autovacuum does in time."""
         with psycopg.connect(self._store.url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute("VACUUM ANALYZE")
             connection.execute("CHECKPOINT")
 
 
 def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
-    """Let `workers` processes claim and record for so long, gangs of up to `gang` each, from a queue that lasts."""
+    """Let `workers` processes claim and record for that many seconds, in gangs of up to `gang` jobs."""
     _statement_ms(url)
     context = multiprocessing.get_context("fork")  # before any connection is made
     barrier, found = context.Barrier(workers), context.SimpleQueue()
@@ -141,19 +145,19 @@ def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
     ]
     for process in processes:
         process.start()
-    told = [found.get() for _ in processes]
+    reports = [found.get() for _ in processes]
     for process in processes:
         process.join()
-    assert all(told), "a worker failed: its words are above"
-    claimed = sum(jobs for jobs, _, _, _ in told)
-    length = max(length for _, length, _, _ in told)
-    claims, records = ([call for each in told for call in each[part]] for part in (2, 3))
+    assert all(reports), "a worker failed: its traceback is above"
+    claimed = sum(jobs for jobs, _, _, _ in reports)
+    length = max(length for _, length, _, _ in reports)
+    claims, records = ([call for each in reports for call in each[part]] for part in (2, 3))
     busy = _statement_ms(url) / (claimed + WARM * workers)
     return Rates(claimed / length, _median_ms(claims), _median_ms(records), busy)
 
 
 def _statement_ms(url: str) -> float:
-    """What pg_stat_statements has summed up since this was asked last."""
+    """The total of pg_stat_statements since the last call."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         row = connection.execute("SELECT sum(total_exec_time) FROM pg_stat_statements").fetchone()
         connection.execute("SELECT pg_stat_statements_reset()")
@@ -165,7 +169,7 @@ def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, foun
     try:
         found.put(_take_turns(url, name, gang, seconds, barrier))
     except BaseException:
-        barrier.abort()  # or the others would wait for this one
+        barrier.abort()  # so that the others don't wait for this one
         found.put(None)
         raise
 
@@ -173,33 +177,33 @@ def _work(url: str, name: str, gang: int, seconds: float, barrier: Barrier, foun
 def _take_turns(
     url: str, name: str, gang: int, seconds: float, barrier: Barrier
 ) -> tuple[int, float, list[float], list[float]]:
-    store, able = Store(url), replace(ABLE, model=name)
-    execution.worker_beat(store, name, able)
+    store, capabilities = Store(url), replace(CAPABILITIES, device_name=name)
+    execution.worker_heartbeat(store, name, capabilities)
     for _ in range(WARM):
-        execution.record(store, [success(each) for each in claim(store, name, able, 1)])
+        execution.record(store, [success(each) for each in claim(store, name, capabilities, 1)])
     barrier.wait()
     began = time.perf_counter()
-    jobs, claims, records = 0, [], []
+    count, claims, records = 0, [], []
     while time.perf_counter() - began < seconds:
         start = time.perf_counter()
-        held = claim(store, name, able, gang)
-        assert held, "the queue did not last"
+        jobs = claim(store, name, capabilities, gang)
+        assert jobs, "the queue did not last"
         claimed = time.perf_counter()
-        execution.record(store, [success(each) for each in held])
+        execution.record(store, [success(each) for each in jobs])
         claims.append(claimed - start)
         records.append(time.perf_counter() - claimed)
-        jobs += len(held)
+        count += len(jobs)
     length = time.perf_counter() - began
-    execution.worker_gone(store, name)
+    execution.remove_worker(store, name)
     store.close()
-    return jobs, length, claims, records
+    return count, length, claims, records
 
 
-def claim(store: Store, name: str, able: Able, gang: int) -> list[Held]:
-    """All that a worker asks before it trains: for which world size, how many are its share, and for the jobs."""
-    world_size = execution.wanted_world_size(store, name, able)
-    share = queries.fair_share(store, able.device, gang, able.most_ranks)
-    return execution.claim(store, name, able, job_steps.FACTS, share, world_size)
+def claim(store: Store, name: str, capabilities: WorkerCapabilities, gang: int) -> list[ClaimedJob]:
+    """All that a worker queries before it trains: the next world size, its fair share, and the jobs."""
+    world_size = claiming.next_world_size(store, name, capabilities)
+    share = worker_queries.fair_share(store, capabilities.device, gang, capabilities.most_ranks)
+    return claiming.claim(store, name, capabilities, job_steps.FACTS, share, world_size)
 
 
 def _median_ms(seconds: Sequence[float]) -> float:

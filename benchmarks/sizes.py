@@ -1,6 +1,6 @@
-"""How large a gang: seconds a job and memory against the gang's size, and tiny jobs through the whole queue.
+"""Seconds per job and memory against the gang's size, and tiny jobs through the whole queue.
 
-The training is an epoch on Fashion-MNIST in a fresh process, memory what its peak adds to the process with the data
+Training is one epoch on Fashion-MNIST in a fresh process; memory is what its peak adds to the process with the data
 loaded. The queue is PostgreSQL and Redis with one worker, `mlpq worker --gang N`, and jobs of one epoch on `digits`.
 
     python -m benchmarks.sizes [REPETITIONS]
@@ -26,7 +26,7 @@ JOBS = 500
 
 
 def one_gang(optimizer: str, size: int) -> tuple[float, float]:
-    """Seconds a job, and the megabytes that training adds, in this process."""
+    """Seconds per job, and the megabytes that training adds, in this process."""
     data()
     gang(specs(optimizer, RATES[optimizer], 1, [0]))  # what is imported and made once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -49,7 +49,7 @@ def training(repetitions: int) -> str:
             runs = [fresh(optimizer, size) for _ in range(repetitions)]
             cells += [*spread([seconds for seconds, _ in runs], ".3f"), f"{max(memory for _, memory in runs):.0f}"]
         rows.append(cells)
-    heads = [head.format(name) for name in RATES for head in ("n", "{}, s a job", "least to most", "MB more")]
+    heads = [head.format(name) for name in RATES for head in ("n", "{}, s per job", "range", "MB added")]
     return table(("jobs in the gang", *heads), rows)
 
 
@@ -61,7 +61,7 @@ def queue(repetitions: int) -> str:
                 seconds = [throughput(env, store, f"gang-{size}-{i}", JOBS) for i in range(repetitions)]
             rates = [JOBS / each for each in seconds]
             rows.append((str(size), *spread(rates, ".0f"), f"{1e3 * statistics.median(seconds) / JOBS:.1f}"))
-    return table(("--gang", "n", "jobs a second", "least to most", "ms a job"), rows)
+    return table(("--gang", "n", "jobs per second", "range", "ms per job"), rows)
 
 
 def main(repetitions: int) -> None:

@@ -1,6 +1,6 @@
-"""How fast jobs are filed, and how much a full table slows the list: 10,000 jobs in one command.
+"""How fast jobs are submitted, 10,000 in one command, and how much a full table slows down listing them.
 
-Runs the real `mlpq` over PostgreSQL and Redis, each command with its start.
+Runs the real `mlpq` over PostgreSQL and Redis; each time includes the startup of the command.
 
     python -m benchmarks.submission [REPETITIONS]
 """
@@ -35,7 +35,7 @@ def main(repetitions: int) -> None:
             run("submit", "--experiment", f"many-{i}", "--seeds", f"0..{JOBS - 1}") for i in range(repetitions)
         ]
         took[f"`mlpq jobs`, {repetitions * JOBS:,} jobs in the table"] = repeat(repetitions, partial(run, "jobs"))
-    print(table(("", "n", "median s", "least to most"), [(name, *spread(times)) for name, times in took.items()]))
+    print(table(("", "n", "median s", "range"), [(name, *spread(times)) for name, times in took.items()]))
     empty, one, many, full = (statistics.median(times) for times in took.values())
     print(f"\nRows a second: {JOBS / many:,.0f} with the start of the command, {JOBS / (many - one):,.0f} without.")
     print(f"{JOBS:,} jobs take {many / one:.1f} times as long as one; the list, {full / empty:.2f} times.")

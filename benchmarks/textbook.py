@@ -84,7 +84,7 @@ def main(epochs: int, repetitions: int) -> None:
             ("testing", [run.test_seconds for run in runs]),
         ):
             rows.append((f"{optimizer}, {name}, {threads} threads", *spread(times), str(runs[0].correct[0])))
-    print(table((f"one model, epochs: {epochs}", "n", "median s", "least to most", "correct of 10,000"), rows))
+    print(table((f"one model, epochs: {epochs}", "n", "median s", "range", "correct of 10,000"), rows))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The same 40 jobs (2 optimizers, 20 seeds, 1 epoch) by mlpq, by Ray Tune, by Optuna, and by a pool of processes.
+"""The same 40 jobs (2 optimizers, 20 seeds, 1 epoch), run by mlpq, Ray Tune, Optuna, and a pool of processes.
 
-The others call a plain function of PyTorch on tensors in memory, one thread in each of as many processes as there are
-cores. Timed from the start of a fresh process to its end, all start-up included; that of mlpq is `mlpq submit --wait`
-with its database and queue, once with a worker to start, and once over PostgreSQL and Redis with one that runs.
+The others call a plain PyTorch function on tensors in memory, with one thread in each of as many processes as there are
+cores. Times are from the start of a fresh process to its end, including all startup. For mlpq that process is
+`mlpq submit --wait` with its database and queue: once starting a worker, and once over PostgreSQL and Redis with a
+running worker.
 
     python -m benchmarks.tuners [REPETITIONS]
 """
@@ -212,7 +213,7 @@ def main(repetitions: int) -> None:
         )
         for way, runs in ran.items()
     ]
-    header = (f"{len(JOBS)} jobs", "n", "median s", "least to most", *(f"{name}, mean correct" for name in RATES))
+    header = (f"{len(JOBS)} jobs", "n", "median s", "range", *(f"{name}, mean correct" for name in RATES))
     print(table((*header, "× mlpq, worker to start", "× mlpq, worker running"), rows))
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from mlpq.settings import settings
-from mlpq.spec.job import JobSpec, Sweep
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.data import Data
 from mlpq_workers.trainer.data import load
 

@@ -1,4 +1,4 @@
-"""The fixtures that all tests share: both databases, and both sites that mlpq can run on."""
+"""The fixtures that all tests share: both databases, and both kinds of sites."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
 from tests.support.services import Postgres, Redis
 
-# A busy machine is slow: no test may fail by the clock.
+# No deadlines: a test must not fail on a slow machine.
 hypothesis.settings.register_profile("mlpq", deadline=None)
 hypothesis.settings.register_profile("no-shrinking", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("mlpq")
@@ -27,14 +27,14 @@ hypothesis.settings.load_profile("mlpq")
 Server = TypeVar("Server", Postgres, Redis)
 
 
-# Fixtures so dear that they are made once, by one process, for all tests that use them.
-DEAR = {"served", "textbook"}
+# Expensive fixtures: one process sets them up, for all tests that use them.
+EXPENSIVE = {"served", "textbook"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        for name in DEAR.intersection(getattr(item, "fixturenames", ())):
+        for name in EXPENSIVE.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(name))
 
 
@@ -61,7 +61,7 @@ def redis_server() -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres: Postgres) -> str:
-    """The name of a migrated database, to be copied."""
+    """The name of a migrated database to copy."""
     name = postgres.create()
     _migrate(postgres.url(name))
     return name
@@ -69,7 +69,7 @@ def migrated_postgres(postgres: Postgres) -> str:
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file, to be copied."""
+    """A migrated file to copy."""
     file = tmp_path_factory.mktemp("template") / "mlpq.db"
     _migrate(f"sqlite:///{file}")
     return file
@@ -88,28 +88,28 @@ def sites(request: pytest.FixtureRequest) -> Sites:
 
 @pytest.fixture(params=[EMBEDDED, SERVICES])
 def site(request: pytest.FixtureRequest, sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """A site of the test's own, without a worker."""
+    """A site of one test, without a worker."""
     with sites.open(request.param, tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture
 def alone(sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """An embedded site, for what is the same on both."""
+    """An embedded site of one test, for behavior that is the same on both kinds."""
     with sites.open(EMBEDDED, tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture(scope="session", params=[EMBEDDED, SERVICES])
 def served(request: pytest.FixtureRequest, sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site that many tests share, with one worker: each test files an experiment of its own."""
+    """A site with one worker that many tests share, each with its own experiments."""
     with sites.open(request.param, tmp_path_factory.mktemp("served")) as opened, opened.worker():
         yield opened
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The URL of a database without any table."""
+    """The URL of an empty database."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
@@ -121,7 +121,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_postgres(postgres: Postgres, migrated_postgres: str) -> str:
-    """The URL of a migrated database that tests empty after them: that is quicker than a new one each."""
+    """The URL of a migrated database that each test empties at its end, which is faster than a new one."""
     return postgres.url(postgres.create(migrated_postgres))
 
 
@@ -147,14 +147,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def both_stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
-    """SQLite and PostgreSQL, to be compared."""
+    """A SQLite and a PostgreSQL database, to compare."""
     with _opened("sqlite", request, tmp_path) as one, _opened("postgresql", request, tmp_path) as other:
         yield one, other
 
 
 @pytest.fixture(scope="session")
 def fashion_mnist() -> Path:
-    """The folder of Debian's copy of the real data."""
+    """The folder of Debian's package of Fashion-MNIST."""
     (folder,) = DATASETS["fashion-mnist"].system_dirs
     if not folder.is_dir():
         pytest.fail("Fashion-MNIST is missing: apt install dataset-fashion-mnist")

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations in the transaction of its caller, mlpq.store.migrate."""
+"""Alembic's entry point: runs the migrations in the transaction of the caller, mlpq.store.migrate."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""One base for every error that a person can mend: one clear line, exit status 2."""
+"""Errors that the user can correct: each is printed as one line, and the exit status is 2."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class MlpqError(Exception):
-    """Says in one line what is wrong and what to type instead."""
+    """The base of all of them. The message says what is wrong and what to type instead."""
 
 
 class SettingsError(MlpqError):
-    """An environment variable does not hold what it should."""
+    """An environment variable has an invalid value."""
 
 
 class SpecError(MlpqError):
@@ -19,15 +19,15 @@ class SpecError(MlpqError):
 
 
 class DataError(MlpqError):
-    """A data set is missing, cut short or has the wrong checksum."""
+    """A data set is missing, truncated or has the wrong checksum."""
 
 
 class StoreError(MlpqError):
-    """The database can't be reached, or its schema is not this program's."""
+    """The database can't be reached, or its schema has another revision than this program needs."""
 
 
 class QueryError(MlpqError):
-    """The database does not take a statement, or it would do more than read."""
+    """The database rejects a statement, or the statement is not read-only."""
 
 
 class QueueError(MlpqError):
@@ -35,16 +35,16 @@ class QueueError(MlpqError):
 
 
 class NotFoundError(MlpqError):
-    """No job or experiment goes by that name, or several do."""
+    """No job or experiment has that name, or the name is ambiguous."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'sgd'?)" for a slip of the keyboard, else the whole list."""
+    """The closest known word, as " (did you mean 'sgd'?)", or all known words where none is close."""
     known = sorted(known)
-    return suggestion(word, known) or f" (there are: {', '.join(known)})"
+    return suggestion(word, known) or f" (choose from: {', '.join(known)})"
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """ " (did you mean 'sgd'?)" for a slip of the keyboard, else nothing."""
+    """The closest known word, as " (did you mean 'sgd'?)"; empty where none is close."""
     close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,51 +1,52 @@
-"""A comparison and all that is shown with it, from the database."""
+"""The use case behind `mlpq compare`, `plan` and `report`: an experiment is read and compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq.analysis.best_of_k import BestOf, best_of
 from mlpq.analysis.comparison import Comparison, compare
-from mlpq.analysis.grouping import Fields
-from mlpq.analysis.metrics import Curve, Metric
+from mlpq.analysis.metrics import Curve
+from mlpq.analysis.params import ComparisonParams
+from mlpq.records import JobRecord
 from mlpq.store import queries
 from mlpq.store.session import Store
 
-Row = Mapping[str, Any]
 
+@dataclass(frozen=True, slots=True)
+class ExperimentComparison:
+    """The jobs of an experiment, and what they show.
 
-@dataclass(frozen=True)
-class Compared:
-    """An experiment: its jobs as `rows` of the view, `ancestors` that they go on from, `curves` by job, and what
-    follows from them."""
+    `ancestors` are the jobs of other experiments that some of `records` continue from; `curves` are by job id, empty
+    where they were not read; `tuned` has the optimizers with several settings.
+    """
 
     experiment: str
-    rows: Sequence[Row]
-    ancestors: Sequence[Row]
+    records: Sequence[JobRecord]
+    ancestors: Sequence[JobRecord]
     curves: Mapping[str, Curve]
     comparison: Comparison
     tuned: Sequence[BestOf]
 
 
-def load(
+def compare_experiment(
     store: Store,
     experiment: str,
-    metric: Metric,
-    by: Fields,
-    against: str | None,
+    params: ComparisonParams,
     with_curves: bool = False,
     pairs_at_most: int | None = None,
-) -> Compared:
-    """The experiment compared; raises NotFoundError where there is none, SpecError where `against` is no arm
-    or there are more pairs than `pairs_at_most`.
+) -> ExperimentComparison:
+    """Read an experiment and compare its arms; curves are read where the metric needs them, or `with_curves`.
 
-    Curves are read where the metric needs them, or if asked for.
+    Raises NotFoundError where there is no such experiment, and SpecError for params that are not valid and where there
+    are more pairs than `pairs_at_most`.
     """
+    needs_curves = params.parsed_metric().needs_curves
+    params.parsed_by()  # raises before the database is read
     queries.check_experiment(store, experiment)
-    rows = queries.job_rows(store, experiment)
-    ancestors = queries.ancestors(store, rows)
-    curves = queries.curves(store, experiment) if with_curves or metric.needs_curves else {}
-    comparison = compare(rows, ancestors, curves, metric, by, against, pairs_at_most)
-    return Compared(experiment, rows, ancestors, curves, comparison, best_of(rows, ancestors))
+    records = queries.job_records(store, experiment)
+    ancestors = queries.ancestors(store, records)
+    curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
+    comparison = compare(records, ancestors, curves, params, pairs_at_most)
+    return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors))

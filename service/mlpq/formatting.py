@@ -1,49 +1,45 @@
-"""Short words for jobs and figures, the same in every table."""
+"""How jobs, specs and figures read as text, the same in every table, page and message."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from mlpq.analysis.summary import Summary
+from mlpq.jobs import Outcome
+from mlpq.records import JobRecord, JobResult, WaitingJobs
+from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 
 
 def short_id(job: str) -> str:
-    """The first eight digits: enough to type in all but huge databases."""
+    """The first eight digits of a job id: enough to type in all but huge databases."""
     return job[:8]
 
 
-def model(row: Mapping[str, Any]) -> str:
-    """ "MLP 1000,500 relu", or "logistic" without a hidden layer; what is not the default is added."""
-    name = f"MLP {','.join(map(str, row['hidden']))} {row['activation']}" if row["hidden"] else "logistic"
-    extras = [] if row["bias"] else ["no bias"]
-    extras += [] if row["initialisation"] == "torch" else [row["initialisation"]]
-    extras += [f"{key} {row[key]:g}" for key in ("dropout", "l1") if row[key]]
+def model(spec: JobSpec) -> str:
+    """ "MLP 1000,500 relu", or "logistic" without a hidden layer, followed by what is not at its default."""
+    name = f"MLP {','.join(map(str, spec.hidden))} {spec.activation}" if spec.hidden else "logistic"
+    extras = [] if spec.bias else ["no bias"]
+    extras += [] if spec.initialisation == "torch" else [spec.initialisation]
+    extras += [f"{key} {value:g}" for key, value in (("dropout", spec.dropout), ("l1", spec.l1)) if value]
     return ", ".join([name, *extras])
 
 
-def optimizer(row: Mapping[str, Any]) -> str:
+def optimizer(spec: JobSpec) -> str:
     """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
-    return " ".join([row["optimizer"], f"lr={row['lr']:g}", *_settings(row)])
+    return " ".join([spec.optimizer, f"lr={spec.lr:g}", *_optimizer_settings(spec)])
 
 
-def optimizer_without_rate(row: Mapping[str, Any]) -> str:
+def optimizer_without_rate(spec: JobSpec) -> str:
     """ "sgd momentum=0.9"."""
-    return " ".join([row["optimizer"], *_settings(row)])
+    return " ".join([spec.optimizer, *_optimizer_settings(spec)])
 
 
-def _settings(row: Mapping[str, Any]) -> list[str]:
-    defaults = OPTIMIZERS[row["optimizer"]].defaults
-    words = []
-    for key, value in row["optimizer_settings"].items():
-        value = tuple(value) if isinstance(value, list) else value
-        if value != defaults[key]:
-            words.append(f"{key}={value_of(value)}")
-    return words
+def _optimizer_settings(spec: JobSpec) -> list[str]:
+    defaults = OPTIMIZERS[spec.optimizer].defaults
+    return [f"{name}={value_of(value)}" for name, value in spec.optimizer_settings.items() if value != defaults[name]]
 
 
-def field(name: str, value: Any) -> str:
+def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
     text = value_of(value)
     return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
@@ -52,6 +48,18 @@ def field(name: str, value: Any) -> str:
 def field_name(name: str) -> str:
     """ "batch size" for batch_size."""
     return name.replace("_", " ")
+
+
+def value_of(value: object) -> str:
+    """A field's value as it is typed: widths separated by commas, other numbers by slashes; "none" for None or ()."""
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, list)):
+        widths = all(isinstance(part, int) for part in value)
+        return (",".join(map(str, value)) if widths else "/".join(f"{part:g}" for part in value)) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -65,28 +73,27 @@ def count_of(number: int, noun: str) -> str:
 
 
 def count(correct: int | None, total: int | None) -> str:
-    """ "8705 of 10000", or nothing."""
+    """ "8705 of 10000"; empty for None."""
     return "" if correct is None else f"{correct} of {total}"
 
 
+def figures(result: JobResult) -> str:
+    """ "8705 of 10000 (87.05 %)": the test accuracy."""
+    return f"{count(result.test_correct, result.test_total)} ({percent(result.test_accuracy)})"
+
+
 def percent(fraction: float | None) -> str:
-    """ "87.05 %", or nothing."""
+    """ "87.05 %" for 0.8705; empty for None."""
     return "" if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def spread(summary: Summary) -> str:
-    """ "85.91 ± 0.23" over several seeds, "85.91" for one; in percent, of a fraction."""
-    return spread_of(summary, 100)
-
-
-def spread_of(summary: Summary, scale: float = 1) -> str:
-    """ "85.91 ± 0.23" over several seeds, "85.91" for one."""
-    sd = "" if summary.sd is None else f" ± {scale * summary.sd:.2f}"
-    return f"{scale * summary.mean:.2f}{sd}"
+def mean_and_sd(mean: float, sd: float | None) -> str:
+    """ "85.91 ± 0.23", or "85.91" where there is no standard deviation, as for a single seed."""
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
 def seconds(value: float | None) -> str:
-    """ "40 ms", "0.4 s", "12 s", "3:05" or "1:02:03"; nothing for None."""
+    """ "40 ms", "0.4 s", "12 s", "3:05" or "1:02:03"; empty for None."""
     if value is None:
         return ""
     if value < 0.1:
@@ -99,33 +106,34 @@ def seconds(value: float | None) -> str:
 
 
 def seeds(values: Sequence[int]) -> str:
-    """ "0..9" for a run of seeds, else "1,2,5"; a long list is cut."""
+    """ "0..9" for consecutive seeds, else "1,2,5"; no more than eight of a longer list."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]}..{values[-1]}"
     return ",".join(map(str, values[:8])) + (",…" if len(values) > 8 else "")
 
 
-def status(row: Mapping[str, Any]) -> str:
-    """The status, with "diverged" where that is why a job failed."""
-    return "diverged" if row["outcome"] == "diverged" else str(row["status"])
+def status(job: JobRecord) -> str:
+    """The status, or "diverged" where that is why the job failed."""
+    return str(job.outcome if job.outcome is Outcome.DIVERGED else job.status)
 
 
-def waiting_for(asked: Mapping[str, Any]) -> str:
-    """What jobs that no live worker can run are waiting for, by the `device` and `world_size` that they ask for."""
-    device, ranks = asked["device"], asked["world_size"] or 1
+def ran_on(result: JobResult) -> str:
+    """ "cpu", or "cuda with 2 processes"."""
+    return f"{result.device} with {result.world_size} processes" if result.world_size > 1 else result.device
+
+
+def waiting_for(device: str, world_size: int | None) -> str:
+    """Which worker has to be started for jobs that request this device and world size, where no live one can run them.
+
+    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose.
+    """
+    ranks = world_size or 1
     kind = "worker" if device == "auto" else f"{device} worker"
-    able = f" that can train by {ranks} processes" if ranks > 1 else ""
+    capable = f" that can run {ranks} processes" if ranks > 1 else ""
     start = "mlpq worker" if device == "auto" else f"mlpq worker --device {device}"
-    return f"waiting for a {kind}{able}; none is alive: {start}"
+    return f"waiting for a {kind}{capable}; none is alive: {start}"
 
 
-def value_of(value: Any) -> str:
-    """A field's value as it is typed: widths with commas, other numbers with slashes."""
-    if value is None:
-        return "none"
-    if isinstance(value, (tuple, list)):
-        separator = "," if all(isinstance(part, int) for part in value) else "/"
-        return separator.join(f"{part:g}" for part in value) or "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+def jobs_without_worker(waiting: WaitingJobs) -> str:
+    """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
+    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size)}"

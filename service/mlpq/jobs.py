@@ -1,8 +1,8 @@
-"""A job's states and the only ways between them.
+"""The statuses of a job and the transitions between them.
 
-blocked -> queued      its parent has succeeded
+blocked -> queued      its parent succeeded
 queued -> running      a worker claimed it
-running -> queued      its lease ran out, or its attempt failed and attempts are left
+running -> queued      its lease expired, or its attempt failed and attempts are left
 running -> succeeded | failed | cancelled
 blocked | queued -> cancelled, blocked -> failed      its parent failed
 """
@@ -51,21 +51,29 @@ class Outcome(StrEnum):
     """How an attempt ended."""
 
     SUCCEEDED = "succeeded"
-    DIVERGED = "diverged"  # the loss became NaN: a finding about the settings, not a crash; never tried again
+    DIVERGED = "diverged"  # the loss became NaN: a finding about the settings, not a crash; never retried
     FAILED = "failed"  # an error, kept with the attempt
-    LOST = "lost"  # the lease ran out: the worker died or could not reach the database
-    RELEASED = "released"  # the worker shut down and gave the job back; not counted
+    LOST = "lost"  # the lease expired: the worker died or could not reach the database
+    RELEASED = "released"  # the worker shut down and returned the job to the queue; does not count as an attempt
     CANCELLED = "cancelled"
 
 
-GANG = 64  # jobs a worker trains together unless told otherwise
+class Engine(StrEnum):
+    """What trained a job."""
+
+    GANG = "gang"  # stacked with the other jobs of its gang
+    PLAIN = "plain"  # alone, by autograd and torch.optim
+
+
+STACKING_DEVICES = ("cpu", "cuda")  # kinds of device that train gangs; on others (MPS) jobs run one at a time
+GANG = 64  # jobs that a worker trains together by default
 MAX_GANG = 1024
 MAX_WORLD_SIZE = 64  # processes that train one job together
-LEASE_SECONDS = 60  # a worker that is silent this long has lost its jobs
-BEAT_SECONDS = 20  # three beats a lease: two may fail
+LEASE_SECONDS = 60  # a worker without a heartbeat for this long loses its jobs
+BEAT_SECONDS = 20  # three heartbeats in a lease: two may fail
 MAX_ATTEMPTS = 3
 
-VERIFY = "verify"  # the experiment of the jobs that mlpq verify files, and of no others
+VERIFY = "verify"  # the experiment of the reruns of mlpq verify, and of no other jobs
 
 _NAMESPACE = uuid.UUID("5f0c6d4e-7f0b-5b52-9d0e-3c3a1f6f0a11")
 

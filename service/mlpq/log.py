@@ -1,4 +1,4 @@
-"""Logs of the long-running commands: lines for people, or one JSON object a line."""
+"""Logging of the long-running commands: plain lines, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 def set_up(log_format: str) -> None:
     """Log to standard error, as "text" or "json"; times are UTC.
 
-    A JSON line has `time`, `level`, `logger` and `message`; `job` and `attempt` where it is about one; `exc_info` where
-    there was an exception.
+    A JSON line has `time`, `level`, `logger` and `message`; `job` and `attempt` where it concerns a job; `exc_info` for
+    an exception.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(log_format))

@@ -1,4 +1,4 @@
-"""The Celery client. A message is a wake-up that names a queue and never a job: losing one costs a moment, no job."""
+"""The Celery client. A message is a wake-up that names a queue and never a job: a lost one delays jobs, no more."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlpq.settings import Settings, masked
 
 WAKE = "mlpq.wake"
 BROKER_ERRORS = (KombuError, ChannelError, OSError)
-WAKE_SECONDS = 10  # however many layers of a library try again
-AT_MOST = 16  # wake-ups a submission: a worker that is awake goes on by itself until the queue is empty
+WAKE_SECONDS = 10  # an upper limit, whatever the retries within the libraries
+MAX_WAKES = 16  # per submission: a woken worker continues by itself until the queue is empty
 
-# Sockets have time-outs and are checked: by default a half-open connection hangs for good.
+# Sockets have timeouts and health checks: by default a half-open connection hangs forever.
 REDIS_OPTIONS = {
     "socket_timeout": 10,
     "socket_connect_timeout": 5,
@@ -29,13 +29,13 @@ REDIS_OPTIONS = {
 
 
 def queue_name(device: str) -> str:
-    """The queue that wakes workers of that device; "auto" wakes any."""
+    """The queue that wakes workers with that device; "auto" wakes any."""
     return f"mlpq.{device}"
 
 
 @cache
 def celery_app(broker_url: str) -> Celery:
-    """The Celery application over that broker; the client and the worker share it."""
+    """The Celery application for that broker; the client and the worker share it."""
     app = Celery("mlpq", set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -58,7 +58,7 @@ def celery_app(broker_url: str) -> Celery:
 
 
 def check_broker(config: Settings) -> None:
-    """Raises QueueError, within some ten seconds, where the broker does not answer."""
+    """Raise QueueError, within about ten seconds, where the broker can't be reached."""
     if config.queue_dir is not None:
         _make_queue_dir(config)
         return
@@ -70,15 +70,15 @@ def check_broker(config: Settings) -> None:
 
 
 def wake(config: Settings, device: str, jobs: int) -> None:
-    """Wake workers for `jobs` new jobs. Raises QueueError within WAKE_SECONDS; the jobs are filed all the same."""
+    """Wake workers for `jobs` new jobs. Raises QueueError within WAKE_SECONDS; the jobs are committed nevertheless."""
     failed: list[Exception] = []
-    sending = threading.Thread(target=_send, args=(config, device, min(jobs, AT_MOST), failed), daemon=True)
+    sending = threading.Thread(target=_send, args=(config, device, min(jobs, MAX_WAKES), failed), daemon=True)
     sending.start()
     sending.join(WAKE_SECONDS)
     if sending.is_alive():
-        failed.append(QueueError(f"the broker {masked(config.broker_url)} does not answer"))
+        failed.append(QueueError(f"the broker {masked(config.broker_url)} does not respond"))
     if failed:
-        raise QueueError(f"no worker could be woken: {' '.join(str(failed[0]).split())}") from failed[0]
+        raise QueueError(f"can't wake workers: {' '.join(str(failed[0]).split())}") from failed[0]
 
 
 def _send(config: Settings, device: str, count: int, failed: list[Exception]) -> None:
@@ -88,7 +88,7 @@ def _send(config: Settings, device: str, count: int, failed: list[Exception]) ->
         app, name = celery_app(config.broker_url), queue_name(device)
         for _ in range(count):
             app.send_task(WAKE, args=[name], queue=name)
-    except Exception as error:  # whatever it is, the jobs are filed, and workers look by themselves
+    except Exception as error:  # of any kind: the jobs are committed, and workers poll the database
         failed.append(error)
 
 

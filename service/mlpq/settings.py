@@ -1,4 +1,4 @@
-"""The environment, read once, into one frozen object. No other module reads os.environ."""
+"""The settings: environment variables, read once into one frozen object. No other module reads os.environ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlpq.errors import SettingsError
 
 DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
-THREADS = 4  # more of one process get in each other's way: it is one interpreter
+THREADS = 4  # more threads in one process slow each other down: they share one interpreter
 CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
@@ -25,7 +25,7 @@ BROKER_SCHEMES = ("filesystem", "redis", "rediss")
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are. `sources` tells for each setting which variable it came from, or "default"."""
+    """The settings of a process. `sources` maps each variable to its own name where it is set, else to "default"."""
 
     home: Path
     database_url: str
@@ -39,17 +39,18 @@ class Settings:
 
     @property
     def embedded(self) -> bool:
-        """True where no service is needed: SQLite and the embedded queue."""
+        """Whether mlpq runs without services: with SQLite and the embedded queue."""
         return self.database_url.startswith("sqlite") and self.broker_url.startswith("filesystem")
 
     @property
     def queue_dir(self) -> Path | None:
+        """The folder of the embedded queue; None where the broker is Redis."""
         scheme, _, path = self.broker_url.partition("://")
         return Path(path) if scheme == "filesystem" else None
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from `environ`; raises SettingsError with the variable's name when a value can't be used."""
+    """Settings from `environ`; raises SettingsError that names the variable where a value is invalid."""
     sources = {}
 
     def value(name: str, default: str) -> str:
@@ -80,24 +81,24 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 def settings() -> Settings:
     """The settings of this process."""
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        os.environ.pop(name, None)  # Celery would take them before what mlpq tells it
+        os.environ.pop(name, None)  # Celery would prefer them to the broker that mlpq configures
     return read_settings(os.environ)
 
 
 def training_environ() -> dict[str, str]:
-    """The environment of training processes: as this one's, with what must be set before torch begins.
+    """The environment of training processes: this one's, with the variables that torch reads when it is imported.
 
-    cuBLAS computes reproducibly only with such a workspace, and processes that train together meet on this machine.
+    cuBLAS is deterministic only with a fixed workspace; the ranks of a job connect over the loopback interface.
     """
     loopback = "lo0" if sys.platform == "darwin" else "lo"
-    meeting = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback)
-    return {**os.environ, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **meeting}
+    interfaces = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback)
+    return {**os.environ, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **interfaces}
 
 
 def masked(url: str) -> str:
-    """The URL without its password, fit for a log or a screen.
+    """The URL with its password replaced by ***, safe to log and to print.
 
-    It is not parsed for that: a password may hold what ends a URL's host, or make it no URL at all.
+    It works on the text, since a password may contain characters with which the URL does not parse.
     """
     scheme, separator, rest = re.sub(r"(?i)(password[^=&]*=)[^&]*", r"\1***", url).partition("://")
     credentials, at, where = rest.rpartition("@")
@@ -109,7 +110,7 @@ def _folder(name: str, text: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise SettingsError(f"{name} is '{text}', which names no folder: {error}") from None
+        raise SettingsError(f"{name} is '{text}', which is not a folder: {error}") from None
 
 
 def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
@@ -125,7 +126,7 @@ def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
 
 
 def _is_redis(url: str) -> bool:
-    """Whether the port and the database in a Redis URL are numbers, if they are there."""
+    """Whether the port and the database number of a Redis URL, where present, are numbers."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -136,7 +137,7 @@ def _is_redis(url: str) -> bool:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

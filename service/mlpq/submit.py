@@ -1,41 +1,39 @@
-"""The use case: a sweep becomes specs, specs become committed rows, and then workers are woken."""
+"""The use case of submitting: a sweep becomes specs, specs become committed rows, and then workers are woken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq import queue
 from mlpq.errors import QueueError, SpecError
-from mlpq.jobs import MAX_ATTEMPTS, VERIFY
+from mlpq.jobs import VERIFY
+from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
 from mlpq.spec.datasets import DATASETS, find, verify
-from mlpq.spec.job import JobSpec, Sweep, inherited, spec_from
+from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
+from mlpq.spec.sweep import Sweep, inherited
 from mlpq.store import queries
 from mlpq.store.session import Store
-from mlpq.store.submission import Again, Filed, file_again, file_jobs, file_repeats
+from mlpq.store.submission import retry_jobs, submit_jobs, submit_reruns
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Submission:
-    """What is to be filed; `parent_id` is the job that all of `specs` go on from, where one was named."""
+    """Jobs to submit; `parent_id` is the job that all of `specs` continue from, where the user named one."""
 
     experiment: str
     specs: Sequence[JobSpec]
-    device: str
-    world_size: int | None
-    priority: int
-    attempts: int
+    placement: Placement
     parent_id: str | None = None
 
 
 def plan(document: Mapping[str, object], preset: str | None = None, store: Store | None = None) -> Submission:
-    """Validate and expand what a person typed; nothing is written. Raises SpecError.
+    """Validate and expand the keys of a spec file or of options; writes nothing. Raises SpecError.
 
-    `store` is needed only by a document that says `continue_from`.
+    `store` is needed only for a document with the key `continue_from`.
     """
     parent_id = None
     if preset is not None:
@@ -43,102 +41,69 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     elif document.get("continue_from") is not None:
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
-        parent = queries.spec_of(store, parent_id)
-        experiment = queries.jobs_by_id(store, [parent_id])[0]["experiment"]
-        sweep = Sweep.parse({"experiment": experiment, **inherited(parent), **document})
-        specs = sweep.jobs(parent)
+        (parent,) = queries.jobs_by_id(store, [parent_id])
+        sweep = Sweep.parse({"experiment": parent.experiment, **inherited(parent.spec), **document})
+        specs = sweep.jobs(parent.spec)
     else:
         sweep = Sweep.parse(document)
         specs = sweep.jobs()
-    return Submission(
-        sweep.experiment, specs, sweep.device, sweep.world_size, sweep.priority, sweep.attempts, parent_id
+    placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
+    return Submission(sweep.experiment, specs, placement, parent_id)
+
+
+def submit(
+    config: Settings, store: Store, submission: Submission, again: bool = False
+) -> tuple[list[SubmittedJob], str]:
+    """Insert the jobs, commit, then wake workers. Returns the jobs and a warning, empty where there is none.
+
+    A broker that can't be reached delays the jobs by moments: workers also poll the database.
+    """
+    submitted = submit_jobs(
+        store, submission.experiment, submission.specs, submission.placement, submission.parent_id, again
     )
+    return submitted, _wake(config, submission.placement.device, submitted)
 
 
 def submit_seeds(
-    config: Settings, store: Store, missing: Sequence[tuple[Mapping[str, Any], Sequence[int]]]
-) -> tuple[list[Filed], str]:
-    """For each row file its job with those seeds, and wake workers; as `submit`. Raises SpecError.
+    config: Settings, store: Store, missing: Sequence[tuple[JobRecord, Sequence[int]]]
+) -> tuple[list[SubmittedJob], str]:
+    """Submit each job of `missing` with those seeds, and wake workers. Returns as `submit`; raises SpecError.
 
-    Where a job goes on from another, that one is filed with each seed too, in its own experiment, unless it is there.
+    Where a job continues from another, that one is submitted with each seed too, in its own experiment, unless the
+    experiment has it.
     """
-    if any(row["experiment"] == VERIFY for row, _ in missing):
-        raise SpecError(f"the experiment {VERIFY} is that of mlpq verify: plan for the one that it verified")
+    if any(job.experiment == VERIFY for job, _ in missing):
+        raise SpecError(
+            f"the experiment {VERIFY} is reserved for mlpq verify: plan for the experiment that it verified"
+        )
     if (count := sum(len(seeds) for _, seeds in missing)) > MAX_JOBS:
-        raise SpecError(f"that would be {count} jobs; the cap is {MAX_JOBS}: ask for a larger difference")
-    filed: list[Filed] = []
+        raise SpecError(f"that would be {count} jobs; the limit is {MAX_JOBS}: choose a larger --difference")
+    submitted: list[SubmittedJob] = []
     warnings: dict[str, None] = {}
-    for row, seeds in missing:
-        for jobs, warning in _submit_like(config, store, row, seeds):
-            filed += jobs
+    for job, seeds in missing:
+        for jobs, warning in _submit_like(config, store, job, seeds):
+            submitted += jobs
             warnings[warning] = None
-    return filed, "; ".join(filter(None, warnings))
+    return submitted, "; ".join(filter(None, warnings))
 
 
-def _submit_like(
-    config: Settings, store: Store, row: Mapping[str, Any], seeds: Sequence[int]
-) -> Iterator[tuple[list[Filed], str]]:
-    """The jobs of one arm: those that begin afresh at once, those that go on from others one by one after these."""
-    line = [*reversed(queries.ancestors(store, [row])), row]
-    specs = [queries.spec_of(store, one["id"]) for one in line]
-    if len(line) == 1:
-        yield submit(config, store, _like(row, [_with_seed(specs[0], seed, None) for seed in seeds], None))
-        return
-    for seed in seeds:
-        parent: Filed | None = None
-        for one, spec in zip(line, specs, strict=True):
-            own = _with_seed(spec, seed, parent.spec.hash if parent else None)
-            (parent,), warning = submit(config, store, _like(one, [own], parent.id if parent else None))
-        assert parent is not None, "a line has at least one job"
-        yield [parent], warning
+def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[SubmittedJob], str]:
+    """Submit failed or cancelled jobs again and wake workers. Returns as `submit`."""
+    submitted = retry_jobs(store, ids)
+    return submitted, _wake(config, "auto", submitted)
 
 
-def _with_seed(spec: JobSpec, seed: int, parent: str | None) -> JobSpec:
-    return spec_from(**{**spec.model_dump(mode="json"), "seed": seed, "parent": parent})
-
-
-def _like(row: Mapping[str, Any], specs: Sequence[JobSpec], parent_id: str | None) -> Submission:
-    """A submission to the experiment of that row, on what its job asked for."""
-    return Submission(
-        row["experiment"], specs, row["requested_device"], row["requested_world_size"], row["priority"], MAX_ATTEMPTS,
-        parent_id,
-    )  # fmt: skip
-
-
-def submit(config: Settings, store: Store, submission: Submission, again: bool = False) -> tuple[list[Filed], str]:
-    """File the jobs, commit, then wake workers. Answers the jobs and a warning, empty where all went well.
-
-    A broker that does not answer delays them by moments: workers look into the database by themselves.
-    """
-    filed = file_jobs(
-        store,
-        submission.experiment,
-        submission.specs,
-        device=submission.device,
-        world_size=submission.world_size,
-        priority=submission.priority,
-        attempts=submission.attempts,
-        parent_id=submission.parent_id,
-        again=again,
-    )
-    return filed, _wake(config, submission.device, filed)
-
-
-def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Filed], str]:
-    """File failed or cancelled jobs anew and wake workers; as `submit`."""
-    filed = file_again(store, ids)
-    return filed, _wake(config, "auto", filed)
-
-
-def run_again(config: Settings, store: Store, experiment: str, repeats: Sequence[Again]) -> tuple[list[Filed], str]:
-    """File specs once more, whatever came of them before, and wake workers; as `submit`."""
-    filed = file_repeats(store, experiment, repeats)
-    devices = {again.device for again in repeats}
-    return filed, _wake(config, devices.pop() if len(devices) == 1 else "auto", filed)
+def run_again(
+    config: Settings, store: Store, experiment: str, reruns: Sequence[Rerun]
+) -> tuple[list[SubmittedJob], str]:
+    """Submit specs once more, whether or not the experiment has them, and wake workers. Returns as `submit`."""
+    submitted = submit_reruns(store, experiment, reruns)
+    devices = {rerun.device for rerun in reruns}
+    return submitted, _wake(config, devices.pop() if len(devices) == 1 else "auto", submitted)
 
 
 def check_data(config: Settings, submission: Submission) -> None:
-    """Raises DataError where a data set lies here and is damaged; one that lies elsewhere is the workers' to check."""
+    """Raise DataError for a damaged data set on this machine; where it has none, the workers check theirs."""
     for name in {spec.dataset for spec in submission.specs}:
         dataset = DATASETS[name]
         folder = find(dataset, config.data_dir)
@@ -146,12 +111,43 @@ def check_data(config: Settings, submission: Submission) -> None:
             verify(dataset, folder)
 
 
-def _wake(config: Settings, device: str, filed: Sequence[Filed]) -> str:
-    new = sum(job.is_new for job in filed)
+def _submit_like(
+    config: Settings, store: Store, job: JobRecord, seeds: Sequence[int]
+) -> Iterator[tuple[list[SubmittedJob], str]]:
+    """Submit the missing jobs of one arm, with their ancestors.
+
+    Jobs without a parent go in one submission. A chain of jobs is submitted seed by seed, parents first.
+    """
+    chain = [*reversed(queries.ancestors(store, [job])), job]
+    if len(chain) == 1:
+        yield submit(config, store, _like(job, [_with_seed(job.spec, seed, None) for seed in seeds], None))
+        return
+    for seed in seeds:
+        parent: SubmittedJob | None = None
+        for each in chain:
+            own = _with_seed(each.spec, seed, parent.spec.hash if parent else None)
+            (parent,), warning = submit(config, store, _like(each, [own], parent.id if parent else None))
+        assert parent is not None, "a chain has at least one job"
+        yield [parent], warning
+
+
+def _with_seed(spec: JobSpec, seed: int, parent: str | None) -> JobSpec:
+    return spec_from(**{**spec.model_dump(mode="json"), "seed": seed, "parent": parent})
+
+
+def _like(job: JobRecord, specs: Sequence[JobSpec], parent_id: str | None) -> Submission:
+    """A submission to the job's experiment, with what the job requested."""
+    placement = Placement(job.requested_device, job.requested_world_size, job.priority)
+    return Submission(job.experiment, specs, placement, parent_id)
+
+
+def _wake(config: Settings, device: str, submitted: Sequence[SubmittedJob]) -> str:
+    """Wake workers for the new jobs; the warning to show where that fails."""
+    new = sum(job.is_new for job in submitted)
     if not new:
         return ""
     try:
         queue.wake(config, device, new)
     except QueueError as error:
-        return f"{error}; the jobs are filed, and workers find them by polling"
+        return f"{error}; the jobs are submitted, and workers find them by polling"
     return ""

@@ -1,4 +1,4 @@
-"""The textbook's jobs, trained once for all tests that look at them."""
+"""The textbook's jobs, trained once for all tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TWO_SITES_SECONDS = 270
 
 @pytest.fixture(scope="session")
 def textbook_sites(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Site]]:
-    """Both kinds of sites, on which the textbook's jobs were trained."""
+    """One site of each kind."""
     with ExitStack() as stack:
         yield {
             kind: stack.enter_context(sites.open(kind, tmp_path_factory.mktemp(kind))) for kind in (EMBEDDED, SERVICES)
@@ -25,14 +25,14 @@ def textbook_sites(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="session")
 def textbook(textbook_sites: dict[str, Site]) -> dict[str, dict[str, Any]]:
-    """What the command printed on each, and what `results` and `show` say afterwards."""
+    """On each site, the output of the submission, and of `results` and `show` afterwards."""
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(textbook_sites, pool.map(_run_textbook, textbook_sites.values()), strict=True))
 
 
 def _run_textbook(site: Site) -> dict[str, Any]:
     with ExitStack() as stack:
-        if site.kind == SERVICES:  # on the embedded default --wait starts a worker of its own
+        if site.kind == SERVICES:  # in the embedded mode --wait starts a worker
             stack.enter_context(site.worker())
         command = ("submit", "--preset", "textbook", "--wait", "--format", "json")
         done = site.mlpq(*command, timeout=TWO_SITES_SECONDS)

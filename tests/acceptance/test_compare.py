@@ -1,4 +1,4 @@
-"""`mlpq compare`, `plan` and `report` on jobs that were really trained."""
+"""`mlpq compare`, `plan` and `report` on jobs that a worker trained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SWEEP = (
     "--experiment", "duel", "--dataset", "digits", "--epochs", 4, "--validation", 0.1, "--seeds", "0..6",
     "--optimizer", "sgd", "--lr", "0.1,0.5", "--optimizer", "adam:lr=0.01",
 )  # fmt: skip
-CHARTS = ("Learning curves", "Paired differences", "Accuracy against learning rate", "What tuning buys")
+CHARTS = ("Learning curves", "Paired differences", "Accuracy against learning rate", "Expected best of k settings")
 QUICK = ("--dataset", "digits", "--epochs", 1)
 
 
@@ -26,7 +26,7 @@ def duel(served: Site) -> Site:
     return served
 
 
-def test_compare_says_who_is_better_and_by_how_much(duel: Site) -> None:
+def test_compare_prints_the_verdict(duel: Site) -> None:
     out = duel.mlpq("compare", "duel", "--by", "optimizer").out
     assert re.search(
         r"^adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points \(n = 7 pairs, p = 0\.016\)$", out, re.M
@@ -34,10 +34,10 @@ def test_compare_says_who_is_better_and_by_how_much(duel: Site) -> None:
     assert "! sgd is sgd lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in " ".join(
         out.split()
     )
-    assert "! unequal tuning: adam with 1 setting, sgd with 2 settings" in " ".join(out.split())
+    assert "! unequal tuning budgets: adam with 1 setting, sgd with 2 settings" in " ".join(out.split())
 
 
-def test_compare_tells_the_same_in_json_and_markdown(duel: Site) -> None:
+def test_compare_in_json_and_markdown_agree(duel: Site) -> None:
     document = duel.mlpq("compare", "duel", "--by", "optimizer", "--format", "json").json
     markdown = duel.mlpq("compare", "duel", "--by", "optimizer", "--format", "md").out
     rows = duel.mlpq("results", "duel", "--format", "json").json
@@ -56,14 +56,14 @@ def test_compare_tells_the_same_in_json_and_markdown(duel: Site) -> None:
 @pytest.mark.parametrize(
     "metric", [("loss",), ("validation",), ("epochs", "--target", 15), ("seconds", "--target", 15)]
 )
-def test_compare_knows_other_metrics(duel: Site, metric: tuple[object, ...]) -> None:
+def test_compare_by_other_metrics(duel: Site, metric: tuple[object, ...]) -> None:
     document = duel.mlpq("compare", "duel", "--metric", *metric, "--format", "json").json
     assert document["metric"]["name"] == metric[0]
     assert len(document["pairs"]) == 3
     assert all(0 < arm["mean"] < 100 for arm in document["arms"])
 
 
-def test_charts_are_drawn_as_pictures_and_as_a_page(duel: Site) -> None:
+def test_charts_are_written_as_images_and_as_a_page(duel: Site) -> None:
     for name in ("charts.png", "charts.svg", "charts.html"):
         duel.mlpq("compare", "duel", "--by", "optimizer", "--plot", name)
     assert (duel.folder / "charts.png").read_bytes().startswith(b"\x89PNG")
@@ -110,7 +110,7 @@ def test_the_name_of_an_experiment_stays_text_in_a_report(duel: Site) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; so on" in page
 
 
-def test_an_experiment_without_a_result_can_be_looked_at_too(duel: Site) -> None:
+def test_compare_and_report_of_an_experiment_without_results(duel: Site) -> None:
     duel.mlpq("submit", "--experiment", "elsewhere", *QUICK, "--device", "mps")
     assert "0 of 1" in duel.mlpq("compare", "elsewhere").out
     assert "nothing to draw yet" in duel.mlpq("compare", "elsewhere", "--plot", "none.svg", status=2).err
@@ -118,9 +118,9 @@ def test_an_experiment_without_a_result_can_be_looked_at_too(duel: Site) -> None
     assert "0 of 1 job succeeded" in (duel.folder / "elsewhere.html").read_text()
 
 
-def test_a_plan_counts_the_seeds_that_are_missing_and_files_them(duel: Site) -> None:
-    asked = ("plan", "duel", "--by", "optimizer", "--difference", 3, "--format", "json")
-    planned = duel.mlpq(*asked).json
+def test_plan_counts_and_submits_missing_seeds(duel: Site) -> None:
+    command = ("plan", "duel", "--by", "optimizer", "--difference", 3, "--format", "json")
+    planned = duel.mlpq(*command).json
     (pair,) = planned["pairs"]
     assert planned["submitted"] == 0
     assert len(planned["seeds"]) == pair["seeds_needed"]
@@ -129,15 +129,15 @@ def test_a_plan_counts_the_seeds_that_are_missing_and_files_them(duel: Site) -> 
     assert "! sgd is sgd lr=0.5, chosen from 2 settings" in out
     two = ("--optimizer", "sgd", "--optimizer", "adam", "--seeds", "0,1")
     duel.mlpq("submit", "--experiment", "small", *QUICK, *two, "--wait")
-    filed = duel.mlpq("plan", "small", "--difference", 100, "--submit", "--format", "json").json
-    assert (filed["seeds"], filed["submitted"]) == ([0, 1, 2, 3, 4, 5], 8)
+    planned = duel.mlpq("plan", "small", "--difference", 100, "--submit", "--format", "json").json
+    assert (planned["seeds"], planned["submitted"]) == ([0, 1, 2, 3, 4, 5], 8)
     rows = duel.mlpq("results", "small", "--format", "json").json
     assert sorted((row["optimizer"], row["seed"]) for row in rows) == [
         (o, s) for o in ("adam", "sgd") for s in range(6)
     ]
 
 
-def test_seeds_of_jobs_that_go_on_from_others_bring_those_along(duel: Site) -> None:
+def test_plan_submits_parents_of_missing_seeds(duel: Site) -> None:
     parents = duel.submit("--experiment", "before", *QUICK, "--seeds", "0,1", "--wait")
     for parent in parents:
         again = ("--continue-from", parent["id"], "--experiment", "after")
@@ -161,18 +161,18 @@ def test_seeds_of_jobs_that_go_on_from_others_bring_those_along(duel: Site) -> N
         ("compare duel --against lion", "no arm is called 'lion': type one of adam lr=0.01; sgd lr=0.5; sgd lr=0.1"),
         (
             "compare duel --plot charts.pdf",
-            "'charts.pdf' does not say what to write: name it NAME.png or NAME.svg or NAME.html",
+            "the suffix of 'charts.pdf' is not a supported format: name the file NAME.png or NAME.svg or NAME.html",
         ),
-        ("compare duel --plot nowhere/charts.png", "there is no folder nowhere"),
-        ("report duel -o nowhere/report.html", "there is no folder nowhere"),
+        ("compare duel --plot nowhere/charts.png", "the folder nowhere does not exist"),
+        ("report duel -o nowhere/report.html", "the folder nowhere does not exist"),
         ("plan duel --difference 0", "--difference must be a number above 0"),
         ("plan duel --difference 1 --power 80", "--power is a probability between 0 and 1, not 80"),
-        ("plan duel --difference 1e-9", "no number of seeds shows a difference of 1e-09 points"),
+        ("plan duel --difference 1e-9", "no number of seeds detects a difference of 1e-09 points"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(duel: Site, command: str, words: str) -> None:
-    before = len(queries.job_rows(duel.store))
+def test_invalid_comparison_is_rejected(duel: Site, command: str, words: str) -> None:
+    before = len(queries.job_records(duel.store))
     done = duel.mlpq(*command.split(), status=2)
     assert words in done.err
     assert len(done.err.splitlines()) == 1
-    assert len(queries.job_rows(duel.store)) == before
+    assert len(queries.job_records(duel.store)) == before

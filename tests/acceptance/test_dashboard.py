@@ -1,4 +1,4 @@
-"""The dashboard as people see it: the real command over real jobs, in a real browser."""
+"""The dashboard in a browser, served by the real command, with jobs that a worker trained."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from mlpq.jobs import Outcome
-from mlpq.store import execution, queries
-from mlpq.store.execution import Able
+from mlpq.records import WorkerCapabilities
+from mlpq.store import claiming, execution, queries
 from tests.support.installations import Site
 from tests.support.job_steps import FACTS, failure
 
@@ -47,8 +56,8 @@ def chromium() -> Iterator[Browser]:
 def url(served: Site) -> Iterator[str]:
     """A dashboard over a finished sweep."""
     served.mlpq(
-        "submit", "--experiment", "watched", "--dataset", "digits", "--epochs", 2, "--optimizer", "sgd", "--optimizer",
-        "adam", "--lr", "0.1,0.01", "--validation", 0.1, "--seeds", "0..2", "--wait",
+        "submit", "--experiment", "dashboard-sweep", "--dataset", "digits", "--epochs", 2, "--optimizer", "sgd",
+        "--optimizer", "adam", "--lr", "0.1,0.01", "--validation", 0.1, "--seeds", "0..2", "--wait",
     )  # fmt: skip
     with served.dashboard() as found:
         yield found
@@ -56,26 +65,45 @@ def url(served: Site) -> Iterator[str]:
 
 @contextmanager
 def opened(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page of a fresh profile. It must ask nothing of other hosts, open no dialog and have no error to tell."""
+    """A page of a fresh profile. It must request nothing from other hosts, open no dialog and log no error."""
     context: BrowserContext = chromium.new_context(base_url=url, **options)
     context.set_default_timeout(60 * SECONDS)
-    page, faults = context.new_page(), []
-    page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
+    page, host = context.new_page(), urlsplit(url).netloc
+    faults: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(message.text)
+
+    def on_dialog(dialog: Dialog) -> None:
+        faults.append(dialog.message)
+        dialog.dismiss()
+
+    def on_request(request: Request) -> None:
+        if urlsplit(request.url).netloc != host:
+            faults.append(request.url)
+
+    page.on("console", on_console)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", lambda dialog: (faults.append(dialog.message), dialog.dismiss()))
-    page.on("request", lambda asked: faults.append(asked.url) if urlsplit(asked.url).netloc != place else None)
-    place = urlsplit(url).netloc
+    page.on("dialog", on_dialog)
+    page.on("request", on_request)
     yield page
     context.close()
     assert not faults
 
 
 def pages(site: Site) -> list[str]:
-    job = queries.job_rows(site.store, "watched")[0]["id"]
-    return ["/", "/experiments/watched", "/experiments/watched?by=optimizer", f"/jobs/{job}", "/workers"]
+    job = queries.job_records(site.store, "dashboard-sweep")[0].id
+    return [
+        "/",
+        "/experiments/dashboard-sweep",
+        "/experiments/dashboard-sweep?by=optimizer",
+        f"/jobs/{job}",
+        "/workers",
+    ]
 
 
-def test_every_page_loads_without_an_error_and_without_another_host(served: Site, url: str, chromium: Browser) -> None:
+def test_every_page_loads_without_errors_and_other_hosts(served: Site, url: str, chromium: Browser) -> None:
     with opened(chromium, url) as page:
         for address in pages(served):
             page.goto(address, wait_until="networkidle")
@@ -85,10 +113,10 @@ def test_every_page_loads_without_an_error_and_without_another_host(served: Site
             assert bool(drawn) == ("/experiments/" in address or "/jobs/" in address)
 
 
-def test_a_change_is_seen_without_reloading_and_disturbs_nobody(served: Site, url: str, chromium: Browser) -> None:
+def test_changes_appear_without_reloading_and_keep_focus_and_scroll(served: Site, url: str, chromium: Browser) -> None:
     with opened(chromium, url, viewport={"width": 800, "height": 400}) as page, opened(chromium, url) as overview:
         overview.goto("/")
-        overview.get_by_role("link", name="watched").focus()
+        overview.get_by_role("link", name="dashboard-sweep").focus()
         (row,) = served.submit("--experiment", "live", "--dataset", "digits", "--epochs", 10_000)
         page.goto(f"/jobs/{row['id']}")
         status = page.locator("main [role=status]")
@@ -103,16 +131,16 @@ def test_a_change_is_seen_without_reloading_and_disturbs_nobody(served: Site, ur
         expect(status).to_have_text("cancelled")
         expect(page.locator("#epochs")).to_have_attribute("open", "")
         assert page.evaluate("[window.kept, document.activeElement.parentElement.id, scrollY]") == [True, "log-1", 300]
-        assert page.evaluate("'live' in document.getElementById('main').dataset") is False  # and it asks no more
+        assert page.evaluate("'live' in document.getElementById('main').dataset") is False  # so it stops updating
         changed = overview.get_by_role("link", name="live", exact=True)
         expect(overview.get_by_role("row").filter(has=changed)).to_contain_text("1 cancelled")
-        expect(overview.get_by_role("link", name="watched")).to_be_focused()  # whose row has moved
+        expect(overview.get_by_role("link", name="dashboard-sweep")).to_be_focused()  # although its row has moved
 
 
-def test_what_people_typed_stays_text(served: Site, alone: Site, chromium: Browser) -> None:
+def test_user_input_is_not_interpreted(served: Site, alone: Site, chromium: Browser) -> None:
     (row,) = alone.submit("--experiment", NAME, "--dataset", "digits")
-    (held,) = execution.claim(alone.store, "bob:1:x", Able("cpu"), FACTS)
-    execution.record(alone.store, [failure(held, Outcome.DIVERGED, ATTACK)])
+    (claimed,) = claiming.claim(alone.store, "bob:1:x", WorkerCapabilities("cpu"), FACTS)
+    execution.record(alone.store, [failure(claimed, Outcome.DIVERGED, ATTACK)])
     with alone.dashboard() as url, opened(chromium, url) as page:
         page.goto("/")
         page.get_by_role("link", name=NAME).click()
@@ -124,7 +152,7 @@ def test_what_people_typed_stays_text(served: Site, alone: Site, chromium: Brows
         assert "attacked" not in page.title()
 
 
-def test_the_keyboard_reaches_everything(url: str, chromium: Browser) -> None:
+def test_pages_work_with_the_keyboard(url: str, chromium: Browser) -> None:
     with opened(chromium, url) as page:
         page.goto("/")
         page.keyboard.press("Tab")
@@ -134,36 +162,36 @@ def test_the_keyboard_reaches_everything(url: str, chromium: Browser) -> None:
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
-        link = page.get_by_role("link", name="watched")
-        for _ in range(10):
+        link = page.get_by_role("link", name="dashboard-sweep")
+        for _ in range(100):  # other tests may have submitted experiments to the site
             page.keyboard.press("Tab")
             if link.evaluate("link => link === document.activeElement"):
                 break
         page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", level=1)).to_have_text("watched")
+        expect(page.get_by_role("heading", level=1)).to_have_text("dashboard-sweep")
 
 
-def test_a_phone_scrolls_tables_and_never_the_page_sideways(served: Site, url: str, chromium: Browser) -> None:
+def test_on_a_phone_only_tables_scroll_sideways(served: Site, url: str, chromium: Browser) -> None:
     with opened(chromium, url, viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True) as page:
         for address in pages(served):
             page.goto(address, wait_until="networkidle")
             assert page.evaluate("document.documentElement.scrollWidth") == 360
-        page.goto("/experiments/watched")
+        page.goto("/experiments/dashboard-sweep")
         assert page.evaluate(
             "[...document.querySelectorAll('.wide')].some(each => each.scrollWidth > each.clientWidth)"
         )
 
 
-def test_dark_is_dark_and_light_is_light(url: str, chromium: Browser) -> None:
-    brightness = "colour => colour.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) / 765"
+def test_pages_follow_the_color_scheme(url: str, chromium: Browser) -> None:
+    brightness = "color => color.match(/[\\d.]+/g).slice(0, 3).reduce((sum, part) => sum + +part, 0) / 765"
     seen = {}
     for scheme in ("light", "dark"):
         with opened(chromium, url, color_scheme=scheme) as page:
-            page.goto("/experiments/watched")
+            page.goto("/experiments/dashboard-sweep")
             style = page.evaluate(
                 "(({backgroundColor, color}) => [backgroundColor, color])(getComputedStyle(document.body))"
             )
-            seen[scheme] = [page.evaluate(brightness, colour) for colour in style]
+            seen[scheme] = [page.evaluate(brightness, color) for color in style]
             inverted = "invert" in page.locator("figure img").first.evaluate("image => getComputedStyle(image).filter")
             assert inverted == (scheme == "dark")
     assert seen["light"][0] > 0.9
@@ -172,18 +200,18 @@ def test_dark_is_dark_and_light_is_light(url: str, chromium: Browser) -> None:
     assert seen["dark"][1] > 0.8
 
 
-def test_it_works_without_javascript(url: str, chromium: Browser) -> None:
+def test_pages_work_without_javascript(url: str, chromium: Browser) -> None:
     with opened(chromium, url, java_script_enabled=False) as page:
-        page.goto("/experiments/watched")
+        page.goto("/experiments/dashboard-sweep")
         page.get_by_label("Compare by").fill("optimizer")
         page.get_by_role("button", name="Compare").click()
         assert "by=optimizer" in page.url
         expect(page.get_by_text("which is better?")).to_be_visible()
         page.get_by_role("link", name="failed").click()
-        expect(page.get_by_text("No failed job.")).to_be_visible()
+        expect(page.get_by_text("No failed jobs.")).to_be_visible()
 
 
-def test_a_database_that_is_away_is_told_and_its_return_is_seen(served: Site, alone: Site, chromium: Browser) -> None:
+def test_missing_database_is_reported_and_its_return_detected(served: Site, alone: Site, chromium: Browser) -> None:
     alone.submit("--experiment", "waiting", "--dataset", "digits")
     path = Path(alone.env["MLPQ_HOME"]) / "mlpq.db"
     aside = path.with_name("aside.db")
@@ -191,21 +219,23 @@ def test_a_database_that_is_away_is_told_and_its_return_is_seen(served: Site, al
         page = context.new_page()
         page.goto("/experiments/waiting")
         path.rename(aside)
-        expect(page.locator("#trouble")).to_contain_text("can't use the database")
-        expect(page.get_by_role("heading", level=1)).to_have_text("waiting")  # what was known stays in sight
+        expect(page.locator("#connection")).to_contain_text("can't use the database")
+        expect(page.get_by_role("heading", level=1)).to_have_text("waiting")  # the last data stay visible
         fresh = context.new_page()
         fresh.goto("/experiments/waiting")
-        expect(fresh.get_by_role("heading", level=1)).to_have_text("Not now")
+        expect(fresh.get_by_role("heading", level=1)).to_have_text("Service unavailable")
         aside.rename(path)
-        expect(page.locator("#trouble")).to_be_hidden(timeout=30 * SECONDS)
+        expect(page.locator("#connection")).to_be_hidden(timeout=30 * SECONDS)
         expect(fresh.get_by_role("heading", level=1)).to_have_text("waiting")
 
 
-def test_a_port_in_use_and_hosts_that_are_none_are_told_in_a_line(served: Site) -> None:
+def test_invalid_port_and_host_are_one_line(served: Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = served.mlpq("dashboard", "--port", port, status=2)
-        assert done.err == f"mlpq: port {port} of 127.0.0.1 is in use: give --port another one, or 0 for a free one\n"
+        assert (
+            done.err == f"mlpq: port {port} of 127.0.0.1 is in use: give --port another number, or 0 for a free port\n"
+        )
     for options in (("--host", "no.such.host.invalid"), ("--host", "192.0.2.1"), ("--allow-host", "a*b"),
                     ("--allow-host", "lab:8000"), ("--port", "70000")):  # fmt: skip
         done = served.mlpq("dashboard", *options, status=2)

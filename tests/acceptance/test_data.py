@@ -1,4 +1,4 @@
-"""`mlpq data`: the same on every site."""
+"""`mlpq data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.support.installations import Site
 
 
-def test_data_list_tells_where_each_set_is(alone: Site) -> None:
+def test_data_list_shows_where_each_data_set_is(alone: Site) -> None:
     table = alone.mlpq("data", "list").out
     for name in ("fashion-mnist", "mnist", "kmnist", "digits"):
         assert name in table
@@ -15,18 +15,18 @@ def test_data_list_tells_where_each_set_is(alone: Site) -> None:
     assert "mlpq data fetch kmnist" in table
 
 
-def test_data_is_fetched_from_this_machine_where_it_is_there(alone: Site) -> None:
-    assert "checksums right" in alone.mlpq("data", "fetch", "fashion-mnist").out
+def test_data_fetch_finds_data_on_this_machine(alone: Site) -> None:
+    assert "checksums verified" in alone.mlpq("data", "fetch", "fashion-mnist").out
     assert "nothing to fetch" in alone.mlpq("data", "fetch", "digits").out
 
 
-def test_imported_data_is_the_first_choice(alone: Site, tmp_path: Path, fashion_mnist: Path) -> None:
+def test_imported_data_take_precedence(alone: Site, tmp_path: Path, fashion_mnist: Path) -> None:
     env = {"MLPQ_DATA_DIR": str(tmp_path / "data")}
     assert "imported into" in alone.mlpq("data", "import", "fashion-mnist", fashion_mnist, env=env).out
     assert f"found in {tmp_path / 'data'}" in alone.mlpq("data", "fetch", "fashion-mnist", env=env).out
 
 
-def test_a_download_that_fails_is_one_line(alone: Site) -> None:
+def test_failed_download_is_one_line(alone: Site) -> None:
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     done = alone.mlpq("data", "fetch", "kmnist", env=nowhere, status=2)
     assert len(done.err.splitlines()) == 1

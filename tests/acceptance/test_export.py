@@ -28,14 +28,14 @@ def unpacked(fashion_mnist: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_textbooks_chain_is_reproduced_by_a_script_without_mlpq(served: Site, unpacked: Path) -> None:
+def test_script_without_mlpq_reproduces_the_textbooks_chain(served: Site, unpacked: Path) -> None:
     command = ("submit", "--preset", "textbook", "--epochs", 1, "--experiment", "exported", "--wait")
     *_, job = served.mlpq(*command, "--format", "json").json
     file = unpacked / "job.py"
     assert served.mlpq("export", job["id"][:8], "--script", "-o", file).out == ""
     text = file.read_text()
     assert served.mlpq("export", job["id"], "--script").out == text
-    for piece in (job["id"], job["spec_hash"], f"{job['test_correct']} of 10000 right", "mlpq 0.", "torch 2."):
+    for piece in (job["id"], job["spec_hash"], f"{job['test_correct']} of 10000 correct", "mlpq 0.", "torch 2."):
         assert piece in text.split("import")[0]
     assert "mlpq" not in text.split("import", 1)[1]
     assert len(text.splitlines()) < 60
@@ -44,12 +44,12 @@ def test_the_textbooks_chain_is_reproduced_by_a_script_without_mlpq(served: Site
     done = subprocess.run(run, capture_output=True, text=True, timeout=250, env=served.environ())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1: train loss") == 2
-    found = re.search(r"^(\d+) of 10000 test images right", done.stdout, flags=re.MULTILINE)
+    found = re.search(r"^(\d+) of 10000 test images correct", done.stdout, flags=re.MULTILINE)
     assert found, done.stdout
     assert abs(int(found[1]) - job["test_correct"]) <= ROUNDING
 
 
-def test_a_job_that_waits_is_exported_too(served: Site) -> None:
+def test_queued_job_is_exported(served: Site) -> None:
     (job,) = served.submit("--dataset", "digits", "--experiment", "to be exported", "--device", "mps")
     text = served.mlpq("export", job["id"], "--script").out
     served.mlpq("cancel", job["id"])

@@ -1,4 +1,4 @@
-"""docs/queries.md: every question is asked on both databases, and pandas as the page has it."""
+"""docs/how-to/query-results.md: every query runs on both databases, and pandas as the page shows it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mlpq.store import sql
 from tests.support import filled_database
 from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site, Sites
 
-pytestmark = pytest.mark.xdist_group("queries")  # its fixtures are dear: made once, by one process
+pytestmark = pytest.mark.xdist_group("queries")  # its fixtures are expensive: set up once, by one process
 
-PAGE = (ROOT / "docs" / "queries.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "query-results.md").read_text()
 
 
 class Question(NamedTuple):
@@ -32,10 +32,10 @@ def blocks(language: str) -> list[str]:
 
 
 def question(section: str) -> Question:
-    """A section with its number, the columns that the sentence "Gives …" names, and its one statement."""
+    """A section with its number, the columns that the sentence "Returns …" names, and its one statement."""
     heading, _, body = section.partition("\n")
     number, _, title = heading.partition(". ")
-    stated = re.search(r"^Gives ((?:`\w+`,?\s+)*`\w+`)", body, flags=re.MULTILINE)
+    stated = re.search(r"^Returns ((?:`\w+`,?\s+)*`\w+`)", body, flags=re.MULTILINE)
     assert stated, heading
     (statement,) = re.findall(r"```sql\n(.*?)```", body, flags=re.DOTALL)
     return Question(int(number), title, re.findall(r"`(\w+)`", stated[1]), statement)
@@ -46,7 +46,7 @@ QUESTIONS = [question(section) for section in re.split(r"^### ", PAGE, flags=re.
 
 @pytest.fixture(scope="module")
 def labs(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Site]]:
-    """The same work on SQLite and on PostgreSQL."""
+    """A site with SQLite and one with PostgreSQL, with the same rows."""
     folders = (tmp_path_factory.mktemp(kind) for kind in (EMBEDDED, SERVICES))
     with sites.open(EMBEDDED, next(folders)) as embedded, sites.open(SERVICES, next(folders)) as services:
         for site in (embedded, services):
@@ -59,13 +59,13 @@ def ask(labs: list[Site], number: int) -> list[tuple[Any, ...]]:
     return [tuple(row.values()) for row in rows]
 
 
-def test_the_page_asks_twenty_questions_and_has_no_other_statement() -> None:
+def test_page_has_twenty_questions_and_no_other_statement() -> None:
     assert [question.number for question in QUESTIONS] == list(range(1, 21))
     assert len(blocks("sql")) == 20
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.title)
-def test_a_question_has_the_same_answer_on_both_databases(labs: list[Site], question: Question) -> None:
+def test_question_has_the_same_result_on_both_databases(labs: list[Site], question: Question) -> None:
     answers = [sql.read_only(site.store, question.statement) for site in labs]
     for columns, rows in answers:
         assert columns == question.columns
@@ -76,7 +76,7 @@ def test_a_question_has_the_same_answer_on_both_databases(labs: list[Site], ques
         assert left == pytest.approx(right, rel=1e-12, abs=1e-12)
 
 
-def test_the_sweep_that_the_page_submits_is_the_one_that_it_asks_about(labs: list[Site]) -> None:
+def test_page_submits_the_sweep_that_it_queries(labs: list[Site]) -> None:
     commands = [shlex.split(line)[1:] for line in "".join(blocks("sh")).splitlines() if " submit " in line]
     assert len(commands) == 2
     _, before = sql.read_only(labs[0].store, "SELECT count(*) FROM jobs")
@@ -86,27 +86,27 @@ def test_the_sweep_that_the_page_submits_is_the_one_that_it_asks_about(labs: lis
         for job in labs[0].mlpq(*(word for word in command if word != "--wait"), "--format", "json").json
     }
     assert found == {spec.hash for spec in filled_database.SWEEP}
-    assert sql.read_only(labs[0].store, "SELECT count(*) FROM jobs")[1] == before  # they were all there
+    assert sql.read_only(labs[0].store, "SELECT count(*) FROM jobs")[1] == before  # all existed already
 
 
-def test_means_come_with_n_and_the_sample_standard_deviation(labs: list[Site]) -> None:
+def test_means_have_n_and_sample_standard_deviation(labs: list[Site]) -> None:
     best = ask(labs, 1)[0]
     assert best[:4] == ("64", "adam", 0.01, 5)
     assert best[4:] == pytest.approx((0.954, 0.0031622776601683794))  # 475 … 479 of 500
 
 
-def test_the_best_arm_is_picked_by_the_validation_split(labs: list[Site]) -> None:
+def test_best_arm_is_selected_by_validation_accuracy(labs: list[Site]) -> None:
     assert [row[:4] for row in ask(labs, 2)] == [("adam", "64", 0.01, 5), ("sgd", "64", 0.1, 5)]
 
 
-def test_pairs_are_of_one_seed(labs: list[Site]) -> None:
+def test_pairs_share_a_seed(labs: list[Site]) -> None:
     pairs = ask(labs, 3)
     assert pairs[:5] == [("16", 0, 450, 467, 17), ("16", 1, 452, 470, 18), ("16", 2, 454, 468, 14),
                          ("16", 3, 451, 471, 20), ("16", 4, 453, 469, 16)]  # fmt: skip
     assert ask(labs, 4)[0] == pytest.approx(("16", 5, 0.034, 0.00447213595499958, 5))
 
 
-def test_the_epoch_in_which_85_percent_are_passed(labs: list[Site]) -> None:
+def test_epochs_to_85_percent(labs: list[Site]) -> None:
     passed = {(lr, hidden, optimizer): (n, some, mean) for optimizer, lr, hidden, n, some, mean in ask(labs, 11)}
     assert passed[0.01, "16", "adam"] == (5, 5, 4)
     assert passed[0.01, "16", "sgd"] == (5, 0, None)
@@ -126,7 +126,7 @@ def test_equal_specs_with_different_bits_are_found(labs: list[Site]) -> None:
 def test_attempts_waits_and_retries_are_counted(labs: list[Site]) -> None:
     assert [row[2:] for row in ask(labs, 17)] == [
         (1, filled_database.ANN, "diverged", "the loss became nan in epoch 1"),
-        (1, filled_database.BOB, "lost", "the worker fell silent: its lease ran out"),
+        (1, filled_database.BOB, "lost", "lease expired: no heartbeat from the worker"),
         (1, filled_database.ANN, "failed", "no space left on device"),
         (2, filled_database.BOB, "failed", "no space left on device"),
     ]
@@ -138,7 +138,7 @@ def test_attempts_waits_and_retries_are_counted(labs: list[Site]) -> None:
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=[EMBEDDED, SERVICES])
-def test_pandas_reads_as_the_page_says(labs: list[Site], kind: int) -> None:
+def test_pandas_example_of_the_page(labs: list[Site], kind: int) -> None:
     site = labs[kind]
     engine, pivot = blocks("python")[kind], blocks("python")[2]
     page_url = ("/home/USER/.local/share/mlpq/mlpq.db", "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE")[kind]
@@ -152,7 +152,7 @@ def test_pandas_reads_as_the_page_says(labs: list[Site], kind: int) -> None:
     assert "adam" in out.getvalue()
 
 
-def test_pandas_reads_parquet_as_the_page_says(labs: list[Site], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_example_of_the_page(labs: list[Site], monkeypatch: pytest.MonkeyPatch) -> None:
     site = labs[0]
     (command,) = re.findall(r"`(mlpq sql [^`]*results\.parquet)`", PAGE)
     site.mlpq(*shlex.split(command)[1:])

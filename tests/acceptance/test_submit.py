@@ -1,4 +1,4 @@
-"""`mlpq submit` with all its options, on the quick data set, with a worker that trains what is filed."""
+"""`mlpq submit` with all its options, on the small data set, with a worker that trains the jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def trained(site: Site, *arguments: object, status: int = 0) -> list[dict[str, A
     return rows
 
 
-def test_a_sweep_trains_every_combination(served: Site) -> None:
+def test_sweep_trains_every_combination(served: Site) -> None:
     rows = trained(
         served, *QUICK, "--experiment", "sweep", "--optimizer", "sgd", "--optimizer", "adam:lr=0.01",
         "--lr", "0.1,0.01", "--seeds", "0..1",
@@ -36,7 +36,7 @@ def test_a_sweep_trains_every_combination(served: Site) -> None:
     assert table.count("±") == 4  # the heading, and three arms
 
 
-def test_every_option_arrives_in_the_database(served: Site) -> None:
+def test_every_option_is_stored(served: Site) -> None:
     (row,) = trained(
         served, "--experiment", "options", "--dataset", "digits", "--hidden", "16,8", "--activation", "tanh",
         "--no-bias", "--optimizer", "sgd:momentum=0.9", "--lr", "0.05", "--epochs", 3, "--batch-size", 16,
@@ -63,7 +63,7 @@ def test_every_optimizer_trains(served: Site) -> None:
     assert len({row["weights_sha256"] for row in rows}) == len(OPTIMIZERS)
 
 
-def test_a_file_says_the_same_in_yaml_and_json(served: Site) -> None:
+def test_yaml_and_json_files_are_equivalent(served: Site) -> None:
     document = {
         "dataset": "digits", "epochs": 2, "hidden": [16], "seeds": "0..1",
         "optimizer": ["sgd:lr=0.1", {"name": "adam", "betas": [0.8, 0.99]}],
@@ -77,7 +77,7 @@ def test_a_file_says_the_same_in_yaml_and_json(served: Site) -> None:
     assert [row["weights_sha256"] for row in first] == [row["weights_sha256"] for row in second]
 
 
-def test_a_file_may_come_from_standard_input_and_options_win(served: Site) -> None:
+def test_options_take_precedence_over_a_file_from_standard_input(served: Site) -> None:
     document = "dataset: digits\nepochs: 5\nexperiment: piped\nlr: [0.1]\n"
     done = served.mlpq("submit", "-", "--epochs", 1, "--lr", "0.2", "--format", "json", input=document)
     (row,) = done.json
@@ -85,7 +85,7 @@ def test_a_file_may_come_from_standard_input_and_options_win(served: Site) -> No
 
 
 @pytest.mark.parametrize("format_", ["table", "json"])
-def test_a_dry_run_shows_the_plan_and_writes_nothing(alone: Site, format_: str) -> None:
+def test_dry_run_prints_the_jobs_and_writes_nothing(alone: Site, format_: str) -> None:
     sweep = (*QUICK, "--experiment", "planned", "--lr", "0.1,0.2", "--seeds", "0..9")
     done = alone.mlpq("submit", *sweep, "--dry-run", "--format", format_)
     assert set(alone.row_counts().values()) == {0}
@@ -97,7 +97,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(alone: Site, format_: str) 
         assert "20 jobs" in done.out
 
 
-def test_a_dry_run_shows_the_plan_of_deepobs_mlp(alone: Site) -> None:
+def test_dry_run_of_deepobs_mlp(alone: Site) -> None:
     preset = ("--preset", "fmnist_mlp", "--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.1,0.001")
     done = alone.mlpq("submit", *preset, "--seeds", "0..4", "--epochs", 5, "--dry-run")
     assert done.out.count("MLP 1000,500,100 relu, truncated-normal") == 4
@@ -106,12 +106,12 @@ def test_a_dry_run_shows_the_plan_of_deepobs_mlp(alone: Site) -> None:
     assert (spec["initialisation"], spec["batch_size"], spec["epochs"]) == ("truncated-normal", 128, 100)
 
 
-def test_a_dry_run_needs_no_database(alone: Site) -> None:
+def test_dry_run_needs_no_database(alone: Site) -> None:
     nowhere = {"MLPQ_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:9/nothing"}
     assert "1 job" in alone.mlpq("submit", *QUICK, "--dry-run", env=nowhere).out
 
 
-def test_the_same_submission_trains_nothing_twice_unless_again(served: Site) -> None:
+def test_submission_trains_nothing_twice_without_again(served: Site) -> None:
     command = (*QUICK, "--experiment", "repeated", "--seeds", "0..1")
     first = trained(served, *command)
     second = trained(served, *command)
@@ -126,8 +126,8 @@ def test_the_same_submission_trains_nothing_twice_unless_again(served: Site) -> 
     assert len(served.mlpq("results", "repeated", "--format", "json").json) == 5
 
 
-def test_a_job_goes_on_from_weights_and_generator_of_another(served: Site) -> None:
-    """Two epochs and three more are five, to the bit: plain SGD has no memory of its own."""
+def test_job_continues_from_weights_and_generators_of_another(served: Site) -> None:
+    """Two epochs and three more equal five, to the bit: plain SGD has no state."""
     sgd = ("--optimizer", "sgd:lr=0.1", "--dropout", "0.2")
     (whole,) = trained(served, "--dataset", "digits", "--epochs", 5, "--experiment", "whole", *sgd)
     done = served.mlpq("submit", *QUICK, "--experiment", "parts", *sgd)
@@ -140,7 +140,7 @@ def test_a_job_goes_on_from_weights_and_generator_of_another(served: Site) -> No
     ]
 
 
-def test_a_job_that_goes_on_takes_all_but_the_optimizer_from_its_parent(served: Site) -> None:
+def test_continued_job_inherits_all_but_the_optimizer(served: Site) -> None:
     model = ("--hidden", "16,8", "--activation", "relu", "--no-bias", "--batch-size", 64, "--seeds", 5)
     (parent,) = trained(served, *QUICK, "--experiment", "family", *model, "--optimizer", "sgd")
     (child,) = trained(served, "--continue-from", parent["id"], "--optimizer", "adam", "--experiment", "family")
@@ -162,7 +162,7 @@ def test_early_stopping_keeps_the_best_epoch_by_validation_loss(served: Site) ->
         assert row[key] == row["curve"][best][key]
 
 
-def test_a_loss_that_is_no_number_ends_the_job_as_diverged(served: Site) -> None:
+def test_non_finite_loss_ends_the_job_as_diverged(served: Site) -> None:
     rows = trained(
         served, *QUICK, "--experiment", "diverging", "--activation", "relu", "--optimizer", "sgd:lr=1e30",
         "--optimizer", "sgd:lr=0.1", status=1,
@@ -177,28 +177,28 @@ def test_a_loss_that_is_no_number_ends_the_job_as_diverged(served: Site) -> None
     assert "the loss became" in table
 
 
-def test_what_waits_for_a_job_that_diverges_fails_with_it(served: Site) -> None:
+def test_jobs_cannot_continue_from_a_diverged_job(served: Site) -> None:
     done = served.mlpq("submit", *QUICK, "--experiment", "doomed", "--activation", "relu", "--optimizer", "sgd:lr=1e30",
                        "--epochs", 100, "--format", "json")  # fmt: skip
     parent = done.json[0]["id"]
     served.wait_for(parent, "failed")
     done = served.mlpq("submit", "--continue-from", parent, "--experiment", "doomed", status=2)
-    assert f"job {parent} failed, nothing can go on from it" in done.err
+    assert f"job {parent} failed, so no job can continue from it" in done.err
 
 
-def test_the_table_shows_what_was_submitted(served: Site) -> None:
+def test_table_shows_what_was_submitted(served: Site) -> None:
     done = served.mlpq("submit", *QUICK, "--experiment", "shown", "--wait")
     assert "experiment shown: 1 job submitted" in done.out
     assert "/500" in done.out
     assert "[1 of 1]" in done.err
     again = served.mlpq("submit", *QUICK, "--experiment", "shown")
-    assert "0 jobs submitted, 1 there already (--again runs them once more)" in again.out
+    assert "0 jobs submitted, 1 already there (--again submits them again)" in again.out
 
 
-def test_the_textbook_on_other_data_claims_no_figure_of_the_source(served: Site) -> None:
+def test_textbook_on_other_data_is_not_compared_with_its_figures(served: Site) -> None:
     done = served.mlpq("submit", "--preset", "textbook", "--dataset", "digits", "--epochs", 2, "--wait")
     assert "7867" not in done.out
-    assert "The source's figures are for Fashion-MNIST" in done.out
+    assert "its figures are for Fashion-MNIST" in done.out
 
 
 def test_weights_are_files_named_in_the_database(served: Site) -> None:

@@ -1,4 +1,4 @@
-"""The main job on real data: the textbook's figures come out of a real queue and a real database, twice the same."""
+"""The textbook's jobs on real data, through the queue: its figures, equal on both kinds of sites."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mlpq.spec.presets import FIGURES
 from tests.support.installations import EMBEDDED, SERVICES
 
-ROUNDING = 5  # images: where the arithmetic is ordered differently, a handful may fall on the other side
+ROUNDING = 5  # images: another order of sums may change the class of a few
 
 DOCUMENTED = {
     "id", "experiment", "status", "dataset", "hidden", "activation", "optimizer", "lr", "seed", "epochs",
@@ -31,7 +31,7 @@ def test_every_job_of_the_textbook_succeeds(run: dict[str, Any]) -> None:
     assert rows[2]["parent_id"] == rows[1]["id"]
 
 
-def test_the_textbooks_figures_come_out(run: dict[str, Any]) -> None:
+def test_figures_equal_the_textbooks(run: dict[str, Any]) -> None:
     """7867, 6404 and 8705 of 10,000 at the end, and 8502 at epoch 3 of the last job."""
     logistic, mlp, adam = run["rows"]
     reached = [
@@ -48,7 +48,7 @@ def test_the_textbooks_figures_come_out(run: dict[str, Any]) -> None:
     )
 
 
-def test_the_figures_are_those_of_the_last_epoch_and_accuracy_is_their_fraction(run: dict[str, Any]) -> None:
+def test_figures_are_those_of_the_last_epoch(run: dict[str, Any]) -> None:
     for row in run["rows"]:
         assert [epoch["epoch"] for epoch in row["curve"]] == list(range(1, 11))
         assert row["test_correct"] == row["curve"][-1]["test_correct"]
@@ -67,26 +67,26 @@ def test_both_sites_train_the_same_bits(textbook: dict[str, dict[str, Any]]) -> 
         ]
 
 
-def test_every_documented_key_is_there_with_a_value(run: dict[str, Any]) -> None:
+def test_every_documented_key_has_a_value(run: dict[str, Any]) -> None:
     for row in (*run["rows"], *run["results"]):
         assert set(row) >= DOCUMENTED
         assert {key for key in DOCUMENTED if row[key] is None} <= {"parent_id"}
         assert (row["world_size"], row["gang_size"]) == (1, 1)
 
 
-def test_results_gives_the_same_rows_afterwards(run: dict[str, Any]) -> None:
+def test_results_are_the_same_afterwards(run: dict[str, Any]) -> None:
     keys = DOCUMENTED | {"test_loss", "created_at", "finished_at"}
     assert [{key: row[key] for key in keys} for row in run["results"]] == [
         {key: row[key] for key in keys} for row in run["rows"]
     ]
 
 
-def test_progress_names_each_job_as_it_is_done(run: dict[str, Any]) -> None:
+def test_progress_names_each_finished_job(run: dict[str, Any]) -> None:
     assert "[3 of 3]" in run["progress"]
     assert "adam lr=0.001, seed 42" in run["progress"]
 
 
-def test_show_has_the_attempt_and_what_it_ran_on(run: dict[str, Any]) -> None:
+def test_show_has_the_attempt_and_its_environment(run: dict[str, Any]) -> None:
     (attempt,) = run["shown"]["attempts"]
     assert attempt["outcome"] == "succeeded"
     assert "epoch 10: train loss" in attempt["log_tail"]
@@ -97,8 +97,8 @@ def test_show_has_the_attempt_and_what_it_ran_on(run: dict[str, Any]) -> None:
     )
 
 
-def test_submitting_the_textbook_once_more_trains_nothing_and_shows_the_figures(run: dict[str, Any]) -> None:
-    assert "0 jobs submitted, 3 there already" in run["table"]
+def test_second_submission_trains_nothing_and_shows_the_figures(run: dict[str, Any]) -> None:
+    assert "0 jobs submitted, 3 already there" in run["table"]
     for figure in FIGURES:
         assert figure.printed in run["table"]
         assert f"{figure.counted}/10000" in run["table"]

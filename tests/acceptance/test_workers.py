@@ -1,4 +1,4 @@
-"""Workers in trouble: whatever dies or is told to stop, each job is done, once, and every end has its reason."""
+"""Workers that die or are stopped: each job is still done, once, and every failure has a reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from mlpq.store import execution, queries
-from mlpq.store.execution import Able
+from mlpq.records import WorkerCapabilities
+from mlpq.store import claiming, queries, worker_queries
 from tests.support.installations import MLPQ_WORKER, SERVICES, Process, Site, Worker, stop
 from tests.support.job_steps import FACTS, let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
@@ -44,9 +44,9 @@ def test_two_workers_do_every_job_once(site: Site) -> None:
         rows = site.submit("--dataset", "digits", "--epochs", 600, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
-    assert [site.row(row["id"])["status"] for row in rows] == ["succeeded"] * 10
+    assert [site.row(row["id"]).status for row in rows] == ["succeeded"] * 10
     assert [site.outcomes(row["id"]) for row in rows] == [[(1, "succeeded")]] * 10
-    names = {site.row(row["id"])["worker"].split(":")[1] for row in rows}
+    names = {str(site.row(row["id"]).worker).split(":")[1] for row in rows}
     assert names == {str(one.pid), str(other.pid)}
     assert site.row_counts()["environments"] == 1
 
@@ -58,25 +58,25 @@ def test_losing_every_message_loses_no_job(site: Site) -> None:
         assert client.dbsize() > 0
         client.flushdb()
     with site.worker():
-        assert site.wait_for(job["id"], "succeeded")["attempt"] == 1
+        assert site.wait_for(job["id"], "succeeded").attempt == 1
 
 
-def test_a_training_process_that_is_killed_is_told_and_its_job_tried_again(served: Site) -> None:
+def test_killed_training_process_is_reported_and_its_job_retried(served: Site) -> None:
     (job,) = served.submit(*A_WHILE, "--experiment", "killed")
     wait_for_epochs(served, job["id"])
     (child,) = served.training_processes()
     os.kill(child.pid, signal.SIGKILL)
     wait_until("the attempt has failed", lambda: served.outcomes(job["id"]) == [(1, "failed")])
     let_delay_pass(served.store, job["id"])
-    assert served.wait_for(job["id"], "succeeded")["attempt"] == 2
+    assert served.wait_for(job["id"], "succeeded").attempt == 2
     first, second = queries.attempts_of(served.store, job["id"])
-    assert "SIGKILL" in first["error"]
-    assert "train loss" in first["log_tail"]  # its last lines
-    assert second["outcome"] == "succeeded"
+    assert first.error == "training process exited unexpectedly: signal SIGKILL"
+    assert "train loss" in str(first.log_tail)
+    assert second.outcome == "succeeded"
     assert len(queries.curve(served.store, job["id"])) == A_WHILE[-1]
 
 
-def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job(alone: Site) -> None:
+def test_training_process_of_a_killed_worker_ends_and_another_worker_finishes_the_job(alone: Site) -> None:
     with real_worker(alone) as first:
         (job,) = alone.submit(*A_WHILE)
         wait_for_epochs(alone, job["id"])
@@ -84,29 +84,29 @@ def test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes
         first.kill()
         first.wait()
         wait_until("its training process is gone", lambda: child.pid not in {p.pid for p in alone.training_processes()})
-    assert alone.row(job["id"])["status"] == "running"
+    assert alone.row(job["id"]).status == "running"
     let_lease_expire(alone.store, job["id"])
     with alone.worker():
         alone.wait_for(job["id"], "succeeded")
     assert alone.outcomes(job["id"]) == [(1, "lost"), (2, "succeeded")]
-    assert "fell silent" in queries.attempts_of(alone.store, job["id"])[0]["error"]
+    assert "lease expired" in str(queries.attempts_of(alone.store, job["id"])[0].error)
 
 
-def test_a_busy_worker_takes_back_the_jobs_of_a_silent_one(alone: Site) -> None:
-    (silent, busy) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
-    execution.claim(alone.store, "somebody", Able("cpu"), FACTS)
+def test_busy_worker_requeues_jobs_with_expired_leases(alone: Site) -> None:
+    (expired, busy) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1, "--seeds", "1,2")
+    claiming.claim(alone.store, "another worker", WorkerCapabilities("cpu"), FACTS)
     with alone.worker():
         alone.wait_for(busy["id"], "running")
-        let_lease_expire(alone.store, silent["id"])
-        alone.wait_for(silent["id"], "queued")
-        assert alone.row(busy["id"])["status"] == "running"
-        alone.mlpq("cancel", silent["id"])
+        let_lease_expire(alone.store, expired["id"])
+        alone.wait_for(expired["id"], "queued")
+        assert alone.row(busy["id"]).status == "running"
+        alone.mlpq("cancel", expired["id"])
         alone.mlpq("cancel", busy["id"])
         alone.wait_for(busy["id"], "cancelled")
 
 
-def test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker(alone: Site) -> None:
-    """It has nothing to say for long, so no broken pipe ends it."""
+def test_training_process_in_the_middle_of_an_epoch_ends_with_its_worker(alone: Site) -> None:
+    """It sends no event for a long time, so no broken pipe ends it."""
     with real_worker(alone) as worker:
         (job,) = alone.submit("--dataset", "digits", "--hidden", "3000,3000", "--batch-size", 1)
         alone.wait_for(job["id"], "running")
@@ -119,42 +119,42 @@ def test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker(alone:
     assert queries.curve(alone.store, job["id"]) == []
 
 
-def test_ctrl_c_of_a_wait_leaves_its_jobs_queued(site: Site) -> None:
-    """On the embedded default the wait has a worker of its own, which gives the job back; elsewhere there is none."""
+def test_ctrl_c_during_wait_leaves_its_jobs_queued(site: Site) -> None:
+    """On the embedded default the wait has its own worker, which releases the job; with services there is none."""
     command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--wait"]
     log = site.folder / "wait.log"
     with log.open("wb") as err:
         waiting = subprocess.Popen(command, stdout=err, stderr=err, cwd=site.folder, env=site.environ())
     try:
-        (job,) = wait_until("the job is filed", lambda: queries.job_rows(site.store))
+        (job,) = wait_until("the job is submitted", lambda: queries.job_records(site.store))
         if site.kind == SERVICES:
-            wait_until("the wait says what it lacks", lambda: "none is alive" in log.read_text())
+            wait_until("the wait reports that no worker is alive", lambda: "none is alive" in log.read_text())
         else:
-            wait_for_epochs(site, job["id"])
+            wait_for_epochs(site, job.id)
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(60) == 130
     finally:
         stop(waiting)
     assert "the jobs stay queued" in log.read_text()
-    assert site.row(job["id"])["status"] == "queued"
-    assert site.outcomes(job["id"]) == ([] if site.kind == SERVICES else [(1, "released")])
+    assert site.row(job.id).status == "queued"
+    assert site.outcomes(job.id) == ([] if site.kind == SERVICES else [(1, "released")])
 
 
-def test_a_wait_that_is_killed_takes_its_worker_with_it(alone: Site) -> None:
+def test_worker_of_a_killed_wait_shuts_down(alone: Site) -> None:
     command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--wait"]
     waiting = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=alone.folder, env=alone.environ())
     try:
-        (job,) = wait_until("the job is filed", lambda: queries.job_rows(alone.store))
-        wait_for_epochs(alone, job["id"])
+        (job,) = wait_until("the job is submitted", lambda: queries.job_records(alone.store))
+        wait_for_epochs(alone, job.id)
     finally:
         waiting.kill()
         waiting.wait()
-    assert alone.wait_for(job["id"], "queued")["attempt"] == 1
-    wait_until("its worker has left", lambda: not queries.live_workers(alone.store))
+    assert alone.wait_for(job.id, "queued").attempt == 1
+    wait_until("its worker has stopped", lambda: not worker_queries.live_workers(alone.store))
 
 
-def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) -> None:
-    """The first job's epochs can't be written, whatever the reason; its training must end, and be told."""
+def test_job_that_the_database_rejects_does_not_affect_the_next(alone: Site) -> None:
+    """The first job's epochs can't be written: its training must end, with the reason recorded."""
     quick = ("--dataset", "digits", "--epochs", 2)
     (refused,) = alone.submit("--dataset", "digits", "--epochs", 800)
     (good,) = alone.submit(*quick)
@@ -162,23 +162,25 @@ def test_a_job_that_the_database_refuses_does_not_spoil_the_next(alone: Site) ->
         connection.exec_driver_sql("UPDATE jobs SET max_attempts = 1")  # no further tries: that is quicker
         connection.exec_driver_sql(
             f"CREATE TRIGGER refusal BEFORE INSERT ON epochs WHEN NEW.job_id = '{refused['id']}' "
-            "BEGIN SELECT RAISE(ABORT, 'the disk is possessed'); END"
+            "BEGIN SELECT RAISE(ABORT, 'the disk is broken'); END"
         )
     with alone.worker():
         done = alone.wait_for(good["id"], "succeeded", "failed")
         (again,) = alone.submit(*quick, "--experiment", "reference")
         reference = alone.wait_for(again["id"], "succeeded")
-    assert done["weights_sha256"] == reference["weights_sha256"]
+    assert done.result is not None
+    assert reference.result is not None
+    assert done.result.weights_sha256 == reference.result.weights_sha256
     assert len(queries.curve(alone.store, good["id"])) == 2
     first = queries.attempts_of(alone.store, refused["id"])[0]
-    assert first["outcome"] == "failed"
-    assert "the disk is possessed" in first["error"]
+    assert first.outcome == "failed"
+    assert "the disk is broken" in str(first.error)
 
 
-def test_a_worker_takes_only_jobs_for_its_device(served: Site) -> None:
+def test_worker_claims_only_jobs_for_its_device(served: Site) -> None:
     missing = "mps" if sys.platform == "linux" else "cuda"
     (elsewhere,) = served.submit(*LONG, "--experiment", "elsewhere", "--device", missing, "--priority", 9)
     (here,) = served.submit("--dataset", "digits", "--epochs", 2, "--experiment", "here")
     served.wait_for(here["id"], "succeeded")
-    assert served.row(elsewhere["id"])["status"] == "queued"
+    assert served.row(elsewhere["id"]).status == "queued"
     served.mlpq("cancel", elsewhere["id"])

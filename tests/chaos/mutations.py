@@ -1,8 +1,8 @@
-"""Takes one mechanism after another out of a copy of the source, and sees that a named test then fails.
+"""Remove one mechanism after another from a copy of the source, and check that a named test then fails.
 
     python tests/chaos/mutations.py [WORD]
 
-With WORD, only the mechanisms that contain it. Random kills alone prove little: most of what they hit is harmless.
+With WORD, only mechanisms whose names contain it. Random kills alone prove little: most of them hit nothing critical.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STORE = "service/mlpq/store"
-WORKERS = "workers/mlpq_workers"
+WORKER, TRAINER = "workers/mlpq_workers/worker", "workers/mlpq_workers/trainer"
 SOURCE_ROOTS = ("service", "workers", "migrations")
-ACCEPTANCE = "tests/acceptance"
-CHAOS = "tests/chaos"
+UNIT, INTEGRATION, ACCEPTANCE, CHAOS = "tests/unit", "tests/integration", "tests/acceptance", "tests/chaos"
 PASSES, FAILS = "passes", "fails"
 
-Edit = tuple[str, str, str]  # a file, a piece of its text, and what stands there instead
+Edit = tuple[str, str, str]  # a file, a piece of its text, and the replacement
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """What is taken out, and the test that must then fail."""
+    """The mechanism to remove, and the test that must then fail."""
 
     mechanism: str
     edits: list[Edit]
@@ -39,165 +38,161 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "fence: a write names its attempt",
-        [(f"{STORE}/repository.py", "== (Status.RUNNING, held.attempt)", "!= (None, None)")],
-        "tests/integration/test_attempts.py::test_an_attempt_that_lost_its_job_can_write_nothing",
+        [(f"{STORE}/execution.py", "== (Status.RUNNING, job.attempt)", "!= (None, None)")],
+        f"{INTEGRATION}/test_attempts.py::test_attempt_that_lost_its_lease_to_another_worker_writes_nothing",
     ),
     Mutation(
-        "recording again after a lost answer says what was recorded",
-        [(f"{STORE}/repository.py", "elif _is_recorded(connection, held):", "elif False:")],
-        "tests/integration/test_attempts.py",
+        "a repeated record, after a lost answer, returns what was recorded",
+        [(f"{STORE}/execution.py", "elif _is_recorded(connection, job):", "elif False:")],
+        f"{INTEGRATION}/test_attempts.py",
     ),
     Mutation(
-        "reaper: every worker takes back expired leases",
-        [(f"{WORKERS}/tasks.py", "for job in repository.reap(self._store):", "for job in ():")],
+        "every worker requeues jobs with expired leases",
+        [(f"{WORKER}/executor.py", "for job in execution.requeue_expired(self._store):", "for job in ():")],
         f"{ACCEPTANCE}/test_workers.py::"
-        "test_a_worker_that_is_killed_takes_its_training_with_it_and_another_finishes_the_job",
+        "test_training_process_of_a_killed_worker_ends_and_another_worker_finishes_the_job",
     ),
     Mutation(
-        "beats renew the lease",
-        [(f"{STORE}/repository.py", "values(lease_until=now(LEASE_SECONDS)))", "values(priority=jobs.c.priority))")],
-        "tests/integration/test_gangs.py::test_a_beat_of_many_renews_every_lease_and_records_each_curve",
+        "heartbeats renew the lease",
+        [
+            (
+                f"{STORE}/execution.py",
+                "values(lease_until=now(LEASE_SECONDS)))",
+                "values(priority=jobs.c.priority))",
+            )
+        ],
+        f"{INTEGRATION}/test_gangs.py::test_heartbeat_of_a_gang_renews_every_lease_and_records_each_curve",
     ),
     Mutation(
         "idempotent submission",
-        [(f"{STORE}/filing.py", "is_new = again or spec.hash not in latest", "is_new = True")],
-        f"{CHAOS}/test_failpoints.py::test_a_submitter_that_dies_at_its_commit_may_simply_submit_again",
+        [(f"{STORE}/submission.py", "is_new = again or spec.hash not in latest", "is_new = True")],
+        f"{CHAOS}/test_failpoints.py::test_submission_that_dies_at_its_commit_can_be_repeated",
     ),
     Mutation(
-        "polling: a lost message costs a moment",
-        [(f"{WORKERS}/tasks.py", "self._awake.wait(POLL_SECONDS)", "self._awake.wait()")],
+        "polling: a lost message costs seconds and no job",
+        [(f"{WORKER}/executor.py", "self._awake.wait(POLL_SECONDS)", "self._awake.wait()")],
         f"{CHAOS}/test_services.py::test_without_redis_jobs_run_by_polling",
     ),
     Mutation(
-        "commit first: a publication that fails is a warning",
+        "commit first: a failed publication is a warning",
         [("service/mlpq/submit.py", "except QueueError as error:", "except ZeroDivisionError as error:")],
-        f"{CHAOS}/test_services.py::test_without_a_broker_jobs_are_filed_with_a_warning",
+        f"{CHAOS}/test_services.py::test_submission_without_a_broker_is_a_warning",
     ),
     Mutation(
-        "a publication is bounded in time",
+        "publications have a timeout",
         [
             ("service/mlpq/queue.py", "sending.join(WAKE_SECONDS)", "sending.join()"),
             ("service/mlpq/queue.py", '"socket_timeout": 10', '"socket_timeout": None'),
         ],
-        f"{CHAOS}/test_services.py::test_a_broker_that_hangs_holds_a_submission_up_for_seconds_only",
+        f"{CHAOS}/test_services.py::test_hanging_broker_delays_a_submission_by_seconds",
     ),
     Mutation(
-        "attempts run out",
-        [(f"{STORE}/repository.py", "left = row.max_attempts - row.attempt", "left = 2")],
-        "tests/integration/test_attempts.py::test_a_failed_attempt_is_tried_again_after_a_delay_and_at_last_fails",
+        "the number of attempts is limited",
+        [(f"{STORE}/execution.py", "left = row.max_attempts - row.attempt", "left = 2")],
+        f"{INTEGRATION}/test_attempts.py::test_failed_attempt_is_retried_after_a_delay_until_attempts_are_used_up",
     ),
     Mutation(
-        "what ends its process is tried again alone",
-        [(f"{STORE}/repository.py", '{"gang_key": None} if alone or left <= 1 else {}', "{}")],
-        "tests/integration/test_trainer.py::"
-        "test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_again_alone",
+        "a job that may have killed its process is retried alone",
+        [(f"{STORE}/execution.py", '{"gang_key": None} if alone or left <= 1 else {}', "{}")],
+        f"{INTEGRATION}/test_trainer.py::"
+        "test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_alone",
     ),
     Mutation(
-        "what failed on one worker is left to another",
-        [(f"{STORE}/repository.py", "(jobs.c.worker != worker)", "(jobs.c.worker == worker)")],
-        "tests/integration/test_claims.py::test_what_failed_on_a_worker_is_left_to_the_others_for_a_while",
+        "a job that failed on one worker is left to others",
+        [(f"{STORE}/claiming.py", "(jobs.c.worker != worker)", "(jobs.c.worker == worker)")],
+        f"{INTEGRATION}/test_claims.py::test_job_that_failed_on_a_worker_is_left_to_others_for_a_while",
     ),
     Mutation(
-        "a training process dies with its worker",
+        "a training process ends with its worker",
         [
-            (f"{WORKERS}/trainer_process.py", "    die_with_parent(told.parent)\n", ""),
-            (
-                f"{WORKERS}/training.py",
-                "        os._exit(self.world.size > 1)  # a rank that ends well is not missed by the launcher\n",
-                "        threading.Event().wait()\n",
-            ),
+            (f"{TRAINER}/__main__.py", "    die_with_parent(settings.parent)\n", ""),
+            (f"{TRAINER}/serving.py", "    os._exit(process.world.size > 1)", "    threading.Event().wait()"),
         ],
-        f"{ACCEPTANCE}/test_workers.py::test_a_training_process_in_the_midst_of_an_epoch_dies_with_its_worker",
+        f"{ACCEPTANCE}/test_workers.py::test_training_process_in_the_middle_of_an_epoch_ends_with_its_worker",
     ),
     Mutation(
-        "a training process that hangs is ended",
-        [(f"{WORKERS}/tasks.py", "return self._silence >= CHILD_SILENCE_SECONDS", "return False")],
-        f"{CHAOS}/test_services.py::test_a_training_process_that_hangs_is_ended_and_its_job_tried_again",
+        "a training process that hangs is killed",
+        [(f"{WORKER}/gang_run.py", "return self._silence >= SILENCE_SECONDS", "return False")],
+        f"{CHAOS}/test_services.py::test_hanging_training_process_is_killed_and_its_job_retried",
     ),
     Mutation(
         "watchdog",
-        [(f"{WORKERS}/celery_worker.py", "    Watchdog([executor.pulse, Consumer.pulse]).start()\n", "")],
-        f"{CHAOS}/test_services.py::test_a_database_that_hangs_ends_the_worker_and_another_does_the_job",
+        [(f"{WORKER}/celery_app.py", "    Watchdog([executor.pulse, Consumer.pulse]).start()\n", "")],
+        f"{CHAOS}/test_services.py::test_hanging_database_ends_the_worker_and_another_finishes_the_job",
     ),
     Mutation(
-        "watchdog over Celery's loop",
-        [(f"{WORKERS}/celery_worker.py", "Watchdog([executor.pulse, Consumer.pulse])", "Watchdog([executor.pulse])")],
-        f"{CHAOS}/test_services.py::test_a_worker_whose_celery_loop_hangs_ends",
+        "watchdog over Celery's event loop",
+        [(f"{WORKER}/celery_app.py", "Watchdog([executor.pulse, Consumer.pulse])", "Watchdog([executor.pulse])")],
+        f"{CHAOS}/test_services.py::test_worker_with_a_hanging_celery_loop_exits",
     ),
     Mutation(
-        "busy workers reap too",
-        [(f"{WORKERS}/tasks.py", "            self._keep_house()\n", "")],
-        f"{ACCEPTANCE}/test_workers.py::test_a_busy_worker_takes_back_the_jobs_of_a_silent_one",
+        "busy workers requeue jobs too",
+        [(f"{WORKER}/gang_run.py", "            self._worker.maintain()\n", "")],
+        f"{ACCEPTANCE}/test_workers.py::test_busy_worker_requeues_jobs_with_expired_leases",
     ),
     Mutation(
-        "what was computed waits for a database that is away",
-        [(f"{WORKERS}/tasks.py", "                self._endure(error)\n", "                raise\n")],
-        f"{CHAOS}/test_services.py::test_what_was_computed_while_postgresql_was_away_is_recorded_when_it_is_back",
+        "results wait for a database that is unreachable",
+        [(f"{WORKER}/gang_run.py", "                self._wait_for_database(error)\n", "                raise\n")],
+        f"{CHAOS}/test_services.py::test_result_is_recorded_after_an_outage_of_postgresql",
     ),
     Mutation(
-        "cancel is a column that the holder reads",
+        "a request to cancel is a column that the worker reads",
         [
-            (f"{WORKERS}/tasks.py", "self._ask(cancelled, Outcome.CANCELLED)", "pass"),
-            (f"{WORKERS}/tasks.py", "in held.items() if cancel_requested]", "in held.items() if False]"),
+            (f"{WORKER}/gang_run.py", "self._stop(cancelled, Outcome.CANCELLED)", "pass"),
+            (f"{WORKER}/gang_run.py", "in kept.items() if cancel_requested]", "in kept.items() if False]"),
         ],
-        f"{ACCEPTANCE}/test_resuming.py::test_a_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_go_on",
+        f"{ACCEPTANCE}/test_resuming.py::test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue",
     ),
     Mutation(
-        "SIGTERM gives jobs back",
-        [(f"{WORKERS}/celery_worker.py", "        self._executor.stop()\n        end", "        end")],
-        f"{ACCEPTANCE}/test_resuming.py::test_a_worker_told_to_stop_finishes_its_epoch_and_another_goes_on_from_there",
+        "SIGTERM releases jobs",
+        [(f"{WORKER}/shutdown.py", "        self._stop()\n        exit_now", "        exit_now")],
+        f"{ACCEPTANCE}/test_resuming.py::test_stopped_worker_finishes_its_epoch_and_another_resumes_from_it",
     ),
     Mutation(
-        "a second SIGTERM ends a worker at once",
-        [
-            (
-                f"{WORKERS}/celery_worker.py",
-                '            end(1, "the worker was told twice',
-                '            ("the worker was told twice',
-            )
-        ],
-        f"{ACCEPTANCE}/test_resuming.py::test_a_second_sigterm_ends_a_worker_at_once",
+        "a second SIGTERM ends a worker immediately",
+        [(f"{WORKER}/shutdown.py", '            exit_now(1, "second', '            ("second')],
+        f"{ACCEPTANCE}/test_resuming.py::test_second_sigterm_ends_a_worker_immediately",
     ),
     Mutation(
         "resuming",
-        [(f"{WORKERS}/training.py", 'if job["attempt"] > 1:', "if False:")],
-        f"{ACCEPTANCE}/test_resuming.py::test_a_job_of_a_worker_that_was_killed_goes_on_from_its_checkpoint",
+        [(f"{TRAINER}/training.py", "if job.attempt == 1:", "if True:")],
+        f"{ACCEPTANCE}/test_resuming.py::test_job_of_a_killed_worker_resumes_from_its_checkpoint",
     ),
     Mutation(
-        "a checkpoint carries its hash",
-        [(f"{WORKERS}/files.py", "if hashlib.sha256(content).hexdigest() not in path.name:", "if False:")],
-        "tests/unit/test_checkpoints.py::test_one_bit_is_enough",
+        "the name of a checkpoint contains its hash",
+        [(f"{TRAINER}/checkpoints.py", "if hashlib.sha256(content).hexdigest() not in path.name:", "if False:")],
+        f"{UNIT}/test_checkpoints.py::test_checkpoint_with_one_flipped_bit_is_skipped",
     ),
     Mutation(
-        "a checkpoint is gone on from only where it was made",
-        [(f"{WORKERS}/files.py", 'if about["whose"] != dict(whose):', "if False:")],
-        "tests/unit/test_checkpoints.py::test_one_of_another_job_or_environment_is_passed_over",
+        "a job resumes only from its own checkpoint of the same environment",
+        [(f"{TRAINER}/checkpoints.py", 'if about["whose"] != dict(owner):', "if False:")],
+        f"{UNIT}/test_checkpoints.py::test_checkpoint_of_another_job_or_environment_is_skipped",
     ),
     Mutation(
         "fsync before rename",
-        [(f"{WORKERS}/files.py", "            os.fsync(file.fileno())\n", "")],
-        "tests/unit/test_checkpoints.py::test_a_file_is_on_the_disk_before_it_has_its_name",
+        [(f"{TRAINER}/checkpoints.py", "            os.fsync(file.fileno())\n", "")],
+        f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(
-        "a file has its name only when it is complete",
-        [(f"{WORKERS}/files.py", 'path.with_name(f".{path.name}.{os.getpid()}")', "path")],
-        "tests/unit/test_checkpoints.py::test_a_file_is_on_the_disk_before_it_has_its_name",
+        "a file gets its name only when it is complete",
+        [(f"{TRAINER}/checkpoints.py", 'path.with_name(f".{path.name}.{os.getpid()}")', "path")],
+        f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(
         "SQLite: a write transaction begins with the lock",
         [(f"{STORE}/session.py", 'begin="BEGIN IMMEDIATE"', 'begin="BEGIN"')],
-        "tests/integration/test_claims.py::test_writers_that_read_first_wait_for_each_other",
+        f"{INTEGRATION}/test_claims.py::test_writers_that_read_first_wait_for_each_other",
     ),
     Mutation(
-        "caps at validation",
+        "limits at validation",
         [("service/mlpq/spec/job.py", "if self.parameters > MAX_PARAMETERS:", "if False:")],
-        "tests/unit/test_spec.py",
+        f"{UNIT}/test_spec.py",
     ),
 )
 
 
 def outcome(edits: Sequence[Edit], tests: Collection[str]) -> tuple[str, str]:
-    """Whether the tests pass on a copy with these edits, and what they print."""
+    """Whether the tests pass on a copy with these edits, and their output."""
     with tempfile.TemporaryDirectory(prefix="mlpq-mutation-") as folder:
         copy = Path(folder) / "mlpq"
         tracked = subprocess.run(
@@ -227,8 +222,8 @@ def main(word: str) -> None:
     found, printed = outcome([], {mutation.test: None for mutation in chosen})
     if found != PASSES:
         last = "\n".join(printed.splitlines()[-20:])
-        sys.exit(f"{last}\nwith nothing taken out the tests must pass, or their failing proves nothing: {found}")
-    print("| what was taken out | the test that then fails | |\n|---|---|---|")
+        sys.exit(f"{last}\nwith nothing removed the tests must pass, or their failures prove nothing: {found}")
+    print("| what was removed | the test that then fails | |\n|---|---|---|")
     survived = 0
     for mutation in chosen:
         found, _ = outcome(mutation.edits, [mutation.test])

@@ -1,8 +1,8 @@
-"""One worker under thousands of small gangs: does its memory grow, or the number of files it has open?
+"""Soak test: memory and open files of one worker that trains thousands of small gangs.
 
     python tests/chaos/soak.py [--minutes N] [--figure FILE.svg]
 
-Real PostgreSQL and Redis. The worker and its training process are looked at every few seconds.
+It uses PostgreSQL and Redis, and samples the worker and its training process every few seconds.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mlpq.store.session import Store
 from tests.support.installations import SERVICES, Site
 from tests.support.services import Postgres, Redis
 
-LOOK_SECONDS = 5.0
-BATCH = 400  # jobs a submission
-AHEAD = 1000  # jobs that may wait
+SAMPLE_SECONDS = 5.0
+BATCH = 400  # jobs per submission
+AHEAD = 1000  # queued jobs at which submitting pauses
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a process held at a moment: minutes since the start, megabytes of memory, open files."""
+class Sample:
+    """A process at one time: minutes since the start, megabytes of memory, open files."""
 
     process: str
     minutes: float
@@ -39,15 +39,15 @@ class Look:
     files: int
 
 
-def look(process: str, pid: int, began: float) -> Look:
+def sample(process: str, pid: int, began: float) -> Sample:
     status = Path(f"/proc/{pid}/status").read_text()
     kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return Look(process, (time.monotonic() - began) / 60, kilobytes / 1024, files)
+    return Sample(process, (time.monotonic() - began) / 60, kilobytes / 1024, files)
 
 
 def feed(site: Site, stop: threading.Event) -> None:
-    """Keep jobs waiting, of two shapes in turn so that gangs differ."""
+    """Keep jobs queued, alternating between two shapes so that gangs differ."""
     number = 0
     waiting = select(func.count()).select_from(jobs).where(jobs.c.status == "queued")
     while not stop.wait(0.2):
@@ -62,35 +62,35 @@ def feed(site: Site, stop: threading.Event) -> None:
         number += 1
 
 
-def soak(minutes: float, site: Site) -> tuple[list[Look], int]:
-    """The looks, and the number of jobs that were done."""
+def soak(minutes: float, site: Site) -> tuple[list[Sample], int]:
+    """The samples, and the number of finished jobs."""
     stop = threading.Event()
     feeding = threading.Thread(target=feed, args=(site, stop))
-    looks = []
+    samples = []
     with contextlib.redirect_stdout(None), site.worker("--gang", "8") as worker:  # its log is long
         feeding.start()
         began = time.monotonic()
         while time.monotonic() - began < minutes * 60:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(SAMPLE_SECONDS)
             (child,) = site.training_processes()
-            looks += [look("worker", worker.pid, began), look("training process", child.pid, began)]
+            samples += [sample("worker", worker.pid, began), sample("training process", child.pid, began)]
         stop.set()
         feeding.join()
     with site.store.read() as connection:
         done = select(func.count()).select_from(jobs).where(jobs.c.status == "succeeded")
-        return looks, int(connection.execute(done).scalar_one())
+        return samples, int(connection.execute(done).scalar_one())
 
 
-def table(looks: list[Look], minutes: float, done: int) -> str:
-    """The second quarter of the time beside the last one: the first is spent filling caches."""
+def table(samples: list[Sample], minutes: float, done: int) -> str:
+    """A table of the second and the last quarter of the time; the first quarter fills caches."""
     lines = [
         f"{minutes:.0f} minutes, {done:,} jobs in gangs of up to 8, at least {done // 8:,} gangs.",
         "",
-        "| | second quarter | last quarter | files open, then and then |",
+        "| | second quarter | last quarter | open files, second and last quarter |",
         "|---|---|---|---|",
     ]
     for process in ("worker", "training process"):
-        mine = [one for one in looks if one.process == process]
+        mine = [one for one in samples if one.process == process]
         quarters = [mine[i * len(mine) // 4 : (i + 1) * len(mine) // 4] for i in (1, 3)]
         memory = [f"{statistics.median(one.megabytes for one in quarter):.1f} MB" for quarter in quarters]
         files = [f"{statistics.median(one.files for one in quarter):.0f}" for quarter in quarters]
@@ -98,10 +98,11 @@ def table(looks: list[Look], minutes: float, done: int) -> str:
     return "\n".join(lines)
 
 
-def draw(looks: list[Look], file: Path) -> None:
+def draw(samples: list[Sample], file: Path) -> None:
+    """Write the memory over time as SVG."""
     import altair
 
-    data = altair.Data(values=[vars(one) for one in looks])
+    data = altair.Data(values=[vars(one) for one in samples])
     chart = (
         altair.Chart(data, width=560, height=220)
         .mark_line()
@@ -123,7 +124,7 @@ def draw(looks: list[Look], file: Path) -> None:
 @click.option("--minutes", default=30.0)
 @click.option("--figure", type=click.Path(path_type=Path))
 def main(minutes: float, figure: Path | None) -> None:
-    """Soak, and print a table."""
+    """Run the soak test and print a table."""
     postgres, redis = Postgres(), Redis()
     try:
         postgres.start()
@@ -132,14 +133,14 @@ def main(minutes: float, figure: Path | None) -> None:
             store = Store(postgres.url(postgres.create()))
             migrate.upgrade(store)
             env = {"MLPQ_HOME": folder, "MLPQ_DATABASE_URL": store.url, "MLPQ_BROKER_URL": redis.empty_url()}
-            looks, done = soak(minutes, Site(SERVICES, Path(folder), store, env))
+            samples, done = soak(minutes, Site(SERVICES, Path(folder), store, env))
             store.close()
     finally:
         redis.stop()
         postgres.stop()
-    print(table(looks, minutes, done))
+    print(table(samples, minutes, done))
     if figure:
-        draw(looks, figure)
+        draw(samples, figure)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
     python tests/chaos/storm.py [--jobs N] [--kills N] [--restarts N] [--seed N] [--lease SECONDS]
 
-Every few seconds a worker, a training process or a submitter is killed with SIGKILL, or stopped with SIGSTOP and woken
-later as a zombie. Every 5 to 20 seconds Redis is killed and comes back empty, or PostgreSQL is stopped in immediate
-mode. Whoever supervises starts dead workers again, as docker-compose would, and whoever submits repeats a submission
-until it was acknowledged. After it, every acknowledged job must have succeeded, once, with the weights of a run that
-nothing disturbed.
+Every few seconds a worker, a training process or a submitter is killed with SIGKILL, or stopped with SIGSTOP and
+continued later. Every 5 to 20 seconds Redis is killed and restarts empty, or PostgreSQL is stopped in immediate mode.
+One thread restarts dead workers, as docker-compose would, and one submits, repeating each submission until it is
+acknowledged. Afterwards every acknowledged job must have succeeded once, with the weights of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,12 @@ from tests.support.installations import SERVICES, Site
 from tests.support.services import Postgres, Redis
 from tests.support.storm_report import Report
 
-SEEDS = 8  # of a submission
-AHEAD = 8  # jobs that may wait, or a tenth of all
+SEEDS = 8  # per submission
+AHEAD = 8  # unfinished jobs at which submitting pauses, or a tenth of all
 KILL_SECONDS = (0.5, 4.0)  # between two kills
 RESTART_SECONDS = (5.0, 20.0)
-AWAY_SECONDS = (0.0, 3.0)  # a service that restarts
-SHAPES = (  # and the most epochs of each; the fourth is too large to stack
+AWAY_SECONDS = (0.0, 3.0)  # how long a restarting service is down
+SHAPES = (  # options, and the maximum of epochs; the fourth is too large to stack
     (("--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.01"), 300),
     (("--optimizer", "nadam", "--dropout", "0.2", "--validation", "0.1", "--patience", "20"), 300),
     (("--optimizer", "sgd:lr=0.1,momentum=0.9", "--hidden", "16,16", "--activation", "tanh"), 300),
@@ -55,7 +54,7 @@ CALM_SECONDS = 600
 
 @dataclass
 class Storm:
-    """What the storm does, and what it has done."""
+    """The parameters of a storm, and counts of what it has done."""
 
     jobs: int
     kills: int
@@ -65,14 +64,15 @@ class Storm:
     checkpoint_seconds: int = 1
     workers: int = 3
     done: Counter[str] = field(default_factory=Counter)
-    killed_at: list[tuple[int, float]] = field(default_factory=list)  # the worker's process, and when
+    killed_at: list[tuple[int, float]] = field(default_factory=list)  # the worker's process id, and the time
 
     def run(self) -> Report:
+        """Run the storm, wait until every job is finished, and check the results."""
         with tempfile.TemporaryDirectory(prefix="mlpq-storm-") as folder, self._site(Path(folder)) as site:
             self._here, began = site, time.monotonic()
             self._random = random.Random(self.seed)
             self._stop = threading.Event()
-            self._crews: dict[int, subprocess.Popen[bytes]] = {}
+            self._workers: dict[int, subprocess.Popen[bytes]] = {}
             self._calm = threading.Event()
             self._submitter: subprocess.Popen[str] | None = None
             self._acknowledged: set[str] = set()
@@ -81,7 +81,7 @@ class Storm:
             supervising.start()
             submitting.start()
             try:
-                self._rage()
+                self._strike()
                 self._calm.set()
                 self._wake_all()
                 submitting.join()
@@ -113,15 +113,15 @@ class Storm:
             self._redis.stop()
             self._postgres.stop()
 
-    # --- what goes on meanwhile
+    # --- threads
 
     def _supervise(self) -> None:
-        """Start workers, and start those that died anew."""
+        """Start workers, and restart dead ones."""
         while not self._stop.wait(0.2):
             for number in range(self.workers):
-                crew = self._crews.get(number)
-                if crew is None or crew.poll() is not None:
-                    self._crews[number] = self._start_worker()
+                worker = self._workers.get(number)
+                if worker is None or worker.poll() is not None:
+                    self._workers[number] = self._start_worker()
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.support.mlpq_at_risk", "worker", "--gang", "16"]
@@ -130,22 +130,22 @@ class Storm:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._here.folder, env=env)
 
     def _submit_all(self) -> None:
-        """Submit as long as the storm goes on; what was not acknowledged is submitted again."""
+        """Submit during the storm, and repeat what was not acknowledged."""
         number = 0
         while not self._calm.wait(0.2):
             if self._waiting() >= max(AHEAD, self.jobs // 10):
                 continue
             while (rows := self._submit(self._here, number)) is None and not self._stop.is_set():
-                pass  # also when the storm is over: it may have been filed all the same
+                pass  # also after the storm: the submission may have been committed
             self._acknowledged.update(row["id"] for row in rows or ())
             number += 1
 
     def _waiting(self) -> int:
-        """Jobs that are not finished."""
+        """Number of unfinished jobs."""
         return self._count(jobs.c.finished_at.is_(None), sys.maxsize)
 
     def _busy(self) -> set[int]:
-        """The processes of the workers that hold jobs: to kill others disturbs nobody."""
+        """The processes of the workers that run jobs: killing others has no effect."""
         try:
             with self._here.store.read() as connection:
                 names = (
@@ -176,10 +176,10 @@ class Storm:
         out, _ = self._submitter.communicate()
         return json.loads(out) if self._submitter.returncode == 0 else None
 
-    # --- what the storm does
+    # --- the storm
 
-    def _rage(self) -> None:
-        """Kill and restart until all that was wanted is done, jobs included."""
+    def _strike(self) -> None:
+        """Kill and restart until the requested numbers are reached, including jobs."""
         kills = {
             self._kill_worker: 3, self._kill_trainer: 3, self._stop_worker: 1, self._stop_trainer: 1,
             self._kill_submitter: 1,
@@ -214,11 +214,11 @@ class Storm:
         return self._signal_worker(signal.SIGKILL)
 
     def _stop_worker(self) -> bool:
-        """A zombie: another takes its jobs over, and then it wakes and wants to write."""
+        """Another worker takes over its jobs; then this one continues and tries to write."""
         return self._signal_worker(signal.SIGSTOP)
 
     def _signal_worker(self, number: signal.Signals) -> bool:
-        busy = self._busy().intersection(crew.pid for crew in self._crews.values() if crew.poll() is None)
+        busy = self._busy().intersection(worker.pid for worker in self._workers.values() if worker.poll() is None)
         if not busy:
             return False
         worker = self._random.choice(sorted(busy))
@@ -269,10 +269,13 @@ class Storm:
         self._postgres.start_again()
         return True
 
-    # --- and after it
+    # --- afterwards
 
     def _wake_all(self) -> None:
-        for pid in [*(crew.pid for crew in self._crews.values()), *(c.pid for c in self._here.training_processes())]:
+        for pid in [
+            *(worker.pid for worker in self._workers.values()),
+            *(c.pid for c in self._here.training_processes()),
+        ]:
             self._wake(pid)
 
     def _await_all(self) -> None:
@@ -281,19 +284,19 @@ class Storm:
             time.sleep(0.5)
 
     def _end_workers(self) -> None:
-        for crew in self._crews.values():
-            crew.terminate()
-        for crew in self._crews.values():
+        for worker in self._workers.values():
+            worker.terminate()
+        for worker in self._workers.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
-                crew.wait(45)
-            crew.kill()
+                worker.wait(45)
+            worker.kill()
 
     def _report(self, seconds: float) -> Report:
         with self._here.store.read() as connection:
             rows = {row.id: row for row in connection.execute(select(jobs))}
             tried = connection.execute(select(attempts).order_by(attempts.c.attempt)).all()
             found = {row.job_id: row for row in connection.execute(select(job_results))}
-            lengths = dict(
+            lengths: dict[str, int] = dict(
                 connection.execute(
                     select(epochs.c.job_id, func.count())
                     .join(
@@ -312,27 +315,27 @@ class Storm:
             seconds=seconds,
             jobs=len(self._acknowledged),
             lost=sorted(job for job in self._acknowledged if job not in rows or rows[job].status != "succeeded"),
-            unasked=sorted(rows.keys() - self._acknowledged),
+            unacknowledged=sorted(rows.keys() - self._acknowledged),
             twice=sorted(job for job, count in successes.items() if count > 1),
             broken_curves=sorted(job for job, row in found.items() if lengths.get(job) != row.epochs_run),
             wrong=self._wrong_hashes(found, rows),
             outcomes=Counter(row.outcome or "open" for row in tried),
-            resumed=log.count("goes on from its checkpoint"),
-            fenced=log.count("the lease was lost, nothing is recorded"),
+            resumed=log.count("resuming from the checkpoint"),
+            fenced=log.count("lease lost; nothing recorded"),
             recovery=self._recovery(tried),
         )
 
     def _wrong_hashes(self, found: dict[str, Any], rows: dict[str, Any]) -> list[str]:
-        """The jobs whose weights are not those of the same spec trained in peace, by one worker on SQLite."""
-        folder = self._here.folder / "peace"
+        """The jobs whose weights differ from those of an undisturbed run, by one worker on SQLite."""
+        folder = self._here.folder / "undisturbed"
         folder.mkdir()
         store = Store(f"sqlite:///{folder / 'mlpq.db'}")
         migrate.upgrade(store)
-        peace = Site("embedded", folder, store, {"MLPQ_HOME": str(folder)})
+        undisturbed = Site("embedded", folder, store, {"MLPQ_HOME": str(folder)})
         for number in range(self._batches(rows)):
-            assert self._submit(peace, number) is not None
-        with contextlib.redirect_stdout(None), peace.worker():  # its log is long
-            peace.mlpq("watch", timeout=1200)
+            assert self._submit(undisturbed, number) is not None
+        with contextlib.redirect_stdout(None), undisturbed.worker():  # its log is long
+            undisturbed.mlpq("watch", timeout=1200)
         with store.read() as connection:
             query = select(jobs.c.spec_hash, job_results.c.weights_sha256).join(job_results)
             right = dict(connection.execute(query).all())
@@ -342,8 +345,8 @@ class Storm:
     def _batches(self, rows: dict[str, Any]) -> int:
         return len({row.experiment_id for row in rows.values()})
 
-    def _recovery(self, tried: list[Any]) -> list[float]:
-        """Seconds from each kill of a worker or of its training process until each job of it was started again."""
+    def _recovery(self, tried: Sequence[Any]) -> list[float]:
+        """Seconds from each kill of a worker or its training process to the next attempt of each of its jobs."""
         following = {(row.job_id, row.attempt): row for row in tried}
         times = []
         for row in tried:
@@ -368,7 +371,7 @@ def _process_of(worker: str) -> int:
 @click.option("--seed", default=1)
 @click.option("--lease", default=60.0)
 def main(jobs: int, kills: int, restarts: int, seed: int, lease: float) -> None:
-    """Run a storm and print what came of it; exit 1 where anything was lost, doubled or wrong."""
+    """Run a storm and print a report; exit 1 where a job was lost, recorded twice or has wrong weights."""
     report = Storm(jobs, kills, restarts, seed, lease).run()
     print(report.table())
     for name, found in report.flaws.items():

@@ -1,4 +1,4 @@
-"""The database under every order of events that Hypothesis thinks of: submit, claim, beat, expire, finish late, cancel.
+"""The database under random orders of events: submit, claim, heartbeat, expiry, late endings, cancel, retry.
 
 The invariants hold after each step, on SQLite and on PostgreSQL.
 """
@@ -6,7 +6,7 @@ The invariants hold after each step, on SQLite and on PostgreSQL.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 from sqlalchemy import select, text
 
 from mlpq.jobs import MAX_ATTEMPTS, Outcome, Status
-from mlpq.store import execution, submission
-from mlpq.store.execution import Able, Ending, Held, Progress
+from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, Placement, WorkerCapabilities
+from mlpq.store import claiming, execution, submission
 from mlpq.store.schema import attempts, job_results, jobs, metadata
 from mlpq.store.session import Store
 from tests.support.job_steps import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
@@ -31,23 +31,22 @@ WORKERS = st.sampled_from(["ann", "bob", "cy"])
 PARENTS = [spec(seeds=seed) for seed in range(4)]
 SPECS = [*PARENTS, *(child_of(parent, seeds=parent.seed) for parent in PARENTS[:2])]
 CHOICES = st.lists(st.sampled_from(PARENTS), min_size=1, max_size=3, unique_by=lambda one: one.hash)
-CHOICES = st.lists(st.sampled_from(PARENTS), min_size=1, max_size=3, unique_by=lambda one: one.hash)
-ENDINGS = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.LOST])  # what holders say
+ENDINGS = st.sampled_from([outcome for outcome in Outcome if outcome is not Outcome.LOST])  # what workers record
 
 
 class Machine(RuleBasedStateMachine):
-    """Submitters, workers that may be late, a clock that leaps, and people who cancel."""
+    """Submissions, workers that may be late, leases that expire, and cancellations."""
 
     def __init__(self, store: Store, reached: Counter[str]) -> None:
         super().__init__()
         self.store, self.reached = store, reached
         self.acknowledged: set[str] = set()
-        self.holders: list[Held] = []
-        self.accepted: dict[str, int] = {}  # the attempt whose result was taken
+        self.claimed: list[ClaimedJob] = []
+        self.accepted: dict[str, int] = {}  # the attempt whose result was recorded
         self.finished: dict[str, Any] = {}
         self.attempts: dict[str, int] = {}
-        self.may_try: dict[str, int] = {}  # attempts, where not as many as usual
-        self.seen: dict[str, Any] = {}  # the rows after the last step: to read them costs most of the time
+        self.may_try: dict[str, int] = {}  # the maximum of attempts, by job
+        self.seen: dict[str, Any] = {}  # the rows after the last step: reading them takes most of the time
         with store.write() as connection:
             for name in reversed([table.name for table in metadata.sorted_tables]):
                 connection.execute(text(f"DELETE FROM {name}"))
@@ -56,18 +55,18 @@ class Machine(RuleBasedStateMachine):
         with self.store.read() as connection:
             return {row.id: row for row in connection.execute(select(jobs))}
 
-    def holding(self) -> list[Held]:
-        """The holders that still have their jobs."""
+    def with_lease(self) -> list[ClaimedJob]:
+        """The claimed jobs whose leases are valid."""
         return [
-            held
-            for held in self.holders
-            if (self.seen[held.id].status, self.seen[held.id].attempt) == ("running", held.attempt)
+            job
+            for job in self.claimed
+            if (self.seen[job.id].status, self.seen[job.id].attempt) == ("running", job.attempt)
         ]
 
-    def late(self) -> list[Held]:
-        """The holders that were too slow, or that were already heard."""
-        holding = self.holding()
-        return [held for held in self.holders if held not in holding]
+    def late(self) -> list[ClaimedJob]:
+        """The claimed jobs whose leases expired, or that have ended."""
+        valid = self.with_lease()
+        return [job for job in self.claimed if job not in valid]
 
     @initialize(chosen=CHOICES, attempts=st.integers(1, MAX_ATTEMPTS))
     def begin(self, chosen: list[Any], attempts: int) -> None:
@@ -75,14 +74,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(chosen=CHOICES, attempts=st.integers(1, MAX_ATTEMPTS), again=st.booleans())
     def submit(self, chosen: list[Any], attempts: int, again: bool) -> None:
-        for job in submission.file_jobs(self.store, "lab", chosen, attempts=attempts, again=again):
+        for job in submission.submit_jobs(self.store, "lab", chosen, Placement(attempts=attempts), again=again):
             self.acknowledged.add(job.id)
             self.may_try.setdefault(job.id, attempts)
 
     @rule(parent=st.sampled_from([0, 1]))
     def submit_with_a_child(self, parent: int) -> None:
-        filed = submission.file_jobs(self.store, "family", [SPECS[parent], SPECS[4 + parent]])
-        self.acknowledged.update(job.id for job in filed)
+        submitted = submission.submit_jobs(self.store, "family", [SPECS[parent], SPECS[4 + parent]])
+        self.acknowledged.update(job.id for job in submitted)
 
     @rule(worker=WORKERS, limit=st.integers(1, 4), patient=st.booleans())
     def claim(self, worker: str, limit: int, patient: bool) -> None:
@@ -90,65 +89,67 @@ class Machine(RuleBasedStateMachine):
             for job, row in self.rows().items():
                 if row.status == Status.QUEUED and row.not_before is not None:
                     let_delay_pass(self.store, job)
-        execution.worker_beat(self.store, worker, Able("cpu"))
-        self.holders += execution.claim(self.store, worker, Able("cpu"), FACTS, limit)
+        execution.worker_heartbeat(self.store, worker, WorkerCapabilities("cpu"))
+        self.claimed += claiming.claim(self.store, worker, WorkerCapabilities("cpu"), FACTS, limit)
 
-    @precondition(lambda self: self.holders)
+    @precondition(lambda self: self.claimed)
     @rule(data=st.data())
-    def beat(self, data: st.DataObject) -> None:
-        held = data.draw(st.sampled_from(self.holders))
-        is_holding = held in self.holding()
-        answer = execution.beat(self.store, [Progress(held, [epoch(held.attempt)], "a line")])
-        assert (held.id in answer) == is_holding
+    def heartbeat(self, data: st.DataObject) -> None:
+        job = data.draw(st.sampled_from(self.claimed))
+        has_lease = job in self.with_lease()
+        answer = execution.heartbeat(self.store, [AttemptProgress(job, [epoch(job.attempt)], "a line")])
+        assert (job.id in answer) == has_lease
 
-    @precondition(lambda self: self.holding())
+    @precondition(lambda self: self.with_lease())
     @rule(data=st.data(), outcome=ENDINGS, alone=st.booleans())
     def finish(self, data: st.DataObject, outcome: Outcome, alone: bool) -> None:
-        held = data.draw(st.sampled_from(self.holding()))
-        answer = self.record(held, outcome, alone)
-        assert held.id in answer
+        job = data.draw(st.sampled_from(self.with_lease()))
+        answer = self.record(job, outcome, alone)
+        assert job.id in answer
         if outcome is Outcome.SUCCEEDED:
-            assert held.id not in self.accepted, "recorded twice"
-            self.accepted[held.id] = held.attempt
+            assert job.id not in self.accepted, "recorded twice"
+            self.accepted[job.id] = job.attempt
 
     @precondition(lambda self: self.late())
     @rule(data=st.data(), outcome=ENDINGS, alone=st.booleans())
     def finish_late(self, data: st.DataObject, outcome: Outcome, alone: bool) -> None:
-        """Or for the second time, because the first answer was not heard: nothing changes."""
-        held = data.draw(st.sampled_from(self.late()))
+        """Too late, or again because the first response was lost: nothing changes."""
+        job = data.draw(st.sampled_from(self.late()))
         before = self.rows()
-        answer = self.record(held, outcome, alone)
-        assert answer.get(held.id, before[held.id].status) == before[held.id].status
+        answer = self.record(job, outcome, alone)
+        assert answer.get(job.id, before[job.id].status) == before[job.id].status
         assert self.rows() == before
-        self.reached["an ending that came too late"] += 1
+        self.reached["a late ending"] += 1
 
-    def record(self, held: Held, outcome: Outcome, alone: bool) -> dict[str, Status]:
+    def record(self, job: ClaimedJob, outcome: Outcome, alone: bool) -> dict[str, Status]:
         succeeds = outcome is Outcome.SUCCEEDED
-        ending = Ending(held, outcome, RESULT if succeeds else None, None if succeeds else "a reason", "log", (), alone)
+        ending = AttemptEnding(
+            job, outcome, RESULT if succeeds else None, None if succeeds else "a reason", "log", (), alone
+        )
         return execution.record(self.store, [ending])
 
-    @precondition(lambda self: self.holding())
-    @rule(data=st.data(), then_reap=st.booleans())
-    def expire(self, data: st.DataObject, then_reap: bool) -> None:
-        let_lease_expire(self.store, data.draw(st.sampled_from(self.holding())).id)
-        if then_reap:
-            self.reap()
+    @precondition(lambda self: self.with_lease())
+    @rule(data=st.data(), then_requeue=st.booleans())
+    def expire(self, data: st.DataObject, then_requeue: bool) -> None:
+        let_lease_expire(self.store, data.draw(st.sampled_from(self.with_lease())).id)
+        if then_requeue:
+            self.requeue()
 
     @rule(worker=WORKERS, dies=st.booleans())
-    def try_in_vain(self, worker: str, dies: bool) -> None:
-        """Or no third attempt would come up: too many other things happen."""
-        before = len(self.holders)
+    def attempt_without_result(self, worker: str, dies: bool) -> None:
+        """Makes third attempts likely, which the other rules rarely reach."""
+        before = len(self.claimed)
         self.claim(worker, 1, patient=True)
-        for held in self.holders[before:]:
+        for job in self.claimed[before:]:
             if dies:
-                let_lease_expire(self.store, held.id)
-                self.reap()
+                let_lease_expire(self.store, job.id)
+                self.requeue()
             else:
-                self.record(held, Outcome.FAILED, alone=False)
+                self.record(job, Outcome.FAILED, alone=False)
 
     @rule()
-    def reap(self) -> None:
-        self.reached["a job that was taken back"] += len(execution.reap(self.store))
+    def requeue(self) -> None:
+        self.reached["a requeued job"] += len(execution.requeue_expired(self.store))
 
     @precondition(lambda self: self.acknowledged)
     @rule(data=st.data())
@@ -163,36 +164,36 @@ class Machine(RuleBasedStateMachine):
         parent = self.rows().get(row.parent_id)
         badly = (Status.FAILED, Status.CANCELLED)
         if row.status in badly and (parent is None or parent.status not in badly):
-            for filed in submission.file_again(self.store, [job]):
-                self.acknowledged.add(filed.id)
-                self.may_try.setdefault(filed.id, row.max_attempts)
+            for retried in submission.retry_jobs(self.store, [job]):
+                self.acknowledged.add(retried.id)
+                self.may_try.setdefault(retried.id, row.max_attempts)
 
     @invariant()
-    def all_holds(self) -> None:
+    def invariants_hold(self) -> None:
         self.seen = self.rows()
-        self.every_acknowledged_job_is_there_in_one_state()
-        self.a_result_is_there_once_for_each_success_and_is_that_of_the_holder()
-        self.what_is_finished_never_changes()
-        self.attempts_only_grow_and_run_out()
-        self.a_blocked_job_waits_for_one_that_can_still_succeed()
-        self.whatever_failed_says_why()
+        self.every_acknowledged_job_exists()
+        self.every_success_has_one_result_of_its_attempt()
+        self.finished_jobs_never_change()
+        self.attempts_are_numbered_and_limited()
+        self.a_blocked_job_has_an_unfinished_parent()
+        self.every_failure_has_a_reason()
 
-    def every_acknowledged_job_is_there_in_one_state(self) -> None:
+    def every_acknowledged_job_exists(self) -> None:
         assert self.seen.keys() == self.acknowledged
         assert all(row.status in set(Status) for row in self.seen.values())
 
-    def a_result_is_there_once_for_each_success_and_is_that_of_the_holder(self) -> None:
+    def every_success_has_one_result_of_its_attempt(self) -> None:
         with self.store.read() as connection:
             results = dict(connection.execute(select(job_results.c.job_id, job_results.c.attempt)).all())
         assert results == self.accepted
         assert {job for job, row in self.seen.items() if row.status == Status.SUCCEEDED} == results.keys()
 
-    def what_is_finished_never_changes(self) -> None:
+    def finished_jobs_never_change(self) -> None:
         for job, before in self.finished.items():
             assert self.seen[job] == before
         self.finished |= {job: row for job, row in self.seen.items() if Status(row.status).is_finished}
 
-    def attempts_only_grow_and_run_out(self) -> None:
+    def attempts_are_numbered_and_limited(self) -> None:
         with self.store.read() as connection:
             found = connection.execute(select(attempts)).all()
         for job, row in self.seen.items():
@@ -206,21 +207,20 @@ class Machine(RuleBasedStateMachine):
             still_open = [each.attempt for each in mine if each.ended_at is None]
             assert still_open == ([row.attempt] if row.status == Status.RUNNING else [])
 
-    def a_blocked_job_waits_for_one_that_can_still_succeed(self) -> None:
+    def a_blocked_job_has_an_unfinished_parent(self) -> None:
         for row in self.seen.values():
             if row.status == Status.BLOCKED:
                 assert not Status(self.seen[row.parent_id].status).is_finished
 
-    def whatever_failed_says_why(self) -> None:
+    def every_failure_has_a_reason(self) -> None:
         assert all(row.error for row in self.seen.values() if row.status in (Status.FAILED, Status.CANCELLED))
 
 
 def test_no_order_of_events_loses_a_job_or_records_it_twice(store: Store) -> None:
     reached: Counter[str] = Counter()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Machine(store, reached), settings=settings(max_examples=25, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(
+        cast(type[RuleBasedStateMachine], lambda: Machine(store, reached)),
+        settings=settings(max_examples=25, stateful_step_count=40, deadline=None),
     )
     print(reached)
-    assert all(
-        reached[what] for what in ("an ending that came too late", "a job that was taken back", "a third attempt")
-    )
+    assert all(reached[what] for what in ("a late ending", "a requeued job", "a third attempt"))

@@ -1,4 +1,4 @@
-"""Redis and PostgreSQL that go away, come back empty, or hang: submissions and workers ride it out."""
+"""Outages of Redis and PostgreSQL: restarts, lost data, hanging connections. Submissions and workers survive them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from mlpq.store import migrate, queries
+from mlpq.store import migrate, queries, worker_queries
 from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site
 from tests.support.job_steps import let_lease_expire
@@ -27,7 +27,7 @@ NOBODY_THERE = "127.0.0.1:1"
 
 @dataclass
 class Fragile:
-    """A site whose services may be broken; mlpq reaches both through proxies."""
+    """A site with services that tests may break; mlpq connects to both through proxies."""
 
     site: Site
     postgres: Postgres
@@ -40,14 +40,14 @@ class Fragile:
         return str(self.site.submit(*arguments, env=env)[0]["id"])
 
     def unread(self) -> int:
-        """Wake-ups that nobody has taken yet."""
+        """Number of wake-ups in the queue."""
         with redis.Redis(port=self.redis.port) as client:
             return sum(int(client.llen(key)) for key in client.keys("mlpq:mlpq.*"))
 
 
 @pytest.fixture(scope="module")
 def own_services() -> Iterator[tuple[Postgres, Redis]]:
-    """Of this file alone, since its tests break them."""
+    """Services of this file alone, since its tests break them."""
     postgres, redis_server = Postgres(), Redis()
     try:
         postgres.start()
@@ -77,20 +77,20 @@ def fragile(own_services: tuple[Postgres, Redis], tmp_path: Path) -> Iterator[Fr
 
 
 BROKERS_AWAY = {
-    "nobody listens": f"redis://:secret@{NOBODY_THERE}/0",
+    "closed port": f"redis://:secret@{NOBODY_THERE}/0",
     "no such host": "redis://:secret@host.invalid/0",
     "no such folder": "filesystem:///proc/nothing",
 }
 
 
 @pytest.mark.parametrize("url", BROKERS_AWAY.values(), ids=BROKERS_AWAY.keys())
-def test_without_a_broker_jobs_are_filed_with_a_warning(alone: Site, url: str) -> None:
+def test_submission_without_a_broker_is_a_warning(alone: Site, url: str) -> None:
     done = alone.mlpq("submit", *QUICK, env={"MLPQ_BROKER_URL": url})
     assert "1 job submitted" in done.out
     (line,) = done.err.splitlines()
-    assert line.startswith("mlpq: warning: no worker could be woken: ")
+    assert line.startswith("mlpq: warning: can't wake workers: ")
     assert "secret" not in line
-    assert [row["status"] for row in queries.job_rows(alone.store)] == ["queued"]
+    assert [job.status for job in queries.job_records(alone.store)] == ["queued"]
 
 
 def test_without_redis_jobs_run_by_polling(fragile: Fragile) -> None:
@@ -98,17 +98,17 @@ def test_without_redis_jobs_run_by_polling(fragile: Fragile) -> None:
     fragile.site.env |= away
     job = fragile.submit(*QUICK)
     with fragile.site.worker():
-        assert fragile.site.wait_for(job, "succeeded")["attempt"] == 1
+        assert fragile.site.wait_for(job, "succeeded").attempt == 1
         fragile.site.wait_for(fragile.submit(*QUICK, "--seeds", 7), "succeeded")
 
 
-def test_a_broker_that_hangs_holds_a_submission_up_for_seconds_only(fragile: Fragile) -> None:
+def test_hanging_broker_delays_a_submission_by_seconds(fragile: Fragile) -> None:
     fragile.before_redis.swallow()
     began = time.monotonic()
     done = fragile.site.mlpq("submit", *QUICK)
     assert time.monotonic() - began < 30
-    assert "does not answer" in done.err
-    assert [row["status"] for row in queries.job_rows(fragile.site.store)] == ["queued"]
+    assert "does not respond" in done.err
+    assert [job.status for job in queries.job_records(fragile.site.store)] == ["queued"]
 
 
 def restart_redis(fragile: Fragile) -> None:
@@ -132,8 +132,8 @@ def cut_redis(fragile: Fragile) -> None:
     fragile.before_redis.cut()
 
 
-def assert_ridden_out(fragile: Fragile, *troubles: Callable[[Fragile], None]) -> None:
-    """What trains goes on meanwhile, and afterwards Redis wakes the same worker again."""
+def assert_survived(fragile: Fragile, *troubles: Callable[[Fragile], None]) -> None:
+    """Training continues during the trouble, and afterwards Redis wakes the same worker again."""
     with fragile.site.worker() as worker:
         for number, trouble in enumerate(troubles):
             running = fragile.submit(*LONG, "--epochs", 500, "--seeds", number)
@@ -146,19 +146,19 @@ def assert_ridden_out(fragile: Fragile, *troubles: Callable[[Fragile], None]) ->
         assert worker.poll() is None
 
 
-def test_a_worker_rides_out_a_redis_that_restarts_and_forgets_and_cuts(fragile: Fragile) -> None:
-    assert_ridden_out(fragile, restart_redis, flush_redis, cut_redis)
+def test_worker_survives_restarts_flushes_and_cut_connections_of_redis(fragile: Fragile) -> None:
+    assert_survived(fragile, restart_redis, flush_redis, cut_redis)
 
 
-def test_a_worker_rides_out_a_redis_that_hangs(fragile: Fragile) -> None:
-    assert_ridden_out(fragile, hang_redis)
+def test_worker_survives_a_hanging_redis(fragile: Fragile) -> None:
+    assert_survived(fragile, hang_redis)
 
 
-def test_a_slow_network_and_cut_connections_cost_time_and_no_attempt(fragile: Fragile) -> None:
+def test_slow_network_and_cut_connections_cost_no_attempt(fragile: Fragile) -> None:
     fragile.before_postgres.delay(0.1)
     fragile.before_redis.delay(0.1)
     with fragile.site.worker():
-        job = fragile.submit(*LONG, "--epochs", 2500)  # the network takes seconds from the first epochs to the last
+        job = fragile.submit(*LONG, "--epochs", 2500)  # long enough to report epochs for several seconds
         for _ in range(3):
             epochs = len(queries.curve(fragile.site.store, job))
             wait_until("it trains", lambda: len(queries.curve(fragile.site.store, job)) > epochs)  # noqa: B023
@@ -168,10 +168,10 @@ def test_a_slow_network_and_cut_connections_cost_time_and_no_attempt(fragile: Fr
         assert len(queries.curve(fragile.site.store, job)) == 2500
 
 
-def test_what_was_computed_while_postgresql_was_away_is_recorded_when_it_is_back(fragile: Fragile) -> None:
+def test_result_is_recorded_after_an_outage_of_postgresql(fragile: Fragile) -> None:
     with fragile.site.worker():
         job = fragile.submit("--dataset", "digits", "--epochs", 1000)
-        wait_until("it trains", lambda: fragile.site.row(job)["status"] == "running")
+        wait_until("it trains", lambda: fragile.site.row(job).status == "running")
         fragile.postgres.crash()
         weights = fragile.site.folder / "home" / "artifacts" / job / "attempt-1.safetensors"
         wait_until("its weights are saved", weights.exists, 60)
@@ -181,27 +181,27 @@ def test_what_was_computed_while_postgresql_was_away_is_recorded_when_it_is_back
     assert fragile.site.outcomes(job) == [(1, "succeeded")]
 
 
-def test_what_was_computed_too_late_is_refused_by_the_fence(fragile: Fragile) -> None:
-    """The worker is stopped past its lease, another does its job, and then it wakes and wants to record."""
+def test_late_result_is_rejected_by_the_fence(fragile: Fragile) -> None:
+    """The worker is stopped until its lease expires and another worker finishes the job; then it continues."""
     with fragile.site.worker() as zombie:
-        # Few epochs, that take long: their news must fit into the pipe that the zombie does not read.
-        job = fragile.submit("--dataset", "digits", "--epochs", 12, "--hidden", "1000,500")
+        # Few, long epochs: their messages must fit into the pipe that the stopped worker does not read.
+        job = fragile.submit("--dataset", "digits", "--epochs", 12, "--hidden", "2000,1000")
         wait_until("it trains", lambda: queries.curve(fragile.site.store, job))
         zombie.send_signal(signal.SIGSTOP)
         weights = fragile.site.folder / "home" / "artifacts" / job / "attempt-1.safetensors"
-        wait_until("its training process has finished all the same", weights.exists, 60)
+        wait_until("its training process has finished", weights.exists, 60)
         let_lease_expire(fragile.site.store, job)
         with fragile.site.worker():
             fragile.site.wait_for(job, "succeeded")
         zombie.send_signal(signal.SIGCONT)
         log = fragile.site.folder / "worker-1.log"
-        wait_until("the zombie was refused", lambda: "the lease was lost, nothing is recorded" in log.read_text())
+        wait_until("the late result was rejected", lambda: "lease lost; nothing recorded" in log.read_text())
     assert fragile.site.outcomes(job) == [(1, "lost"), (2, "succeeded")]
-    assert fragile.site.row(job)["attempt"] == 2
+    assert fragile.site.row(job).attempt == 2
 
 
-def test_a_database_that_hangs_ends_the_worker_and_another_does_the_job(fragile: Fragile) -> None:
-    """A question that is never answered would be waited for in vain: the watchdog ends the process."""
+def test_hanging_database_ends_the_worker_and_another_finishes_the_job(fragile: Fragile) -> None:
+    """A query without a response would block the worker forever: the watchdog ends the process."""
     with worker_at_risk(fragile.site, lease="6") as worker:
         job = fragile.submit("--dataset", "digits", "--epochs", 10_000, "--hidden", "1000,500")
         wait_until("it trains", lambda: queries.curve(fragile.site.store, job))
@@ -215,33 +215,33 @@ def test_a_database_that_hangs_ends_the_worker_and_another_does_the_job(fragile:
         fragile.site.wait_for(job, "cancelled")
 
 
-def test_a_worker_whose_celery_loop_hangs_ends(fragile: Fragile) -> None:
+def test_worker_with_a_hanging_celery_loop_exits(fragile: Fragile) -> None:
     with worker_at_risk(fragile.site, lease="6", hang="loop") as worker:
         fragile.submit(*QUICK)
         assert worker.wait(60) == 70
 
 
 @pytest.mark.parametrize("site", [EMBEDDED, SERVICES], indirect=True)
-def test_an_idle_worker_outlives_its_watchdogs_patience(site: Site) -> None:
+def test_idle_worker_is_not_ended_by_its_watchdog(site: Site) -> None:
     with worker_at_risk(site, lease="6") as worker:
-        wait_until("it is alive", lambda: queries.live_workers(site.store), 60)
+        wait_until("it is alive", lambda: worker_queries.live_workers(site.store), 60)
         time.sleep(15)
         assert worker.poll() is None
 
 
-def test_a_training_process_that_hangs_is_ended_and_its_job_tried_again(fragile: Fragile) -> None:
+def test_hanging_training_process_is_killed_and_its_job_retried(fragile: Fragile) -> None:
     with worker_at_risk(fragile.site, lease="6"):
         job = fragile.submit(*LONG)
         wait_until("it trains", lambda: queries.curve(fragile.site.store, job))
         (child,) = fragile.site.training_processes()
         os.kill(child.pid, signal.SIGSTOP)
-        assert fragile.site.wait_for(job, "succeeded", seconds=90)["attempt"] == 2
+        assert fragile.site.wait_for(job, "succeeded", seconds=90).attempt == 2
     first, _ = queries.attempts_of(fragile.site.store, job)
-    assert first["outcome"] == "failed"
-    assert "SIGKILL" in first["error"]
+    assert first.outcome == "failed"
+    assert "SIGKILL" in (first.error or "")
 
 
-def test_two_workers_that_start_at_once_on_a_new_sqlite_file_both_live(tmp_path: Path) -> None:
+def test_two_workers_start_on_a_new_sqlite_file(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path / 'home' / 'mlpq.db'}")
     site = Site("embedded", tmp_path, store, {"MLPQ_HOME": str(tmp_path / "home")})
     (tmp_path / "home").mkdir()
@@ -253,6 +253,6 @@ def test_two_workers_that_start_at_once_on_a_new_sqlite_file_both_live(tmp_path:
 
 def _alive(site: Site) -> int:
     try:
-        return len(queries.live_workers(site.store))
-    except Exception:  # there are no tables yet
+        return len(worker_queries.live_workers(site.store))
+    except Exception:  # before the tables exist
         return 0

@@ -1,11 +1,11 @@
-"""A short storm, from a seed; `make chaos` runs a long one."""
+"""A short kill storm; `make chaos` runs a long one."""
 
 from __future__ import annotations
 
 from tests.chaos.storm import Storm
 
 
-def test_after_a_storm_every_job_has_succeeded_once_with_the_weights_of_a_run_undisturbed() -> None:
+def test_after_a_storm_every_job_has_succeeded_once_with_the_same_weights() -> None:
     report = Storm(jobs=24, kills=7, restarts=1, seed=4, lease=9, workers=2, checkpoint_seconds=0).run()
     print(report.table())
     assert report.flaws == {}

@@ -21,15 +21,17 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from mlpq.jobs import Outcome
 from mlpq.spec.presets import FIGURES
 from mlpq.store.session import Store
+from tests.support.docs_pages import DOCS, blocks
 from tests.support.fresh_clone import clone
-from tests.support.installations import ROOT, SERVICES, Done, Site
-from tests.support.readme_commands import commands
+from tests.support.installations import SERVICES, Done, Site
 from tests.support.services import free_port, wait_until
 
 pytestmark = pytest.mark.timeout(1800)
 
+DEPLOY, OPERATE = DOCS / "how-to" / "deploy.md", DOCS / "how-to" / "operate.md"
 PROJECT = "mlpq-test-compose"
 COUNTED = [figure.counted for figure in FIGURES if figure.counted != 8502]  # at the end of the three jobs
 ROUNDING = 5
@@ -63,9 +65,8 @@ class Deployment:
         return self.run(*compose_command(), *arguments, status=status)
 
     def line(self, line: str) -> Done:
-        """Run a line of the README."""
-        program, *arguments = shlex.split(line)
-        return self.compose(*arguments) if program == "docker-compose" else self.run(program, *arguments)
+        """Run a line of the docs."""
+        return self.run("bash", "-c", line.replace("docker-compose", shlex.join(compose_command())))
 
     def mlpq(self, *arguments: str) -> Done:
         """Run mlpq in a container."""
@@ -132,13 +133,14 @@ def remove(deployment: Deployment) -> None:
 
 @pytest.fixture(scope="module")
 def deployment(cloned: Deployment) -> Deployment:
-    """The deployment of the README's commands, which have all been run; two workers."""
+    """A deployment as docs/how-to/deploy.md starts it, all of whose commands ran; two workers."""
     ports = "".join(f"{name}={port}\n" for name, port in cloned.env.items() if name.endswith("_PORT"))
     (cloned.folder / ".env").write_text(ports)
     cloned.run("scripts/secrets")
     cloned.compose("build")  # `up` would take images that an earlier run left
-    for line in commands("Deploy"):
-        print(line, cloned.line(line).out, sep="\n")
+    for section in ("Start", "Submit and look"):
+        for line in blocks(DEPLOY, "console", section)[0].splitlines():
+            print(line, cloned.line(line).out, sep="\n")
     cloned.wait_until_healthy(*OURS)
     return cloned
 
@@ -262,20 +264,20 @@ def test_killed_workers_and_restarted_services_cost_time_and_no_result(deploymen
     deployment.start_workers(3)
     submission = ("submit", "--preset", "textbook", "--experiment", "disturbed")
     ids = [row["id"] for row in laptop.submit("--preset", "textbook", "--experiment", "disturbed")]
-    wait_until("a job runs", lambda: any(laptop.row(job)["status"] == "running" for job in ids))
-    (worker, *_) = {laptop.row(job)["worker"] for job in ids if laptop.row(job)["status"] == "running"}
+    wait_until("a job runs", lambda: any(laptop.row(job).status == "running" for job in ids))
+    worker = next(row.worker for row in map(laptop.row, ids) if row.status == "running" and row.worker)
     deployment.run("docker", "kill", worker.partition(":")[0])
     deployment.compose("restart", "redis", "postgres")
     deployment.mlpq(*submission, "--wait")
     assert_textbook(laptop, "disturbed")
     outcomes = [outcome for job in ids for _, outcome in laptop.outcomes(job)]
-    assert (outcomes.count("lost") > 0, outcomes.count("succeeded")) == (True, 3)
+    assert (outcomes.count(Outcome.LOST) > 0, outcomes.count(Outcome.SUCCEEDED)) == (True, 3)
     undisturbed = [row[4] for row in results(laptop, "textbook")]
     assert [row[4] for row in results(laptop, "disturbed")] == undisturbed
 
 
 def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deployment: Deployment, laptop: Site) -> None:
-    """What docs/operations.md does for an upgrade."""
+    """As docs/how-to/operate.md upgrades a deployment."""
     spec = ("--hidden", "64,64", "--epochs", 30)
     (job,) = [row["id"] for row in laptop.submit("--experiment", "drained", *spec)]
     reached = text("SELECT count(*) FROM epochs WHERE job_id = :job")
@@ -286,7 +288,7 @@ def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deploy
 
     wait_until("two epochs are done", lambda: epochs() >= 2, 90)
     deployment.compose("stop", "worker")
-    assert laptop.row(job)["status"] == "queued"
+    assert laptop.row(job).status == "queued"
     deployment.compose("run", "--rm", "migrate")
     deployment.start_workers(2)
     laptop.mlpq("submit", "--experiment", "undrained", *spec)
@@ -294,7 +296,7 @@ def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deploy
     deployment.mlpq("watch", "undrained")
     assert [outcome for _, outcome in laptop.outcomes(job)] == ["released", "succeeded"]
     logged = deployment.compose("logs", "--no-color", "worker").out.splitlines()
-    assert [line for line in logged if job in line and "goes on from its checkpoint" in line]
+    assert [line for line in logged if job in line and "resuming from the checkpoint" in line]
     (drained,), (undrained,) = (results(laptop, name) for name in ("drained", "undrained"))
     assert drained[2:] == undrained[2:]
 
@@ -310,20 +312,12 @@ def test_a_restart_of_everything_keeps_the_results(deployment: Deployment, lapto
 def test_passwords_are_changed_as_the_page_says(deployment: Deployment, tmp_path: Path) -> None:
     before = results(deployment.laptop(tmp_path / "before"), "textbook")
     old = (deployment.folder / ".env").read_text()
-    for line in documented("Changing the passwords"):
-        deployment.run("bash", "-c", line.replace("docker-compose", shlex.join(compose_command())))
+    for line in blocks(OPERATE, "console", "Change the passwords")[0].splitlines():
+        deployment.line(line)
     assert not set(re.findall(r"_PASSWORD=\S+", old)) & set((deployment.folder / ".env").read_text().split())
     site = deployment.laptop(tmp_path / "after")
     assert results(site, "textbook") == before
     site.mlpq("submit", "--experiment", "changed", "--dataset", "digits", "--epochs", 1, "--wait")
-
-
-def documented(section: str) -> list[str]:
-    """The commands of the first block of a section of docs/operations.md."""
-    page = ROOT / "docs" / "operations.md"
-    chosen = next(part for part in re.split(r"^##+ ", page.read_text(), flags=re.MULTILINE) if part.startswith(section))
-    block: str = re.findall(r"```sh\n(.*?)```", chosen, flags=re.DOTALL)[0]
-    return block.splitlines()
 
 
 def test_a_backup_restored_into_an_empty_deployment_is_whole(
@@ -333,9 +327,9 @@ def test_a_backup_restored_into_an_empty_deployment_is_whole(
     before = {name: results(deployment.laptop(tmp_path), name) for name in ("textbook", "disturbed", "drained")}
     deployment.mlpq(
         "submit", "--experiment", "busy", "--dataset", "digits", "--seeds", "0..9"
-    )  # a backup needs no peace
+    )  # a backup can run while jobs are running
     deployment.run("scripts/backup", folder)
-    assert "is there already" in deployment.run("scripts/backup", folder, status=2).err
+    assert "exists already" in deployment.run("scripts/backup", folder, status=2).err
     deployment.compose("down", "--volumes")
     deployment.run("scripts/restore", folder)
     deployment.start_workers(2)

@@ -1,4 +1,4 @@
-"""The training process that the tests of a file share."""
+"""The training process that the tests of a file share, and a client of the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.dashboard_pages import browser
 
 @pytest.fixture(scope="module")
 def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
-    """Of as many ranks as the file says by WORLD_SIZE. Starting it takes seconds."""
+    """Has as many ranks as WORLD_SIZE of the test file says. It takes seconds to start."""
     home = str(tmp_path_factory.mktemp("home"))
     settings = read_settings({"MLPQ_HOME": home, "MLPQ_THREADS": "1"})
     started = Trainer(settings, "cpu", request.module.WORLD_SIZE)
@@ -26,12 +26,12 @@ def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def trainer(started: Trainer) -> Trainer:
-    """Started anew where a test before has ended it."""
+    """Started again if an earlier test has ended it."""
     started.ensure_ready()
     return started
 
 
 @pytest.fixture
 def client(store: Store) -> TestClient:
-    """Who asks for pages of the dashboard over that database."""
+    """An HTTP client of the dashboard for that database."""
     return browser(store)

@@ -1,4 +1,4 @@
-"""Claiming: every job goes to one worker, the right one first. On both databases."""
+"""Claiming: every job goes to one worker, in the right order. On both databases."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome
-from mlpq.store import execution, queries
-from mlpq.store.execution import ELSEWHERE_SECONDS, Able, Ending
+from mlpq.records import AttemptEnding, WaitingJobs, WorkerCapabilities
+from mlpq.store import claiming, execution, queries, worker_queries
+from mlpq.store.claiming import ELSEWHERE_SECONDS
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
 from tests.support.job_steps import (
@@ -24,19 +25,19 @@ from tests.support.job_steps import (
     claim_all_in_processes,
     claim_one,
     fail,
-    file,
     finish,
     let_delay_pass,
     row,
     spec,
     specs,
     status,
+    submit,
     whole_row,
 )
 
 
-def test_threads_that_race_claim_every_job_exactly_once(store: Store) -> None:
-    ids = file(store, *specs(seeds="0..39"))
+def test_racing_threads_claim_every_job_once(store: Store) -> None:
+    ids = submit(store, *specs(seeds="0..39"))
     with ThreadPoolExecutor(6) as pool:
         found = pool.map(claim_all, [store.url] * 6, [f"thread {number}" for number in range(6)])
     assert Counter(job for claimed in found for job in claimed) == Counter(ids)
@@ -44,8 +45,8 @@ def test_threads_that_race_claim_every_job_exactly_once(store: Store) -> None:
 
 
 def test_writers_that_read_first_wait_for_each_other(store: Store) -> None:
-    """SQLite turns away at once whoever read before another wrote, unless the transaction began with the lock."""
-    (job,) = file(store, spec(), priority=0)
+    """SQLite rejects a writer whose read precedes another write, unless its transaction began with the lock."""
+    (job,) = submit(store, spec(), priority=0)
     mine = jobs.c.id == job
 
     def add_one(_: int) -> None:
@@ -59,83 +60,83 @@ def test_writers_that_read_first_wait_for_each_other(store: Store) -> None:
     assert whole_row(store, job)["priority"] == 60
 
 
-def test_threads_that_race_for_gangs_claim_every_job_exactly_once(store: Store) -> None:
-    """Gangs of several keys and jobs that run alone; the threads outnumber the connections that one pool has."""
+def test_racing_threads_claim_every_job_of_gangs_once(store: Store) -> None:
+    """Gangs with several keys, and jobs that run alone; there are more threads than connections in a pool."""
     arms = [specs(seeds="0..29", batch_size=size) for size in (16, 32, 64)]
-    ids = file(store, *(job for arm in arms for job in arm), *specs(seeds="0..4", **TOO_BIG_TO_STACK))
+    ids = submit(store, *(job for arm in arms for job in arm), *specs(seeds="0..4", **TOO_BIG_TO_STACK))
     with ThreadPoolExecutor(12) as pool:
         found = pool.map(claim_all, [store.url] * 12, [f"thread {number}" for number in range(12)], [4] * 12)
     assert Counter(job for claimed in found for job in claimed) == Counter(ids)
     assert all(attempts(store, job) == [(1, None)] for job in ids)
 
 
-def test_processes_that_race_claim_every_job_exactly_once(store: Store) -> None:
-    ids = file(store, *specs(seeds="0..39"))
+def test_racing_processes_claim_every_job_once(store: Store) -> None:
+    ids = submit(store, *specs(seeds="0..39"))
     assert Counter(claim_all_in_processes(store.url, 3)) == Counter(ids)
     assert all(attempts(store, job) == [(1, None)] for job in ids)
 
 
-def test_there_is_nothing_to_claim_in_an_empty_queue(store: Store) -> None:
+def test_nothing_is_claimed_from_an_empty_queue(store: Store) -> None:
     assert claim(store) == []
 
 
-def test_a_running_job_is_not_claimed_again(store: Store) -> None:
-    file(store, spec())
+def test_running_job_is_not_claimed_again(store: Store) -> None:
+    submit(store, spec())
     claim_one(store, "ann")
     assert claim(store, "bob") == []
 
 
-def test_higher_priority_goes_first_then_the_order_of_submission(store: Store) -> None:
-    low = file(store, *specs(seeds="0..1"), priority=-5)
-    usual = file(store, *specs(seeds="2..3"))
-    high = file(store, *specs(seeds="4..5"), priority=5)
+def test_claims_follow_priority_then_order_of_submission(store: Store) -> None:
+    low = submit(store, *specs(seeds="0..1"), priority=-5)
+    usual = submit(store, *specs(seeds="2..3"))
+    high = submit(store, *specs(seeds="4..5"), priority=5)
     assert [claim_one(store).id for _ in range(6)] == [*high, *usual, *low]
 
 
-def test_several_claimed_at_once_are_the_first_in_that_order(store: Store) -> None:
-    usual = file(store, *specs(seeds="0..2"))
-    high = file(store, *specs(seeds="3..4"), priority=1)
-    assert [held.id for held in claim(store, limit=2)] == high
-    assert [held.id for held in claim(store, limit=2)] == usual[:2]
-    assert [held.id for held in claim(store, limit=2)] == usual[2:]
+def test_gang_of_claims_follows_the_same_order(store: Store) -> None:
+    usual = submit(store, *specs(seeds="0..2"))
+    high = submit(store, *specs(seeds="3..4"), priority=1)
+    assert [claimed.id for claimed in claim(store, limit=2)] == high
+    assert [claimed.id for claimed in claim(store, limit=2)] == usual[:2]
+    assert [claimed.id for claimed in claim(store, limit=2)] == usual[2:]
 
 
 @pytest.mark.parametrize(("device", "taken"), [("cpu", ["auto", "cpu"]), ("cuda", ["auto", "cuda"])])
-def test_a_worker_takes_jobs_for_its_device_and_for_any(store: Store, device: str, taken: list[str]) -> None:
+def test_worker_claims_jobs_for_its_device_and_for_any(store: Store, device: str, taken: list[str]) -> None:
     ids = {}
     for number, wanted in enumerate(("auto", "cpu", "cuda", "mps")):
-        (ids[wanted],) = file(store, spec(seeds=number), device=wanted)
-    assert [held.id for held in claim(store, device=device, limit=10)] == [ids[wanted] for wanted in taken]
+        (ids[wanted],) = submit(store, spec(seeds=number), device=wanted)
+    assert [claimed.id for claimed in claim(store, device=device, limit=10)] == [ids[wanted] for wanted in taken]
 
 
 def test_blocked_and_finished_jobs_are_not_claimed(store: Store) -> None:
     parent = spec()
-    file(store, parent, spec(parent, optimizer="adam"))
-    held = claim_one(store)
+    submit(store, parent, spec(parent, optimizer="adam"))
+    claimed = claim_one(store)
     assert claim(store) == []
-    finish(store, held)
+    finish(store, claimed)
     assert claim_one(store).spec.optimizer == "adam"
     assert claim(store) == []
 
 
-def test_a_claim_records_the_attempt_and_what_it_runs_on(store: Store) -> None:
-    (job,) = file(store, spec())
-    held = claim_one(store, "ann")
-    assert (held.id, held.attempt, held.spec) == (job, 1, spec())
+def test_claim_records_the_attempt_and_its_environment(store: Store) -> None:
+    (job,) = submit(store, spec())
+    claimed = claim_one(store, "ann")
+    assert (claimed.id, claimed.attempt, claimed.spec) == (job, 1, spec())
     (attempt,) = queries.attempts_of(store, job)
-    assert (attempt["worker"], attempt["device"], attempt["outcome"]) == ("ann", "cpu", None)
-    assert attempt["environment"] == {**FACTS, "data_checksum": spec().data.checksum}
-    assert (row(store, job)["worker"], row(store, job)["attempt"]) == ("ann", 1)
+    assert (attempt.worker, attempt.device, attempt.outcome) == ("ann", "cpu", None)
+    assert attempt.environment == {**FACTS, "data_checksum": spec().data.checksum}
+    assert (row(store, job).worker, row(store, job).attempt) == ("ann", 1)
 
 
 def test_equal_environments_are_one_row(store: Store) -> None:
-    file(store, *specs(seeds="0..2"))
-    found = [queries.attempts_of(store, held.id)[0]["environment_id"] for held in claim(store, limit=3)]
+    submit(store, *specs(seeds="0..2"))
+    found = [queries.attempts_of(store, claimed.id)[0].environment_id for claimed in claim(store, limit=3)]
     assert len(set(found)) == 1
 
 
-def test_a_lease_is_counted_by_the_databases_clock(store: Store) -> None:
-    (job,) = file(store, spec())
+def test_lease_follows_the_databases_clock(store: Store) -> None:
+    (job,) = submit(store, spec())
     claim_one(store)
     with store.read() as connection:
         clock = connection.execute(select(now())).scalar_one()
@@ -144,25 +145,25 @@ def test_a_lease_is_counted_by_the_databases_clock(store: Store) -> None:
     assert status(store, job) == "running"
 
 
-def test_what_failed_on_a_worker_is_left_to_the_others_for_a_while(store: Store) -> None:
-    """It may be the worker that is broken; where it is the only one of its kind, it tries again."""
-    (job,) = file(store, spec())
+def test_job_that_failed_on_a_worker_is_left_to_others_for_a_while(store: Store) -> None:
+    """The worker may be broken; where it is the only one with that device, it tries again."""
+    (job,) = submit(store, spec())
     for name, device in (("ann", "cpu"), ("dora", "cuda")):
-        execution.worker_beat(store, name, Able(device))
+        execution.worker_heartbeat(store, name, WorkerCapabilities(device))
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job)
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job)
-    execution.worker_beat(store, "bob", Able("cpu"))
+    execution.worker_heartbeat(store, "bob", WorkerCapabilities("cpu"))
     assert claim(store, "ann") == []
     assert claim_one(store, "bob").attempt == 3
 
 
-def test_the_last_attempt_is_not_for_the_worker_on_which_the_one_before_failed(store: Store) -> None:
-    """Or a broken worker would use up a sweep's attempts while the others are busy."""
-    (job,) = file(store, spec())
+def test_last_attempt_goes_to_another_worker_than_the_failed_one(store: Store) -> None:
+    """Otherwise a broken worker could use up all attempts of a sweep while the others are busy."""
+    (job,) = submit(store, spec())
     for name in ("ann", "bob"):
-        execution.worker_beat(store, name, Able("cpu"))
+        execution.worker_heartbeat(store, name, WorkerCapabilities("cpu"))
     fail(store, claim_one(store, "ann"))
     let_delay_pass(store, job, ago=ELSEWHERE_SECONDS + 1)
     fail(store, claim_one(store, "ann"))
@@ -171,60 +172,63 @@ def test_the_last_attempt_is_not_for_the_worker_on_which_the_one_before_failed(s
     assert claim_one(store, "bob").attempt == 3
 
 
-def test_a_job_goes_to_a_worker_that_can_have_its_world_size(store: Store) -> None:
-    (usual,) = file(store, spec(seeds=1))
-    (two,) = file(store, spec(seeds=2), world_size=2)
-    (four,) = file(store, spec(seeds=3), world_size=4)
-    small, large = Able("cuda", most_ranks=2, world_size=2), Able("cuda", most_ranks=4, world_size=4)
-    assert execution.wanted_world_size(store, "ann", Able("cpu")) == 1
-    assert execution.wanted_world_size(store, "ann", small) == 2
-    assert [held.id for held in execution.claim(store, "ann", small, FACTS, 9)] == [usual]
-    assert [held.id for held in execution.claim(store, "ann", small, FACTS, 9, 2)] == [two]
-    assert execution.wanted_world_size(store, "ann", small) is None
-    assert execution.claim(store, "ann", small, FACTS, 9, 4) == []
-    assert [held.id for held in execution.claim(store, "bob", large, FACTS, 9)] == [four]
+def test_job_goes_to_a_worker_with_enough_ranks(store: Store) -> None:
+    (usual,) = submit(store, spec(seeds=1))
+    (two,) = submit(store, spec(seeds=2), world_size=2)
+    (four,) = submit(store, spec(seeds=3), world_size=4)
+    small, large = (
+        WorkerCapabilities("cuda", most_ranks=2, world_size=2),
+        WorkerCapabilities("cuda", most_ranks=4, world_size=4),
+    )
+    assert claiming.next_world_size(store, "ann", WorkerCapabilities("cpu")) == 1
+    assert claiming.next_world_size(store, "ann", small) == 2
+    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9)] == [usual]
+    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9, 2)] == [two]
+    assert claiming.next_world_size(store, "ann", small) is None
+    assert claiming.claim(store, "ann", small, FACTS, 9, 4) == []
+    assert [claimed.id for claimed in claiming.claim(store, "bob", large, FACTS, 9)] == [four]
 
 
-def test_jobs_that_ask_for_a_world_size_are_one_gang_with_their_like_only(store: Store) -> None:
-    file(store, *specs(seeds="1,2"))
-    asked = file(store, *specs(seeds="3,4"), world_size=2)
-    able = Able("cpu", most_ranks=2, world_size=2)
-    assert len(execution.claim(store, "ann", able, FACTS, 9)) == 2
-    assert [held.id for held in execution.claim(store, "ann", able, FACTS, 9)] == asked
+def test_jobs_with_different_requested_world_sizes_are_different_gangs(store: Store) -> None:
+    submit(store, *specs(seeds="1,2"))
+    requested = submit(store, *specs(seeds="3,4"), world_size=2)
+    able = WorkerCapabilities("cpu", most_ranks=2, world_size=2)
+    assert len(claiming.claim(store, "ann", able, FACTS, 9)) == 2
+    assert [claimed.id for claimed in claiming.claim(store, "ann", able, FACTS, 9)] == requested
 
 
-def test_the_last_attempt_is_not_left_to_a_worker_that_cannot_make_it(store: Store) -> None:
-    """The other one is of the same kind, but has fewer GPUs."""
-    (job,) = file(store, spec(), world_size=4, attempts=2)
-    large, small = Able("cuda", most_ranks=4, world_size=4), Able("cuda", most_ranks=1)
+def test_last_attempt_is_not_left_to_a_worker_without_enough_ranks(store: Store) -> None:
+    """The other worker has the same device, but fewer GPUs."""
+    (job,) = submit(store, spec(), world_size=4, attempts=2)
+    large, small = WorkerCapabilities("cuda", most_ranks=4, world_size=4), WorkerCapabilities("cuda", most_ranks=1)
     for name, able in (("ann", large), ("bob", small)):
-        execution.worker_beat(store, name, able)
-    (held,) = execution.claim(store, "ann", large, FACTS)
-    execution.record(store, [Ending(held, Outcome.FAILED, None, "broken", "")])
+        execution.worker_heartbeat(store, name, able)
+    (claimed,) = claiming.claim(store, "ann", large, FACTS)
+    execution.record(store, [AttemptEnding(claimed, Outcome.FAILED, None, "broken", "")])
     let_delay_pass(store, job)
-    assert [again.id for again in execution.claim(store, "ann", large, FACTS)] == [job]
+    assert [again.id for again in claiming.claim(store, "ann", large, FACTS)] == [job]
 
 
-def test_jobs_that_no_live_worker_can_run_are_found(store: Store) -> None:
-    file(store, *specs(seeds="1,2"), device="cuda")
-    file(store, spec(seeds=3), device="cuda", world_size=4)
-    file(store, spec(seeds=4))
-    cuda, four = {"device": "cuda", "world_size": None, "jobs": 2}, {"device": "cuda", "world_size": 4, "jobs": 1}
-    assert queries.stranded(store) == [{"device": "auto", "world_size": None, "jobs": 1}, cuda, four]
-    execution.worker_beat(store, "ann", Able("cpu"))
-    assert queries.stranded(store) == [cuda, four]
-    execution.worker_beat(store, "bob", Able("cuda", most_ranks=2))
-    assert queries.stranded(store) == queries.stranded(store, "lab") == [four]
-    execution.worker_beat(store, "cora", Able("cuda", most_ranks=4))
-    assert queries.stranded(store) == []
+def test_jobs_without_a_worker_are_found(store: Store) -> None:
+    submit(store, *specs(seeds="1,2"), device="cuda")
+    submit(store, spec(seeds=3), device="cuda", world_size=4)
+    submit(store, spec(seeds=4))
+    cuda, four = WaitingJobs("cuda", None, 2), WaitingJobs("cuda", 4, 1)
+    assert worker_queries.jobs_without_worker(store) == [WaitingJobs("auto", None, 1), cuda, four]
+    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
+    assert worker_queries.jobs_without_worker(store) == [cuda, four]
+    execution.worker_heartbeat(store, "bob", WorkerCapabilities("cuda", most_ranks=2))
+    assert worker_queries.jobs_without_worker(store) == worker_queries.jobs_without_worker(store, "lab") == [four]
+    execution.worker_heartbeat(store, "cora", WorkerCapabilities("cuda", most_ranks=4))
+    assert worker_queries.jobs_without_worker(store) == []
 
 
-def test_a_worker_is_listed_with_what_it_has_runs_and_has_done(store: Store) -> None:
-    execution.worker_beat(store, "ann", Able("cuda", "2 x H100", 2, 2))
-    file(store, *specs(seeds="1..3"))
-    for held in execution.claim(store, "ann", Able("cuda"), FACTS, 2):
-        finish(store, held)
-    execution.claim(store, "ann", Able("cuda"), FACTS)
-    (ann,) = queries.live_workers(store)
-    assert (ann["model"], ann["most_ranks"], ann["world_size"]) == ("2 x H100", 2, 2)
-    assert (ann["jobs_running"], ann["jobs_done"]) == (1, 2)
+def test_live_worker_has_capabilities_and_job_counts(store: Store) -> None:
+    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cuda", "2 x H100", 2, 2))
+    submit(store, *specs(seeds="1..3"))
+    for claimed in claiming.claim(store, "ann", WorkerCapabilities("cuda"), FACTS, 2):
+        finish(store, claimed)
+    claiming.claim(store, "ann", WorkerCapabilities("cuda"), FACTS)
+    (ann,) = worker_queries.live_workers(store)
+    assert (ann.device_name, ann.most_ranks, ann.world_size) == ("2 x H100", 2, 2)
+    assert (ann.jobs_running, ann.jobs_done) == (1, 2)

@@ -1,21 +1,21 @@
-"""The figures for Prometheus: a known history, parsed as Prometheus does. On both databases."""
+"""Metrics of a known database, parsed as Prometheus does. On both databases."""
 
 from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlpq.dashboard.metrics import metrics
+from mlpq.records import WorkerCapabilities
 from mlpq.store import execution
-from mlpq.store.execution import Able
 from mlpq.store.session import Store
 from tests.support.filled_database import ANN, BOB, fill
-from tests.support.job_steps import beat, claim_one, file, let_lease_expire, spec
+from tests.support.job_steps import claim_one, heartbeat, let_lease_expire, spec, submit
 
 Labels = tuple[str, ...]
 
 
 def scraped(store: Store) -> dict[str, dict[Labels, float]]:
-    """By name, and the values of the labels in the order of their names."""
+    """Samples by name, and by the values of their labels."""
     found: dict[str, dict[Labels, float]] = {}
     for family in text_string_to_metric_families(metrics(store).decode()):
         for sample in family.samples:
@@ -23,15 +23,15 @@ def scraped(store: Store) -> dict[str, dict[Labels, float]]:
     return found
 
 
-def test_an_empty_database_can_be_scraped(store: Store) -> None:
+def test_empty_database_can_be_scraped(store: Store) -> None:
     found = scraped(store)
     assert found == {"mlpq_lease_expiries_total": {(): 0}, "mlpq_fence_rejections_total": {(): 0}}
 
 
-def test_jobs_attempts_and_seconds_are_those_of_the_tables(store: Store) -> None:
+def test_jobs_attempts_and_seconds_match_the_tables(store: Store) -> None:
     fill(store)
     found = scraped(store)
-    # 40 of the sweep, 2 of "again", 1 that was lost once, and 2 of which one went on from the other.
+    # 40 of the sweep, 2 of "again", 1 that was lost once, and 2 of which one continues from the other.
     assert found["mlpq_jobs"] == {("auto", "succeeded"): 45, ("auto", "failed"): 2, ("auto", "queued"): 1}
     assert found["mlpq_attempts_total"] == {
         ("cpu", "succeeded"): 45, ("cpu", "diverged"): 1, ("cpu", "lost"): 1, ("cpu", "failed"): 2,
@@ -48,19 +48,19 @@ def test_jobs_attempts_and_seconds_are_those_of_the_tables(store: Store) -> None
     assert all(0 <= age < 60 for age in found["mlpq_worker_beat_age_seconds"].values())
 
 
-def test_what_waits_and_what_came_too_late_is_told(store: Store) -> None:
-    execution.worker_beat(store, "ann", Able("cpu"))
-    (job,) = file(store, spec())
-    held = claim_one(store, "ann")
-    file(store, spec(seeds=1), device="cuda")
+def test_waiting_jobs_expired_leases_and_rejected_writes_are_counted(store: Store) -> None:
+    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
+    (job,) = submit(store, spec())
+    claimed = claim_one(store, "ann")
+    submit(store, spec(seeds=1), device="cuda")
     found = scraped(store)
     assert found["mlpq_worker_jobs_running"] == {("cpu", "ann"): 1}
     assert found["mlpq_attempts_running"] == {("cpu",): 1}
     assert found["mlpq_jobs_without_worker"] == {("cuda", "auto"): 1}
 
     let_lease_expire(store, job)
-    execution.reap(store)
-    assert beat(store, held) is None
+    execution.requeue_expired(store)
+    assert heartbeat(store, claimed) is None
     found = scraped(store)
     assert (found["mlpq_lease_expiries_total"], found["mlpq_fence_rejections_total"]) == ({(): 1}, {(): 1})
     assert "mlpq_attempts_running" not in found

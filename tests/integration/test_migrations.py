@@ -1,4 +1,4 @@
-"""The schema: migrations make what the models say, on both databases, and a wrong one is told with what to type."""
+"""The schema: migrations create what `store.schema` declares, on both databases; a wrong schema is an error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -20,22 +21,23 @@ from sqlalchemy import CheckConstraint, MetaData, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
 from mlpq.errors import StoreError
+from mlpq.jobs import Engine, Status
 from mlpq.settings import read_settings
 from mlpq.store import migrate, queries, submission
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
-from tests.support.job_steps import RESULT, claim, claim_one, file, finish, row, spec, specs, whole_row
+from tests.support.job_steps import RESULT, claim, claim_one, finish, result, row, spec, specs, submit, whole_row
 
 
-def test_models_and_migrations_do_not_drift(store: Store) -> None:
+def test_schema_and_migrations_agree(store: Store) -> None:
     with store.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
 
 
-def test_every_check_of_the_models_is_in_the_database(store: Store) -> None:
-    """Alembic does not compare these."""
+def test_every_check_constraint_is_in_the_database(store: Store) -> None:
+    """Alembic does not compare check constraints."""
     with store.read() as connection:
         for table in metadata.sorted_tables:
             checks = [check for check in table.constraints if isinstance(check, CheckConstraint)]
@@ -49,24 +51,24 @@ def alembic_config() -> Config:
     return config
 
 
-def test_the_schema_that_the_program_wants_is_the_newest_migration() -> None:
+def test_required_schema_is_the_latest_migration() -> None:
     assert ScriptDirectory.from_config(alembic_config()).get_heads() == [migrate.SCHEMA]
 
 
-def test_upgrading_twice_is_harmless(empty_url: str) -> None:
+def test_upgrading_twice_changes_nothing(empty_url: str) -> None:
     store = Store(empty_url)
     assert migrate.current(store) is None
     migrate.upgrade(store)
-    (job,) = file(store, spec())
+    (job,) = submit(store, spec())
     migrate.upgrade(store)
     assert migrate.current(store) == migrate.SCHEMA
-    assert row(store, job)["status"] == "queued"
+    assert row(store, job).status == "queued"
     store.close()
 
 
 @pytest.fixture
 def first_schema(empty_url: str) -> Iterator[Store]:
-    """A database as the first version made it, with a finished job, "one", and two queued ones, "two" and "three"."""
+    """A database with the first schema, a finished job "one", and the queued jobs "two" and "three"."""
     store, config = Store(empty_url), alembic_config()
     with store.write() as connection:
         config.attributes["connection"] = connection
@@ -89,53 +91,57 @@ def first_schema(empty_url: str) -> Iterator[Store]:
                 seed=job.seed, device="auto", priority=0, max_attempts=3, created_at=clock, **state,
             )  # fmt: skip
         add("attempts", job_id="one", attempt=1, worker="ann", device="cpu", started_at=clock, outcome="succeeded")
-        add("job_results", job_id="one", attempt=1, **{name: RESULT[name] for name in RESULT if name != "engine"})
+        add(
+            "job_results",
+            job_id="one",
+            attempt=1,
+            **{name: value for name, value in asdict(RESULT).items() if name != "engine"},
+        )
     yield store
     store.close()
 
 
-def test_a_result_of_the_first_schema_is_kept_and_was_trained_on_the_plain_engine(first_schema: Store) -> None:
+def test_result_of_the_first_schema_has_the_plain_engine(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
     assert migrate.current(first_schema) == migrate.SCHEMA
     found = row(first_schema, "one")
-    assert {name: found[name] for name in RESULT} == RESULT
-    assert (found["status"], found["engine"], found["gang_size"]) == ("succeeded", "plain", 1)
+    assert (found.status, found.result) == (Status.SUCCEEDED, replace(RESULT, engine=Engine.PLAIN, gang_size=1))
 
 
-def test_jobs_of_the_first_schema_have_torchs_initialisation_and_are_found_again(first_schema: Store) -> None:
-    """Their specs do not speak of it."""
+def test_jobs_of_the_first_schema_have_torchs_initialisation(first_schema: Store) -> None:
+    """Their specs have no such field."""
     migrate.upgrade(first_schema)
     assert "initialisation" not in whole_row(first_schema, "one")["spec"]
-    (other,) = file(first_schema, spec(initialisation="truncated-normal"))
-    assert [row(first_schema, job)["initialisation"] for job in ("one", "two", other)] == [
+    (other,) = submit(first_schema, spec(initialisation="truncated-normal"))
+    assert [row(first_schema, job).spec.initialisation for job in ("one", "two", other)] == [
         "torch", "torch", "truncated-normal",
     ]  # fmt: skip
-    assert [filed.is_new for filed in submission.file_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
+    assert [job.is_new for job in submission.submit_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
 
 
 def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
     assert whole_row(first_schema, "two")["gang_key"] is None
-    assert [[held.id for held in claim(first_schema, limit=8)] for _ in range(3)] == [["two"], ["three"], []]
+    assert [[claimed.id for claimed in claim(first_schema, limit=8)] for _ in range(3)] == [["two"], ["three"], []]
 
 
-def test_a_result_must_say_which_engine_trained_it(first_schema: Store) -> None:
+def test_result_without_a_known_engine_is_rejected(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
-    held = claim_one(first_schema)
+    claimed = claim_one(first_schema)
     for engine in (None, "another"):
         with pytest.raises(IntegrityError):
-            finish(first_schema, held, engine=engine)
-    finish(first_schema, held, engine="gang")
-    assert row(first_schema, held.id)["engine"] == "gang"
+            finish(first_schema, claimed, engine=engine)
+    finish(first_schema, claimed, engine="gang")
+    assert result(first_schema, claimed.id).engine == "gang"
 
 
-def test_an_upgraded_database_is_as_a_new_one(first_schema: Store) -> None:
+def test_upgraded_database_equals_a_new_one(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
-    test_models_and_migrations_do_not_drift(first_schema)
-    test_every_check_of_the_models_is_in_the_database(first_schema)
+    test_schema_and_migrations_agree(first_schema)
+    test_every_check_constraint_is_in_the_database(first_schema)
 
 
-def test_processes_that_upgrade_one_empty_database_at_once_all_succeed(
+def test_concurrent_upgrades_of_an_empty_database_succeed(
     empty_url: str, sites: Sites, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with sites.open(EMBEDDED, tmp_path_factory.mktemp("site")) as site:
@@ -146,16 +152,16 @@ def test_processes_that_upgrade_one_empty_database_at_once_all_succeed(
     assert ended == [("", 0)] * 3
     store = Store(empty_url)
     assert migrate.current(store) == migrate.SCHEMA
-    assert queries.job_rows(store) == []
+    assert queries.job_records(store) == []
     store.close()
 
 
-def test_a_new_sqlite_file_is_made_ready_without_asking(tmp_path: pytest.TempPathFactory) -> None:
+def test_new_sqlite_file_is_created_automatically(tmp_path: pytest.TempPathFactory) -> None:
     settings = read_settings({"MLPQ_HOME": f"{tmp_path}/a/new/folder"})
-    assert queries.job_rows(migrate.ready_store(settings)) == []
+    assert queries.job_records(migrate.ready_store(settings)) == []
 
 
-def test_an_empty_postgresql_is_not_touched_unasked(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_empty_postgresql_is_not_migrated_automatically(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> None:
     with sites.open(SERVICES, tmp_path_factory.mktemp("site")) as site:
         with site.store.write() as connection:
             connection.exec_driver_sql("DROP VIEW results")
@@ -183,22 +189,20 @@ COMMANDS = (
 )  # fmt: skip
 
 
-def test_every_command_refuses_a_stale_schema_and_says_what_to_type(
-    sites: Sites, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_every_command_rejects_an_old_schema(sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> None:
     with sites.open(SERVICES, tmp_path_factory.mktemp("site")) as site:
         set_revision(site.store, "0000")
         for command in COMMANDS:
-            assert_refused(site, command.split(), "mlpq db upgrade")
+            assert_rejected(site, command.split(), "mlpq db upgrade")
 
 
-def test_commands_refuse_a_newer_schema_and_say_what_to_do(site: Site) -> None:
+def test_commands_reject_a_newer_schema(site: Site) -> None:
     set_revision(site.store, "9999")
     for command in (["jobs"], ["db", "upgrade"]):
-        assert_refused(site, command, "install a newer mlpq")
+        assert_rejected(site, command, "install a newer mlpq")
 
 
-def assert_refused(site: Site, command: list[str], advice: str) -> None:
+def assert_rejected(site: Site, command: list[str], advice: str) -> None:
     before = site.row_counts()
     done = site.mlpq(*command, status=2)
     assert advice in done.err
@@ -207,7 +211,7 @@ def assert_refused(site: Site, command: list[str], advice: str) -> None:
 
 
 @pytest.mark.parametrize(("revision", "advice"), [("0000", "mlpq db upgrade"), ("9999", "install a newer mlpq")])
-def test_another_schema_is_told_on_both_databases(empty_url: str, revision: str, advice: str) -> None:
+def test_wrong_schema_is_an_error_on_both_databases(empty_url: str, revision: str, advice: str) -> None:
     store = Store(empty_url)
     migrate.upgrade(store)
     set_revision(store, revision)

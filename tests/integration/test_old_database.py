@@ -1,6 +1,6 @@
 """A database that version 0.1.0 wrote works after `mlpq db upgrade`, on SQLite and PostgreSQL.
 
-It holds finished, failed, cancelled and queued jobs, and one whose worker was killed while it trained.
+It has finished, failed, cancelled and queued jobs, and one whose worker was killed during training.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site, Sites
 
 FIXTURE = ROOT / "tests" / "fixtures" / "v0.1.0"
-SAME_BITS = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}  # as where the fixture was made
+SAME_BITS = {"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "avx2"}  # as when the fixture was created
 SERIALS = {"experiments": "id", "jobs": "seq", "environments": "id", "verifications": "id"}
 
 
 def load(store: Store, artifacts: Path) -> None:
-    """Make that version's schema and insert the fixture's rows."""
+    """Create that version's schema and insert the fixture's rows."""
     config = Config()
     config.set_main_option("script_location", str(files("mlpq_migrations")))
     rows = json.loads((FIXTURE / "database.json").read_text().replace("{artifacts}", str(artifacts)))
@@ -48,7 +48,7 @@ def load(store: Store, artifacts: Path) -> None:
 
 
 def _typed(table: Table, row: dict[str, Any]) -> dict[str, Any]:
-    """The values that SQLite keeps as text and numbers, as Python has them."""
+    """The row with Python values, instead of the text and numbers that SQLite stores."""
     return {name: _value(table.c[name].type, value) for name, value in row.items()}
 
 
@@ -65,7 +65,7 @@ def _value(kind: TypeEngine[Any], value: Any) -> Any:
 
 @pytest.fixture(params=[EMBEDDED, SERVICES])
 def old_site(request: pytest.FixtureRequest, sites: Sites, tmp_path: Path) -> Iterator[Site]:
-    """A site with that version's database, upgraded by the command that the docs name."""
+    """A site with that version's database, upgraded by `mlpq db upgrade`."""
     with sites.open(request.param, tmp_path, migrated=False) as site:
         site.env.update(SAME_BITS)
         artifacts = tmp_path / "home" / "artifacts"

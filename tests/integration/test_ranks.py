@@ -1,4 +1,4 @@
-"""Training by several ranks: the run of one, up to rounding; and what becomes of ranks that die, fail or hang."""
+"""Training by several ranks equals that of one up to rounding; and ranks that die, fail or hang."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ import pytest
 from mlpq.errors import MlpqError
 from mlpq.settings import read_settings, training_environ
 from mlpq.spec.job import JobSpec
-from mlpq_workers.trainer.ranks import Failed, first_to_fail
-from mlpq_workers.worker.trainer_client import Event, Trainer
+from mlpq_workers.protocol import Died, EpochDone, Event, JobFailed, JobStopped, JobSucceeded, TrainJob
+from mlpq_workers.trainer.ranks import RankFailure, root_cause
+from mlpq_workers.worker.trainer_client import Trainer
 from tests.support.gang_training import job
 from tests.support.installations import ROOT, SOURCE_ROOTS, processes
 from tests.support.rank_training import DOUBLE, JOBS, SINGLE, TEST_IMAGES
 from tests.support.services import wait_until
 
-pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are dear: made once, by one process
+pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are slow, so one process makes them once
 
 WORLD_SIZE = 2  # of the training process that the tests share
-SIZES = (1, 2, 2, 3)  # 2 once more, to see that it gives the same again
+SIZES = (1, 2, 2, 3)  # 2 is repeated, to compare its bits
 LOSSES = ("train_loss", "validation_loss", "test_loss")
-RUNS = [f"{way}: {name}, {precision}" for way in ("plain", "gang") for name in JOBS for precision in (SINGLE, DOUBLE)]
+RUNS = [
+    f"{engine}: {name}, {precision}" for engine in ("plain", "gang") for name in JOBS for precision in (SINGLE, DOUBLE)
+]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What worlds of those sizes made of the same jobs."""
+    """The results of the same jobs in worlds of those sizes."""
     paths = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.rank_training", str(tmp_path_factory.mktemp("meetings")),
+        [sys.executable, "-m", "tests.support.rank_training", str(tmp_path_factory.mktemp("rendezvous")),
          *map(str, SIZES)],
         stdout=subprocess.PIPE, text=True, env={**training_environ(), "PYTHONPATH": paths}, timeout=250,
     )  # fmt: skip
@@ -48,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_losses_of_every_world_size_are_those_of_one_rank(trained: list[dict[str, Any]], run: str) -> None:
+def test_losses_of_every_world_size_equal_those_of_one_rank(trained: list[dict[str, Any]], run: str) -> None:
     curves = [world["trained"][run]["curves"] for world in trained]
     tolerance = 1e-10 if DOUBLE in run else 2e-6
     for world in curves[1:]:
@@ -73,25 +76,23 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_same_world_size_gives_the_same_bits_again(trained: list[dict[str, Any]], run: str) -> None:
+def test_same_world_size_gives_the_same_bits(trained: list[dict[str, Any]], run: str) -> None:
     assert SIZES[1] == SIZES[2]
     assert trained[1]["trained"][run] == trained[2]["trained"][run]
     assert trained[1]["trained"][run]["weights"] != trained[0]["trained"][run]["weights"]
 
 
 @pytest.mark.parametrize("i", range(len(SIZES)), ids=SIZES)
-def test_a_job_that_goes_on_from_a_checkpoint_gets_the_bits_of_one_trained_in_one_go(
-    trained: list[dict[str, Any]], i: int
-) -> None:
+def test_resumed_job_has_the_bits_of_an_uninterrupted_one(trained: list[dict[str, Any]], i: int) -> None:
     for whole, resumed in trained[i]["interrupted"]:
         assert resumed == whole
 
 
-def test_what_rank_0_says_counts(trained: list[dict[str, Any]]) -> None:
-    assert [world["rank 0 says"] for world in trained] == [[0, 1, 2, 3], [0, 1, 1, 2], [0, 1, 1, 2], [0, 1, 1, 1]]
+def test_broadcast_gives_every_rank_the_value_of_rank_0(trained: list[dict[str, Any]]) -> None:
+    assert [world["broadcast"] for world in trained] == [[0, 1, 2, 3], [0, 1, 1, 2], [0, 1, 1, 2], [0, 1, 1, 1]]
 
 
-# --- as a worker has them
+# --- ranks under a worker
 
 
 def wait_for_the_end_of(ranks: list[int]) -> None:
@@ -99,49 +100,53 @@ def wait_for_the_end_of(ranks: list[int]) -> None:
 
 
 def ranks_of(trainer: Trainer) -> list[int]:
-    """The processes of the ranks, in order."""
-    assert trainer._child is not None
-    launcher = trainer._child.pid
+    """The process ids of the ranks, in order."""
+    assert trainer._process is not None
+    launcher = trainer._process.pid
     return sorted(
         each.pid for each in processes() if each.parent == launcher and "mlpq_workers.trainer.rank_main" in each.command
     )
 
 
 def hand_over(trainer: Trainer, folder: Path, parent: JobSpec | None = None, **keys: object) -> str:
-    """A job for the trainer; its token."""
-    spec, name = job(parent, **keys), str(uuid.uuid4())
-    trainer.train(
-        [
-            {
-                "token": f"{name}/1", "spec": spec.model_dump(mode="json"), "attempt": 1,
-                "parent_weights": str(folder / "missing.safetensors"), "parent_sha256": "0" * 64,
-                "weights_file": str(folder / name / "attempt-1.safetensors"),
-            }
-        ]
-    )  # fmt: skip
-    return f"{name}/1"
+    """Train a job; returns its token."""
+    name = str(uuid.uuid4())
+    command = TrainJob(
+        id=name,
+        attempt=1,
+        spec=job(parent, **keys),
+        parent_weights=folder / "missing.safetensors",
+        parent_sha256="0" * 64,
+        weights_file=folder / name / "attempt-1.safetensors",
+    )
+    trainer.train([command])
+    return command.token
 
 
-def next_but_epochs(trainer: Trainer, seconds: float = 60) -> Event:
-    while (event := trainer.event(seconds)) is not None and event["event"] == "epoch":
+def next_event(trainer: Trainer, seconds: float = 60) -> Event:
+    """The next event that is not an epoch."""
+    while isinstance(event := trainer.event(seconds), EpochDone):
         pass
-    assert event is not None, "nothing was heard"
+    assert event is not None, "no event"
+    return event
+
+
+def next_died(trainer: Trainer) -> Died:
+    event = next_event(trainer)
+    assert isinstance(event, Died)
     return event
 
 
 @pytest.mark.parametrize("hidden", ["16", "1000,500"], ids=["gang", "plain"])
-def test_ranks_are_heard_as_one(trainer: Trainer, tmp_path: Path, hidden: str) -> None:
+def test_ranks_report_each_event_once(trainer: Trainer, tmp_path: Path, hidden: str) -> None:
     assert (trainer.device, trainer.world_size, trainer.facts["world_size"]) == ("cpu", 2, 2)
-    for _ in range(2):  # they stay warm
+    for _ in range(2):  # the ranks stay warm
         token = hand_over(trainer, tmp_path, epochs=3, hidden=hidden)
-        heard = [trainer.event(60) for _ in range(4)]
-        assert [(event["event"], event["token"]) for event in heard if event] == [
-            *[("epoch", token)] * 3,
-            ("succeeded", token),
-        ]
-        assert heard[3] is not None
-        assert heard[3]["result"]["world_size"] == 2
-        assert Path(heard[3]["result"]["weights_file"]).exists()
+        *epochs, last = (trainer.event(60) for _ in range(4))
+        assert [each.token for each in epochs if isinstance(each, EpochDone)] == [token] * 3
+        assert isinstance(last, JobSucceeded)
+        assert (last.token, last.result.world_size) == (token, 2)
+        assert Path(last.result.weights_file).exists()
 
 
 @pytest.mark.parametrize("hidden", ["16", "1000,500"], ids=["gang", "plain"])
@@ -149,66 +154,63 @@ def test_all_ranks_stop_a_job_before_the_same_batch(trainer: Trainer, tmp_path: 
     token = hand_over(trainer, tmp_path, epochs=10_000, hidden=hidden)
     assert trainer.event(60) is not None
     trainer.stop_job(token)
-    assert next_but_epochs(trainer)["event"] == "stopped"
+    assert next_event(trainer) == JobStopped(token)
     hand_over(trainer, tmp_path, epochs=1)
-    assert next_but_epochs(trainer)["event"] == "succeeded"
+    assert isinstance(next_event(trainer), JobSucceeded)
 
 
-def test_rank_0_that_dies_takes_the_others_along_and_is_named(trainer: Trainer, tmp_path: Path) -> None:
-    """Of another rank it is seen with a worker, in test_devices."""
+def test_death_of_rank_0_ends_the_others_and_is_reported(trainer: Trainer, tmp_path: Path) -> None:
+    """tests/acceptance/test_devices.py tests the death of another rank."""
     hand_over(trainer, tmp_path, epochs=10_000)
     assert trainer.event(60) is not None
     ranks = ranks_of(trainer)
     os.kill(ranks[0], signal.SIGKILL)
-    died = next_but_epochs(trainer)
-    assert (died["event"], died["error"]) == ("died", "rank 0 of the training: signal SIGKILL")
+    assert next_died(trainer).error == "rank 0: signal SIGKILL"
     wait_for_the_end_of(ranks)
 
 
-def test_a_rank_that_hangs_ends_the_attempt(trainer: Trainer, tmp_path: Path) -> None:
+def test_rank_that_hangs_ends_the_attempt(trainer: Trainer, tmp_path: Path) -> None:
     hand_over(trainer, tmp_path, epochs=10_000)
     assert trainer.event(60) is not None
     ranks = ranks_of(trainer)
     os.kill(ranks[1], signal.SIGSTOP)
-    died = next_but_epochs(trainer, 60)
-    assert died["event"] == "died"
-    assert "a rank of the training hangs: rank 0 waited 30 s" in died["error"]
+    assert "a rank hangs: rank 0 waited 30 s" in next_died(trainer).error
     wait_for_the_end_of(ranks)
 
 
 def test_ranks_end_with_their_launcher(trainer: Trainer, tmp_path: Path) -> None:
-    hand_over(trainer, tmp_path, epochs=3, hidden="3000,3000", batch_size=1)  # they are busy for long
+    hand_over(trainer, tmp_path, epochs=3, hidden="3000,3000", batch_size=1)  # an epoch takes long
     ranks = ranks_of(trainer)
-    assert trainer._child is not None
-    trainer._child.send_signal(signal.SIGKILL)
+    assert trainer._process is not None
+    trainer._process.send_signal(signal.SIGKILL)
     wait_for_the_end_of(ranks)
-    assert next_but_epochs(trainer)["event"] == "died"
+    next_died(trainer)
 
 
-def test_a_rank_that_is_out_of_memory_says_so(trainer: Trainer, tmp_path: Path) -> None:
+def test_rank_out_of_memory_reports_its_error(trainer: Trainer, tmp_path: Path) -> None:
     rank = ranks_of(trainer)[1]
     pages = int(Path(f"/proc/{rank}/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + 50_000_000
     resource.prlimit(rank, resource.RLIMIT_AS, (size, size))
     hand_over(trainer, tmp_path, hidden="4000,4000", optimizer="adam")
-    died = next_but_epochs(trainer)
-    assert died["event"] == "died"
-    assert died["error"].startswith("rank 1 of the training: RuntimeError: ")
-    assert "memory" in died["error"]
+    error = next_died(trainer).error
+    assert error.startswith("rank 1: RuntimeError: ")
+    assert "memory" in error
 
 
-def test_what_fails_before_the_training_fails_its_job_and_the_ranks_go_on(trainer: Trainer, tmp_path: Path) -> None:
+def test_job_that_fails_before_training_does_not_end_the_ranks(trainer: Trainer, tmp_path: Path) -> None:
     token = hand_over(trainer, tmp_path, parent=job(optimizer="sgd"), optimizer="adam")
-    failed = next_but_epochs(trainer)
-    assert (failed["event"], failed["token"]) == ("failed", token)
-    assert "missing.safetensors" in failed["error"]
+    failed = next_event(trainer)
+    assert isinstance(failed, JobFailed)
+    assert failed.token == token
+    assert "missing.safetensors" in failed.error
     ranks = ranks_of(trainer)
     hand_over(trainer, tmp_path, epochs=1)
-    assert next_but_epochs(trainer)["event"] == "succeeded"
+    assert isinstance(next_event(trainer), JobSucceeded)
     assert ranks_of(trainer) == ranks
 
 
-def test_ranks_whose_launcher_is_killed_as_they_start_end_too(tmp_path: Path) -> None:
+def test_ranks_end_if_their_launcher_is_killed_while_they_start(tmp_path: Path) -> None:
     starting = Trainer(read_settings({"MLPQ_HOME": str(tmp_path), "MLPQ_THREADS": "1"}), "cpu", 2)
     starting.spawn()
     wait_until("the ranks start", lambda: len(ranks_of(starting)) == 2, 60)
@@ -217,13 +219,13 @@ def test_ranks_whose_launcher_is_killed_as_they_start_end_too(tmp_path: Path) ->
     wait_for_the_end_of(ranks)
 
 
-def test_a_training_process_that_cannot_have_a_world_size_has_the_usual_one_again(tmp_path: Path) -> None:
+def test_impossible_world_size_is_an_error_and_the_usual_one_still_works(tmp_path: Path) -> None:
     trainer = Trainer(read_settings({"MLPQ_HOME": str(tmp_path), "MLPQ_THREADS": "1"}), "cpu")
     trainer.start()
-    heard = []
-    with pytest.raises(MlpqError, match="there can be no 1000 processes"):
-        trainer.ensure_ready(1000, lambda: heard.append(1))
-    assert heard
+    calls = []
+    with pytest.raises(MlpqError, match="world size 1000 is too large"):
+        trainer.ensure_ready(1000, lambda: calls.append(1))
+    assert calls
     trainer.ensure_ready()
     assert trainer.world_size == 1
     trainer.kill()
@@ -234,19 +236,19 @@ WAITED = "RuntimeError: gloo: Timed out waiting 30000ms for recv operation to co
 
 
 @pytest.mark.parametrize(
-    ("failed", "words"),
+    ("failures", "cause"),
     [
-        ([Failed(1, "ValueError: bad", 0, 5), Failed(0, LOST, 0, 4)], "rank 1 of the training: ValueError: bad"),
+        ([RankFailure(1, "ValueError: bad", 0, 5), RankFailure(0, LOST, 0, 4)], "rank 1: ValueError: bad"),
         (
-            [Failed(1, "OutOfMemoryError: CUDA", 6, 5), Failed(0, "", 15, 4)],
-            "rank 1 of the training: OutOfMemoryError: CUDA",
+            [RankFailure(1, "OutOfMemoryError: CUDA", 6, 5), RankFailure(0, "", 15, 4)],
+            "rank 1: OutOfMemoryError: CUDA",
         ),
-        ([Failed(0, "", 15, 4), Failed(1, "", 9, 4)], "rank 1 of the training: signal SIGKILL"),
-        ([Failed(0, LOST, 0, 4), Failed(1, "", 11, 5)], "rank 1 of the training: signal SIGSEGV"),
-        ([Failed(0, "", 9, 4), Failed(1, WAITED, 0, 5)], "a rank of the training hangs: rank 1 waited 30 s for it"),
-        ([Failed(0, "", 15, 4), Failed(1, LOST, 0, 5)], f"rank 1 of the training: {LOST}"),
-        ([Failed(2, "", 0, 4)], "rank 2 of the training: it ended unasked"),
+        ([RankFailure(0, "", 15, 4), RankFailure(1, "", 9, 4)], "rank 1: signal SIGKILL"),
+        ([RankFailure(0, LOST, 0, 4), RankFailure(1, "", 11, 5)], "rank 1: signal SIGSEGV"),
+        ([RankFailure(0, "", 9, 4), RankFailure(1, WAITED, 0, 5)], "a rank hangs: rank 1 waited 30 s for it"),
+        ([RankFailure(0, "", 15, 4), RankFailure(1, LOST, 0, 5)], f"rank 1: {LOST}"),
+        ([RankFailure(2, "", 0, 4)], "rank 2: exited unexpectedly"),
     ],
 )
-def test_the_failing_ranks_own_error_is_told(failed: list[Failed], words: str) -> None:
-    assert first_to_fail(failed) == words
+def test_root_cause_is_the_error_of_the_rank_that_failed_first(failures: list[RankFailure], cause: str) -> None:
+    assert root_cause(failures) == cause

@@ -1,4 +1,4 @@
-"""Statements that people type: what they give on both databases, and that none of them changes anything."""
+"""Queries of `mlpq sql`: equal results on both databases, and no statement can write."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from mlpq.store import sql
 from mlpq.store.schema import jobs, metadata
 from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Sites
-from tests.support.job_steps import claim_one, file, finish, spec
+from tests.support.job_steps import claim_one, finish, spec, submit
 
-pytestmark = pytest.mark.xdist_group("sql")  # its fixtures are dear: made once, by one process
+pytestmark = pytest.mark.xdist_group("sql")  # its fixtures are expensive: set up once, by one process
 
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
 
 
 @pytest.fixture
 def outside() -> Iterator[Path]:
-    """A folder that the server's user may write to as well."""
+    """A folder that the database server's user can write to."""
     folder = Path(tempfile.mkdtemp(prefix="mlpq-outside-"))
     folder.chmod(0o777)
     yield folder
@@ -38,15 +38,15 @@ def outside() -> Iterator[Path]:
 
 @pytest.fixture(scope="module", params=[EMBEDDED, SERVICES])
 def store(request: pytest.FixtureRequest, sites: Sites, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A finished job and one that waits; all tests may share them, because none of them writes."""
-    with sites.open(request.param, tmp_path_factory.mktemp("asked")) as site:
-        file(site.store, spec(), spec(seeds=1))
+    """A database with a succeeded and a queued job, shared by all tests, because none of them writes."""
+    with sites.open(request.param, tmp_path_factory.mktemp("sql")) as site:
+        submit(site.store, spec(), spec(seeds=1))
         finish(site.store, claim_one(site.store))
         yield site.store
 
 
 def contents(store: Store) -> list[list[Any]]:
-    """All rows of all tables, and what else a statement might leave in the database."""
+    """All rows of all tables, and everything else that a statement could create in the database."""
     with store.read() as connection:
         found: list[list[Any]] = [list(connection.execute(select(table))) for table in metadata.sorted_tables]
         if store.is_sqlite:
@@ -61,7 +61,7 @@ def one(store: Store, statement: str) -> dict[str, Any]:
     return row
 
 
-def test_stored_columns_have_their_types(store: Store) -> None:
+def test_columns_of_tables_have_their_types(store: Store) -> None:
     row = one(store, "SELECT seq, spec, cancel_requested, created_at, error, seed FROM jobs ORDER BY seq LIMIT 1")
     assert row["spec"]["optimizer"] == "sgd"
     assert row["cancel_requested"] is False
@@ -78,7 +78,7 @@ def test_sums_and_means_are_plain_numbers(store: Store) -> None:
     assert [type(value) for value in row.values()] == [int, float, float]
 
 
-def test_functions_that_sqlite_lacks_are_those_of_postgresql(store: Store) -> None:
+def test_functions_that_sqlite_lacks_equal_postgresqls(store: Store) -> None:
     values = "(SELECT 1.5 AS x UNION ALL SELECT 2 UNION ALL SELECT NULL UNION ALL SELECT 4) AS v"
     assert one(store, f"SELECT stddev_samp(x) AS sd FROM {values}")["sd"] == pytest.approx(1.3228756555322954)
     assert one(store, f"SELECT stddev_samp(x) AS sd FROM {values} WHERE x > 2")["sd"] is None
@@ -87,13 +87,13 @@ def test_functions_that_sqlite_lacks_are_those_of_postgresql(store: Store) -> No
     assert one(store, "SELECT date_part('epoch', finished_at) AS s FROM jobs WHERE status = 'queued'")["s"] is None
 
 
-def test_columns_that_share_a_name_are_numbered(store: Store) -> None:
+def test_columns_with_the_same_name_are_numbered(store: Store) -> None:
     columns, rows = sql.read_only(store, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a")
     assert columns == ["a", "a_2", "a_2_2", "a_3"]
     assert rows == [{"a": 1, "a_2": 2, "a_2_2": 3, "a_3": 4}]
 
 
-def test_no_row_still_has_columns(store: Store) -> None:
+def test_empty_result_has_columns(store: Store) -> None:
     assert sql.read_only(store, "SELECT id, lr FROM results WHERE lr < 0;") == (["id", "lr"], [])
 
 
@@ -102,36 +102,36 @@ def test_no_row_still_has_columns(store: Store) -> None:
     ["select 1 as a", "  SELECT 1 AS a ; ", "-- one\n/* two\n */ SELECT 1 AS a -- three",
      "WITH x AS (SELECT 1 AS a) SELECT a FROM x", "SELECT 1 AS a WHERE '100 %' LIKE '%s%' OR '%' = '%'"],
 )  # fmt: skip
-def test_statements_may_look_as_people_write_them(store: Store, statement: str) -> None:
+def test_statements_may_have_comments_spaces_and_semicolons(store: Store, statement: str) -> None:
     assert one(store, statement) == {"a": 1}
 
 
-def test_a_union_of_times_and_words_is_told_as_it_is(store: Store) -> None:
+def test_union_of_times_and_text_is_returned_as_stored(store: Store) -> None:
     if store.is_sqlite:  # PostgreSQL refuses it
         _, rows = sql.read_only(store, "SELECT created_at AS t FROM jobs WHERE seq = 1 UNION ALL SELECT 'never'")
         assert [type(row["t"]) for row in rows] == [datetime, str]
 
 
-# A word each that the error must say, on SQLite and on PostgreSQL.
+# Statements, and parts of the error on SQLite and on PostgreSQL.
 MISTAKES = (
     ("SELECT lrr FROM results", "did you mean 'lr'?", "did you mean 'lr'?"),
     ("SELECT r.test_acuracy FROM results AS r", "did you mean 'test_accuracy'?", "did you mean 'test_accuracy'?"),
-    ("SELECT zzzzzz FROM results", "docs/results.md lists the columns", "docs/results.md lists the columns"),
+    ("SELECT zzzzzz FROM results", "results-schema.md lists the columns", "results-schema.md lists the columns"),
     ("SELECT * FROM result", "did you mean 'results'?", "did you mean 'results'?"),
-    ("SELECT * FROM zzzzzz", "there are: attempts, ", "there are: attempts, "),
+    ("SELECT * FROM zzzzzz", "choose from: attempts, ", "choose from: attempts, "),
     ("SELECT median(lr) FROM results", "no such function: median", "function median(double precision) does not exist"),
-    ("SELECT FROM results", "syntax error", "asks for no column"),
+    ("SELECT FROM results", "syntax error", "selects no column"),
     ("SELECT 'a", "unrecognized token", "unterminated quoted string"),
-    ("", "mlpq sql only reads", "mlpq sql only reads"),
-    ("-- SELECT 1", "mlpq sql only reads", "mlpq sql only reads"),
-    ("EXPLAIN SELECT 1", "mlpq sql only reads", "mlpq sql only reads"),
+    ("", "mlpq sql is read-only", "mlpq sql is read-only"),
+    ("-- SELECT 1", "mlpq sql is read-only", "mlpq sql is read-only"),
+    ("EXPLAIN SELECT 1", "mlpq sql is read-only", "mlpq sql is read-only"),
     ("SELECT 1; SELECT 2", "one statement at a time", "one statement at a time"),
-    ("SELECT \0", "not text in UTF-8", "not text in UTF-8"),
-    ("SELECT '\udcff'", "not text in UTF-8", "not text in UTF-8"),
+    ("SELECT \0", "not UTF-8 text", "not UTF-8 text"),
+    ("SELECT '\udcff'", "not UTF-8 text", "not UTF-8 text"),
 )
 
 
-def test_a_mistake_is_told_in_one_line(store: Store) -> None:
+def test_invalid_statement_is_a_one_line_error(store: Store) -> None:
     for statement, on_sqlite, on_postgresql in MISTAKES:
         with pytest.raises(QueryError) as error:
             sql.read_only(store, statement)
@@ -184,12 +184,12 @@ ATTACKS = (
     "SELECT pg_reload_conf()",
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname IS NULL",
 )
-# These run, and are rolled back: before version 16 large objects did not know of read-only transactions.
+# These run, and are rolled back: before version 16 read-only transactions allow large objects.
 ROLLED_BACK = {"SELECT lo_create(0)"}
 
 
-@pytest.mark.parametrize("check", [sql._check, lambda _: None], ids=["as it is", "without a look at the statement"])
-def test_an_attack_is_refused_and_changes_nothing(
+@pytest.mark.parametrize("check", [sql._check, lambda _: None], ids=["with the check", "without the check"])
+def test_attack_is_rejected_and_changes_nothing(
     store: Store, outside: Path, monkeypatch: pytest.MonkeyPatch, check: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr(sql, "_check", check)
@@ -203,13 +203,11 @@ def test_an_attack_is_refused_and_changes_nothing(
         assert contents(store) == before, attack
         assert list(outside.iterdir()) == [], attack
     assert ran <= (set() if store.is_sqlite else ROLLED_BACK)
-    with store.write() as connection:  # and those who may write still can
+    with store.write() as connection:  # other connections can still write
         assert connection.execute(update(jobs).values(priority=jobs.c.priority)).rowcount == 2
 
 
-def test_sqlite_can_not_write_though_the_authorizer_let_everything_pass(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sqlite_is_read_only_without_the_authorizer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "_authorize", lambda *_: 0)
     before = contents(store)
     with pytest.raises(QueryError, match=r"readonly database|syntax error"):
@@ -217,7 +215,7 @@ def test_sqlite_can_not_write_though_the_authorizer_let_everything_pass(
     assert contents(store) == before
 
 
-def test_postgresql_lets_no_function_write_whoever_owns_it(store: Store) -> None:
+def test_postgresql_functions_of_any_owner_cannot_write(store: Store) -> None:
     if store.is_sqlite:
         return  # it has no such functions
     body = "$$ BEGIN {}; RETURN 1; END $$ LANGUAGE plpgsql SECURITY DEFINER"
@@ -236,9 +234,9 @@ def test_postgresql_lets_no_function_write_whoever_owns_it(store: Store) -> None
     assert contents(store) == before
 
 
-def test_a_query_without_end_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_query_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "SECONDS", 0.2)
-    with pytest.raises(QueryError, match=r"no answer within 0\.2 s"):
+    with pytest.raises(QueryError, match=r"exceeded the limit of 0\.2 s"):
         sql.read_only(store, FOREVER)
 
 

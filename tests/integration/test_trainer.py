@@ -1,276 +1,302 @@
-"""The worker and its training process when one of them misbehaves."""
+"""The worker and its training process, also when one of them misbehaves."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 import threading
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
 from mlpq.errors import MlpqError
+from mlpq.jobs import Engine, Outcome, Status
+from mlpq.records import AttemptProgress, ClaimedJob, JobResult, WorkerCapabilities
 from mlpq.settings import read_settings
-from mlpq.spec.job import Sweep, inherited
-from mlpq.store import execution, queries, submission
-from mlpq.store.execution import Able, Held, Progress
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep, inherited
+from mlpq.store import claiming, execution, queries, submission, worker_queries
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store
-from mlpq_workers.worker import executor
-from mlpq_workers.worker.executor import Executor, Run
+from mlpq_workers.protocol import Died, EpochDone, JobStopped, JobSucceeded, Ready, TrainJob
+from mlpq_workers.worker import gang_run
+from mlpq_workers.worker.executor import Executor
+from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse
-from tests.support.job_steps import RESULT, TOO_BIG_TO_STACK
+from tests.support.gang_training import job
+from tests.support.job_steps import RESULT, TOO_BIG_TO_STACK, epoch
 
-pytestmark = pytest.mark.xdist_group("trainer")  # the one that the tests share
+pytestmark = pytest.mark.xdist_group("trainer")  # the tests share one training process
 
-# What a worker writes of a gang's end is tested on both databases elsewhere.
+# What a worker writes is tested on both databases elsewhere.
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 WORLD_SIZE = 1
-HAS = {"device": "cpu", "model": "", "most_ranks": 1, "facts": {"world_size": 1}}
-READY = f"print({json.dumps({'event': 'ready', 'token': '', **HAS})!r}, flush=True); "
+READY = Ready("cpu", "", 1, {"world_size": 1})
+CPU = WorkerCapabilities("cpu")
+
+
+def printing(*lines: str) -> str:
+    """Python code that prints these lines."""
+    return "".join(f"print({line!r}, flush=True); " for line in lines)
 
 
 class Misbehaving(Trainer):
-    """A trainer whose child is a few lines of Python."""
+    """A trainer whose process runs a few lines of Python."""
 
     def __init__(self, folder: Path, code: str) -> None:
         super().__init__(read_settings({"MLPQ_HOME": str(folder)}), "cpu")
-        self.ready, self.code = READY, code
+        self.code = code
 
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
-        return [sys.executable, "-c", self.ready + self.code]
+        return [sys.executable, "-c", self.code]
 
 
-def filed(store: Store, **keys: object) -> list[str]:
-    """The ids of jobs that the trainer has never heard of."""
+def submit(store: Store, **keys: object) -> list[str]:
+    """Submit the jobs of a sweep under new ids; returns them."""
     specs = Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs()
-    return [job.id for job in submission.file_jobs(store, str(uuid.uuid4()), specs)]
+    return [job.id for job in submission.submit_jobs(store, str(uuid.uuid4()), specs)]
 
 
-def run(store: Store, trainer: Trainer, folder: Path, gang: list[Held]) -> None:
-    Run(store, trainer, gang, folder, threading.Event(), lambda: None, Pulse("")).run()
+def claim(store: Store, limit: int = 1) -> list[ClaimedJob]:
+    return claiming.claim(store, "w", CPU, {}, limit)
 
 
-def outcomes(store: Store, ids: list[str]) -> list[tuple[str, str | None]]:
-    return [(row["status"], row["outcome"]) for row in queries.jobs_by_id(store, ids)]
+def run(
+    store: Store, trainer: Trainer, folder: Path, gang: list[ClaimedJob], stopping: threading.Event | None = None
+) -> None:
+    worker = WorkerContext(stopping or threading.Event(), lambda: None, Pulse(""))
+    GangRun(store, trainer, gang, folder, worker).run()
 
 
-def test_a_word_cut_short_by_the_childs_death_is_told_as_its_death(tmp_path: Path) -> None:
-    trainer = Misbehaving(tmp_path, "print('{\"event\": \"epo', end='', flush=True)")
+def spec_of(store: Store, job: str) -> JobSpec:
+    return queries.jobs_by_id(store, [job])[0].spec
+
+
+def results(store: Store, ids: list[str]) -> list[JobResult]:
+    found = [record.result for record in queries.jobs_by_id(store, ids)]
+    return [result for result in found if result is not None]
+
+
+def outcomes(store: Store, ids: list[str]) -> list[tuple[Status, Outcome | None]]:
+    return [(record.status, record.outcome) for record in queries.jobs_by_id(store, ids)]
+
+
+def test_incomplete_event_is_reported_as_the_end_of_the_process(tmp_path: Path) -> None:
+    trainer = Misbehaving(tmp_path, printing(READY.dump()) + "print('{\"kind\": \"epo', end='', flush=True)")
     trainer.start()
-    event = trainer.event(30)
-    assert event is not None
-    assert event["event"] == "died"
+    assert isinstance(trainer.event(30), Died)
     trainer.kill()
 
 
-def test_bytes_that_are_no_text_do_not_stop_the_log(tmp_path: Path) -> None:
+def test_undecodable_bytes_do_not_stop_the_log(tmp_path: Path) -> None:
     write = "sys.stderr.buffer.write(b'\\xff\\0\\n' + b'x' * 200_000 + b'\\nlast\\n'); sys.stderr.flush()"
-    trainer = Misbehaving(tmp_path, f"import sys; sys.stdin.readline(); {write}")
+    trainer = Misbehaving(tmp_path, printing(READY.dump()) + f"import sys; sys.stdin.readline(); {write}")
     trainer.start()
-    trainer.train([{"token": "a job"}])
-    event = trainer.event(30)
-    assert event is not None
-    assert event["event"] == "died"
+    command = TrainJob(str(uuid.uuid4()), 1, job(), None, None, tmp_path / "weights.safetensors")
+    trainer.train([command])
+    assert isinstance(trainer.event(30), Died)
     trainer.kill()
-    assert "last" in trainer.log_tail("a job")
-    assert "\0" not in trainer.log_tail("a job")
+    assert "last" in trainer.log_tail(command.token)
+    assert "\0" not in trainer.log_tail(command.token)
 
 
-def test_a_child_that_does_not_start_is_told(tmp_path: Path) -> None:
-    trainer = Misbehaving(tmp_path, "")
-    trainer.ready = ""
-    trainer.code = "raise SystemExit(3)"
+def test_process_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+    trainer = Misbehaving(tmp_path, "raise SystemExit(3)")
     with pytest.raises(MlpqError, match="exit status 3"):
         trainer.start()
 
 
-def test_words_about_another_job_are_not_taken_for_this_one(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    filed(store, optimizer="sgd")
-    (held,) = execution.claim(store, "w", Able("cpu"), {})
-    figures = {"epoch": 1, "train_loss": 9.0, "test_loss": 9.0, "test_correct": 1, "test_total": 500, "seconds": 9.0}
-    trainer._events.put({"event": "epoch", "token": "another/1", "epoch": figures})
-    trainer._events.put({"event": "succeeded", "token": "another/1", "result": {}})
-    Run(store, trainer, [held], tmp_path, threading.Event(), lambda: None, Pulse("")).run()
-    (row,) = queries.job_rows(store)
-    assert row["status"] == "succeeded"
-    assert [epoch["epoch"] for epoch in queries.curve(store, held.id)] == [1, 2]
-    assert all(epoch["train_loss"] != 9.0 for epoch in queries.curve(store, held.id))
+def test_events_of_another_job_are_ignored(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    submit(store, optimizer="sgd")
+    (claimed,) = claim(store)
+    trainer._events.put(EpochDone("another/1", replace(epoch(1), train_loss=9.0)))
+    trainer._events.put(JobSucceeded("another/1", RESULT))
+    run(store, trainer, tmp_path, [claimed])
+    assert outcomes(store, [claimed.id]) == [(Status.SUCCEEDED, Outcome.SUCCEEDED)]
+    curve = queries.curve(store, claimed.id)
+    assert [metrics.epoch for metrics in curve] == [1, 2]
+    assert all(metrics.train_loss != 9.0 for metrics in curve)
 
 
-def test_what_cannot_be_written_about_one_job_fails_only_that_one(
+def test_write_that_fails_for_one_job_fails_only_that_job(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = filed(store, epochs=500, seeds="1,2")
-    beat = execution.beat
+    bad, good = submit(store, epochs=500, seeds="1,2")
+    heartbeat = execution.heartbeat
 
-    def broken(store: Store, progress: Sequence[Progress]) -> dict[str, bool]:
-        if any(told.held.id == bad for told in progress):
+    def broken(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bool]:
+        if any(each.job.id == bad for each in progress):
             raise TypeError("a bug")
-        return beat(store, progress)
+        return heartbeat(store, progress)
 
-    monkeypatch.setattr(execution, "beat", broken)
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
-    assert outcomes(store, [bad, good]) == [("queued", "failed"), ("succeeded", "succeeded")]
+    monkeypatch.setattr(execution, "heartbeat", broken)
+    run(store, trainer, tmp_path, claim(store, limit=2))
+    assert outcomes(store, [bad, good]) == [(Status.QUEUED, Outcome.FAILED), (Status.SUCCEEDED, Outcome.SUCCEEDED)]
     (attempt,) = queries.attempts_of(store, bad)
-    assert "an error of the worker itself: TypeError: a bug" in attempt["error"]
+    assert attempt.error == "internal error of the worker: TypeError: a bug"
 
 
 @on_sqlite
-def test_an_error_of_the_worker_itself_fails_the_attempts_and_ends_their_training(
+def test_internal_error_fails_the_attempts_and_ends_their_training(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = filed(store, epochs=10_000, seeds="1,2")
+    ids = submit(store, epochs=10_000, seeds="1,2")
     executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=2)
 
     def broken(*_: object) -> set[str]:
         raise TypeError("a bug")
 
-    monkeypatch.setattr(queries, "cancel_requested", broken)
+    monkeypatch.setattr(worker_queries, "cancel_requested", broken)
     assert executor._work_once()
-    assert outcomes(store, ids) == [("queued", "failed")] * 2
-    assert all("TypeError: a bug" in queries.attempts_of(store, job)[0]["error"] for job in ids)
-    assert trainer._child is None
+    assert outcomes(store, ids) == [(Status.QUEUED, Outcome.FAILED)] * 2
+    assert [queries.attempts_of(store, job)[0].error for job in ids] == [
+        "internal error of the worker: TypeError: a bug"
+    ] * 2
+    assert trainer._process is None
 
 
-def test_a_gang_brings_each_job_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
-    rows = queries.jobs_by_id(store, ids)
-    assert [(row["status"], row["gang_size"], row["engine"]) for row in rows] == [("succeeded", 4, "gang")] * 4
-    assert len({row["weights_sha256"] for row in rows}) == 4
-    for row in rows:
-        curve = queries.curve(store, row["id"])
-        assert [epoch["epoch"] for epoch in curve] == [1, 2]
-        (attempt,) = queries.attempts_of(store, row["id"])
-        assert [f"epoch {n}: train loss {curve[n - 1]['train_loss']:.4f}" in attempt["log_tail"] for n in (1, 2)]
-        assert attempt["log_tail"].count("epoch") == 2
+def test_each_job_of_a_gang_has_its_own_result_curve_and_log(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = submit(store, optimizer=["sgd", "adam"], seeds="1,2")
+    run(store, trainer, tmp_path, claim(store, limit=4))
+    found = results(store, ids)
+    assert [(result.gang_size, result.engine) for result in found] == [(4, Engine.GANG)] * 4
+    assert len({result.weights_sha256 for result in found}) == 4
+    for each in ids:
+        curve = queries.curve(store, each)
+        assert [metrics.epoch for metrics in curve] == [1, 2]
+        (attempt,) = queries.attempts_of(store, each)
+        log_tail = str(attempt.log_tail)
+        assert all(f"epoch {n}: train loss {curve[n - 1].train_loss:.4f}" in log_tail for n in (1, 2))
+        assert log_tail.count("epoch") == 2
 
 
-def test_a_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    together = filed(store, optimizer=["sgd", "adam"], seeds="1,2")
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
-    specs = [queries.spec_of(store, job) for job in together]
-    alone = [job.id for job in submission.file_jobs(store, "alone", specs)]
+def test_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    together = submit(store, optimizer=["sgd", "adam"], seeds="1,2")
+    run(store, trainer, tmp_path, claim(store, limit=4))
+    specs = [spec_of(store, each) for each in together]
+    alone = [each.id for each in submission.submit_jobs(store, "alone", specs)]
     for _ in alone:
-        run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=1))
-    hashes = [[row["weights_sha256"] for row in queries.jobs_by_id(store, ids)] for ids in (together, alone)]
+        run(store, trainer, tmp_path, claim(store, limit=1))
+    hashes = [[result.weights_sha256 for result in results(store, ids)] for ids in (together, alone)]
     assert hashes[0] == hashes[1]
-    assert [row["gang_size"] for row in queries.jobs_by_id(store, alone)] == [1] * 4
+    assert [result.gang_size for result in results(store, alone)] == [1] * 4
 
 
-def test_a_model_too_big_to_stack_is_trained_by_the_plain_engine(
+def test_network_too_big_to_stack_is_trained_by_the_plain_engine(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    (job,) = filed(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=4))
-    (row,) = queries.jobs_by_id(store, [job])
-    assert (row["status"], row["engine"], row["gang_size"]) == ("succeeded", "plain", 1)
+    ids = submit(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
+    run(store, trainer, tmp_path, claim(store, limit=4))
+    (result,) = results(store, ids)
+    assert (result.engine, result.gang_size) == (Engine.PLAIN, 1)
 
 
 @on_sqlite
-def test_cancelling_one_of_a_gang_leaves_the_others(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, seeds="1..3", epochs=1000)
-    gang = execution.claim(store, "w", Able("cpu"), {}, limit=3)
+def test_cancelling_one_job_of_a_gang_does_not_affect_the_others(
+    store: Store, trainer: Trainer, tmp_path: Path
+) -> None:
+    ids = submit(store, seeds="1..3", epochs=1000)
+    gang = claim(store, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
     submission.cancel(store, ids[1:2])
     training.join(120)
-    assert outcomes(store, ids) == [("succeeded", "succeeded"), ("cancelled", "cancelled"), ("succeeded", "succeeded")]
+    assert outcomes(store, ids) == [
+        (Status.SUCCEEDED, Outcome.SUCCEEDED),
+        (Status.CANCELLED, Outcome.CANCELLED),
+        (Status.SUCCEEDED, Outcome.SUCCEEDED),
+    ]
     assert len(queries.curve(store, ids[0])) == 1000
     assert len(queries.curve(store, ids[1])) < 1000
 
 
 @on_sqlite
-def test_cancelling_one_while_the_training_process_does_not_listen_leaves_the_others(
+def test_cancelling_one_job_of_an_unresponsive_process_does_not_affect_the_others(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It loads data, say; ending it would end the others' attempts."""
-    monkeypatch.setattr(executor, "CANCEL_SECONDS", 0.1)
-    monkeypatch.setattr(executor, "GRACE_SECONDS", 0.2)
-    code = f"""
-import json, sys, time
-first, second = json.loads(sys.stdin.readline())["gang"]
-time.sleep(3)
-print(json.dumps({{"event": "stopped", "token": first["token"]}}), flush=True)
-print(json.dumps({{"event": "succeeded", "token": second["token"], "result": {RESULT!r}}}), flush=True)
-sys.stdin.read()
-"""
+    """It may be loading data, say; killing it would end the others' attempts."""
+    monkeypatch.setattr(gang_run, "CANCEL_SECONDS", 0.1)
+    monkeypatch.setattr(gang_run, "STOP_SECONDS", 0.2)
     trainer = Misbehaving(tmp_path, "")
-    trainer.code = f"exec({code!r})"
+    ids = submit(store, seeds="1,2")
+    gang = claim(store, limit=2)
+    first, second = (f"{each.id}/{each.attempt}" for each in gang)
+    answers = printing(JobStopped(first).dump(), JobSucceeded(second, RESULT).dump())
+    trainer.code = f"{printing(READY.dump())}import sys, time; sys.stdin.readline(); time.sleep(3); {answers}input()"
     trainer.start()
-    ids = filed(store, seeds="1,2")
-    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
     submission.cancel(store, ids[:1])
     run(store, trainer, tmp_path, gang)
     trainer.kill()
-    assert outcomes(store, ids) == [("cancelled", "cancelled"), ("succeeded", "succeeded")]
+    assert outcomes(store, ids) == [(Status.CANCELLED, Outcome.CANCELLED), (Status.SUCCEEDED, Outcome.SUCCEEDED)]
 
 
 @on_sqlite
-def test_a_lost_lease_takes_only_its_own_job_out_of_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, seeds="1,2", epochs=1000)
-    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
+def test_lost_lease_removes_only_its_own_job_from_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = submit(store, seeds="1,2", epochs=1000)
+    gang = claim(store, limit=2)
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
     run(store, trainer, tmp_path, gang)
-    assert [row["status"] for row in queries.jobs_by_id(store, ids)] == ["running", "succeeded"]
+    assert [status for status, _ in outcomes(store, ids)] == [Status.RUNNING, Status.SUCCEEDED]
     assert queries.curve(store, ids[0]) == []
 
 
-def test_a_parent_that_is_missing_fails_only_its_child(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    (parent,) = filed(store)
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}))
+def test_missing_parent_fails_only_its_child(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    (parent,) = submit(store)
+    run(store, trainer, tmp_path, claim(store))
     (weights,) = (tmp_path / parent).iterdir()
     weights.unlink()
-    spec = queries.spec_of(store, parent)
+    spec = spec_of(store, parent)
     (child,) = Sweep.parse({**inherited(spec), "optimizer": "adam"}).jobs(spec)
-    (orphan,) = submission.file_jobs(store, str(uuid.uuid4()), [child], parent_id=parent)
-    (other,) = filed(store, seeds="7")
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
-    assert outcomes(store, [orphan.id, other]) == [("queued", "failed"), ("succeeded", "succeeded")]
+    (orphan,) = submission.submit_jobs(store, str(uuid.uuid4()), [child], parent_id=parent)
+    (other,) = submit(store, seeds="7")
+    run(store, trainer, tmp_path, claim(store, limit=2))
+    assert outcomes(store, [orphan.id, other]) == [
+        (Status.QUEUED, Outcome.FAILED),
+        (Status.SUCCEEDED, Outcome.SUCCEEDED),
+    ]
     (attempt,) = queries.attempts_of(store, orphan.id)
-    assert "is missing" in attempt["error"]
+    assert "are missing" in str(attempt.error)
 
 
-def test_a_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, optimizer=["sgd:lr=1e30", "sgd:lr=0.1"], activation="relu")
-    run(store, trainer, tmp_path, execution.claim(store, "w", Able("cpu"), {}, limit=2))
-    assert outcomes(store, ids) == [("failed", "diverged"), ("succeeded", "succeeded")]
+def test_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = submit(store, optimizer=["sgd:lr=1e30", "sgd:lr=0.1"], activation="relu")
+    run(store, trainer, tmp_path, claim(store, limit=2))
+    assert outcomes(store, ids) == [(Status.FAILED, Outcome.DIVERGED), (Status.SUCCEEDED, Outcome.SUCCEEDED)]
 
 
 @on_sqlite
-def test_a_death_of_the_training_process_fails_the_whole_gang_and_each_is_tried_again_alone(
+def test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_alone(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
+    ids = submit(store, seeds="1,2", epochs=10_000)
+    gang = claim(store, limit=2)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
-    assert trainer._child is not None
-    os.kill(trainer._child.pid, signal.SIGKILL)
+    assert trainer._process is not None
+    os.kill(trainer._process.pid, signal.SIGKILL)
     training.join(60)
-    assert outcomes(store, ids) == [("queued", "failed")] * 2
-    assert all("SIGKILL" in queries.attempts_of(store, job)[0]["error"] for job in ids)
+    assert outcomes(store, ids) == [(Status.QUEUED, Outcome.FAILED)] * 2
+    assert all("signal SIGKILL" in str(queries.attempts_of(store, each)[0].error) for each in ids)
     with store.write() as connection:
         connection.execute(update(jobs).values(not_before=None))
-    assert [held.id for held in execution.claim(store, "w", Able("cpu"), {}, limit=2)] == ids[:1]
+    assert [claimed.id for claimed in claim(store, limit=2)] == ids[:1]
 
 
 @on_sqlite
-def test_giving_back_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = filed(store, seeds="1,2", epochs=10_000)
-    gang = execution.claim(store, "w", Able("cpu"), {}, limit=2)
+def test_releasing_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
+    ids = submit(store, seeds="1,2", epochs=10_000)
+    gang = claim(store, limit=2)
     stopping = threading.Event()
     stopping.set()
-    Run(store, trainer, gang, tmp_path, stopping, lambda: None, Pulse("")).run()
-    trainer.kill()  # told to leave, it trains nothing more
-    assert outcomes(store, ids) == [("queued", "released")] * 2
-    assert [held.id for held in execution.claim(store, "w", Able("cpu"), {}, limit=2)] == ids
+    run(store, trainer, tmp_path, gang, stopping)
+    trainer.kill()  # it has left, and trains no other gang
+    assert outcomes(store, ids) == [(Status.QUEUED, Outcome.RELEASED)] * 2
+    assert [claimed.id for claimed in claim(store, limit=2)] == ids

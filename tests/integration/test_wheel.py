@@ -1,4 +1,4 @@
-"""What a plain install carries."""
+"""The contents of the wheel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.installations import Site
 
 
 @pytest.mark.parametrize("site", ["embedded"], indirect=True)
-def test_the_wheel_alone_makes_a_database(site: Site, tmp_path: Path) -> None:
+def test_wheel_alone_creates_a_database(site: Site, tmp_path: Path) -> None:
     source, unpacked = clone(tmp_path / "source"), tmp_path / "unpacked"
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", str(source)]
     subprocess.run([*build, "--wheel-dir", str(tmp_path)], check=True)
@@ -32,10 +32,10 @@ def test_the_wheel_alone_makes_a_database(site: Site, tmp_path: Path) -> None:
     assert url in output("-m", "mlpq.cli", "db", "upgrade")
     code = "import mlpq, mlpq_migrations, mlpq_workers; print(mlpq.__path__, mlpq_migrations.__path__)"
     assert output("-c", code).count(str(unpacked)) == 2
-    carried = {str(file.relative_to(unpacked)) for file in unpacked.rglob("*")}
+    contents = {str(file.relative_to(unpacked)) for file in unpacked.rglob("*")}
     service = tmp_path / "source" / "service"
     tracked_data = [
         str(file.relative_to(service)) for file in service.glob("mlpq/**/*") if file.suffix not in (".py", "")
     ]
-    assert set(tracked_data) <= carried
+    assert set(tracked_data) <= contents
     assert len(tracked_data) > 5

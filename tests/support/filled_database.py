@@ -1,22 +1,23 @@
-"""A database as a term's work leaves it: a sweep with its curves, reruns, failures, a job that went on from another.
+"""A database with realistic content: a sweep with its curves, reruns, failures, and a job that continues from another.
 
-Filed and recorded as submitters and workers do it. Only the times are set afterwards, so that both databases have the
-same ones.
+Written by the functions that submitters and workers use. Only the times are set afterwards, so that both databases have
+the same times.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select, update
 
 from mlpq.jobs import Outcome
+from mlpq.records import AttemptEnding, ClaimedJob, EpochMetrics, WorkerCapabilities
 from mlpq.spec.job import JobSpec
-from mlpq.store import execution
-from mlpq.store.execution import Able, Ending, Held
+from mlpq.store import claiming, execution
 from mlpq.store.schema import attempts, jobs
 from mlpq.store.session import Store
 from tests.support.job_steps import (
@@ -24,15 +25,15 @@ from tests.support.job_steps import (
     RESULT,
     child_of,
     failure,
-    file,
     let_delay_pass,
     let_lease_expire,
     spec,
     specs,
+    submit,
 )
 
 BEGAN = datetime(2026, 3, 2, 9, tzinfo=UTC)
-WAIT, LENGTH = 30, 60  # seconds: of the n-th attempt of all, n times the one; and of each
+WAIT, LENGTH = 30, 60  # seconds: the n-th attempt of all starts after n times WAIT, and each takes LENGTH
 ANN, BOB = "ann:11:aaaa", "bob:22:bbbb"
 MACHINES = {
     ANN: {**FACTS, "cpu": "EPYC 7763", "code_version": "1a2b3c4"},
@@ -44,86 +45,89 @@ SWEEP = [
     for width in ("16", "64")
     for one in specs(hidden=width, optimizer=["sgd", "adam"], lr=[0.1, 0.01], seeds="0..4", **COMMON)
 ]
-# What an arm tends to, of 500, and how many epochs it takes for it.
+# The count of 500 that an arm approaches, and its time constant in epochs.
 REACHES = {
     ("sgd", 0.1): (455, 2.0), ("sgd", 0.01): (400, 6.0), ("adam", 0.1): (430, 1.0), ("adam", 0.01): (470, 1.5),
 }  # fmt: skip
 
 
 def fill(store: Store) -> None:
-    """File and run everything; the same rows on either database."""
+    """Submit and run everything; the same rows on either database."""
     for worker in MACHINES:
-        execution.worker_beat(store, worker, Able("cpu"))
-    file(store, *SWEEP, experiment="sweep")
+        execution.worker_heartbeat(store, worker, WorkerCapabilities("cpu"))
+    submit(store, *SWEEP, experiment="sweep")
     _run(store, ANN, 25)
     _run(store, BOB, 40)
     _rerun(store, SWEEP[0], SWEEP[1])
     _let_fail(store)
     first = spec(hidden="16", optimizer="sgd", lr=0.1, seeds=5, **COMMON)
-    (parent,) = file(store, first)
+    (parent,) = submit(store, first)
     _run(store, ANN)
-    file(store, child_of(first, hidden="16", lr=0.01, seeds=5, **COMMON), parent_id=parent)
+    submit(store, child_of(first, hidden="16", lr=0.01, seeds=5, **COMMON), parent_id=parent)
     _run(store, ANN)
-    file(store, spec(seeds=9), experiment="waiting")
+    submit(store, spec(seeds=9), experiment="waiting")
     _set_times(store)
 
 
 def _rerun(store: Store, same: JobSpec, other: JobSpec) -> None:
-    """Both once more, one of them on the other machine, where the bits differ."""
-    file(store, same, experiment="again")
+    """Run both again, one of them on the other machine, where the bits differ."""
+    submit(store, same, experiment="again")
     _run(store, ANN)
-    file(store, other, experiment="again")
+    submit(store, other, experiment="again")
     _run(store, BOB)
 
 
 def _let_fail(store: Store) -> None:
-    """One that diverges, one that is lost once and then succeeds, one that fails twice for good."""
-    file(store, spec(optimizer="sgd", lr=1e30), experiment="hard")
-    (held,) = _claim(store, ANN)
-    execution.record(store, [failure(held, Outcome.DIVERGED, "the loss became nan in epoch 1")])
-    (lost,) = file(store, spec(seeds=7), experiment="hard")
+    """A job that diverges, one that is lost once and then succeeds, and one that fails twice."""
+    submit(store, spec(optimizer="sgd", lr=1e30), experiment="hard")
+    (job,) = _claim(store, ANN)
+    execution.record(store, [failure(job, Outcome.DIVERGED, "the loss became nan in epoch 1")])
+    (lost,) = submit(store, spec(seeds=7), experiment="hard")
     _claim(store, BOB)
     let_lease_expire(store, lost)
-    execution.reap(store)
+    execution.requeue_expired(store)
     _run(store, ANN)
-    (failing,) = file(store, spec(seeds=8), experiment="hard", attempts=2)
+    (failing,) = submit(store, spec(seeds=8), experiment="hard", attempts=2)
     for worker in (ANN, BOB):
-        (held,) = _claim(store, worker)
-        execution.record(store, [failure(held, Outcome.FAILED, "no space left on device")])
+        (job,) = _claim(store, worker)
+        execution.record(store, [failure(job, Outcome.FAILED, "no space left on device")])
         let_delay_pass(store, failing)
 
 
-def _claim(store: Store, worker: str, limit: int = 1) -> list[Held]:
-    return execution.claim(store, worker, Able("cpu"), MACHINES[worker], limit)
+def _claim(store: Store, worker: str, limit: int = 1) -> list[ClaimedJob]:
+    return claiming.claim(store, worker, WorkerCapabilities("cpu"), MACHINES[worker], limit)
 
 
 def _run(store: Store, worker: str, limit: int = 1) -> None:
-    """Claim jobs until `limit` are done or none is left, and record what they might have brought."""
+    """Claim jobs until `limit` are done or none is left, and record made-up results."""
     done = 0
     while done < limit and (gang := _claim(store, worker, limit - done)):
-        execution.record(store, [_success(held, worker) for held in gang])
+        execution.record(store, [_success(job, worker) for job in gang])
         done += len(gang)
 
 
-def _success(held: Held, worker: str) -> Ending:
-    curve = [_epoch(held.spec, number) for number in range(1, held.spec.epochs + 1)]
+def _success(job: ClaimedJob, worker: str) -> AttemptEnding:
+    spec = job.spec
+    curve = [_epoch(spec, number) for number in range(1, spec.epochs + 1)]
     last = curve[-1]
-    bits = f"{held.spec.hash} on {worker}"
-    figures = {
-        name: last[name]
-        for name in ("test_correct", "test_total", "test_loss", "validation_correct", "validation_total",
-                     "validation_loss")
-    }  # fmt: skip
-    result = {
-        **RESULT, **figures, "best_epoch": held.spec.epochs, "epochs_run": held.spec.epochs,
-        "weights_sha256": hashlib.sha256(bits.encode()).hexdigest(), "train_seconds": 0.5 + 0.25 * len(held.spec.hidden)
-        + sum(held.spec.hidden) / 64,
-    }  # fmt: skip
-    return Ending(held, Outcome.SUCCEEDED, result, None, "the last line", curve)
+    result = replace(
+        RESULT,
+        test_correct=last.test_correct,
+        test_total=last.test_total,
+        test_loss=last.test_loss,
+        validation_correct=last.validation_correct,
+        validation_total=last.validation_total,
+        validation_loss=last.validation_loss,
+        best_epoch=spec.epochs,
+        epochs_run=spec.epochs,
+        weights_sha256=hashlib.sha256(f"{spec.hash} on {worker}".encode()).hexdigest(),
+        train_seconds=0.5 + 0.25 * len(spec.hidden) + sum(spec.hidden) / 64,
+    )
+    return AttemptEnding(job, Outcome.SUCCEEDED, result, None, "the last line", curve)
 
 
-def _epoch(spec: JobSpec, number: int) -> dict[str, Any]:
-    """A curve that rises to what its arm reaches; Adam's validation loss rises again from epoch 7 on."""
+def _epoch(spec: JobSpec, number: int) -> EpochMetrics:
+    """An epoch of a curve that rises to the arm's limit; Adam's validation loss rises again from epoch 7 on."""
     limit, pace = REACHES.get((spec.optimizer, spec.lr), (380, 3.0))
     limit += (
         {16: 0, 64: 8}.get(spec.hidden[0], 0)
@@ -132,18 +136,22 @@ def _epoch(spec: JobSpec, number: int) -> dict[str, Any]:
         + (10 if spec.parent else 0)
     )
     part = 1 - math.exp(-number / pace)
-    correct, validated = round(limit * part), round(limit * part * 130 / 500)
     late = 0.02 * max(0, number - 6) if spec.optimizer == "adam" else 0.0
-    return {
-        "epoch": number, "train_loss": 2.3 - 2.2 * part, "test_loss": 2.3 - 2.0 * part, "test_correct": correct,
-        "test_total": 500, "seconds": 0.05, "validation_loss": 2.3 - 2.1 * part + late if spec.validation else None,
-        "validation_correct": validated if spec.validation else None,
-        "validation_total": 130 if spec.validation else None,
-    }  # fmt: skip
+    return EpochMetrics(
+        epoch=number,
+        train_loss=2.3 - 2.2 * part,
+        validation_loss=2.3 - 2.1 * part + late if spec.validation else None,
+        validation_correct=round(limit * part * 130 / 500) if spec.validation else None,
+        validation_total=130 if spec.validation else None,
+        test_loss=2.3 - 2.0 * part,
+        test_correct=round(limit * part),
+        test_total=500,
+        seconds=0.05,
+    )
 
 
 def _set_times(store: Store) -> None:
-    """As if each experiment had been filed at once, and each attempt had begun a while after the one before."""
+    """As if all jobs were submitted at once, and the attempts began one after the other at a constant interval."""
     with store.write() as connection:
         connection.execute(update(jobs).values(created_at=BEGAN))
         order = select(attempts.c.job_id, attempts.c.attempt).join(jobs).order_by(jobs.c.seq, attempts.c.attempt)

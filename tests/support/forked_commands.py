@@ -1,4 +1,4 @@
-"""Python programs in processes of their own that have their imports already: they cost most of what a start takes."""
+"""Runs Python programs in forked processes with preloaded imports, which take most of the time of a start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 IMPORTS = (
     "mlpq.doctor", "mlpq.cli", "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.job_details",
     "mlpq.report.html_report", "mlpq.analysis.planning", "mlpq.report.progress", "mlpq.report.script_export",
-    "mlpq.store.submission",
+    "mlpq.report.planning_tables", "mlpq.waiting", "mlpq.store.submission",
     "mlpq.store.migrate", "mlpq.store.sql", "mlpq.submit", "mlpq.verification.verify", "celery", "psycopg",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite", "mlpq_workers.worker.celery_app",
     "celery.apps.worker", "celery.bin.celery", "celery.concurrency.solo", "celery.worker.components",
@@ -29,7 +29,7 @@ context.set_forkserver_preload(list(IMPORTS))
 def run(
     command: Sequence[str], input: str, cwd: Path, environ: Mapping[str, str], timeout: float
 ) -> tuple[int, str, str]:
-    """Exit status and what was printed on standard output and error; raises TimeoutError where it does not end."""
+    """Exit status, standard output and standard error; raises TimeoutError where the command does not end in time."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("in", "out", "err")]
         files[0].write_text(input)
@@ -44,7 +44,7 @@ def run(
 
 
 class Forked:
-    """A process that runs `command`, a script or `-m` and a module, as Python would; used as a subprocess.Popen is.
+    """A process that runs `command`: a script, or `-m` and a module. It has the interface of subprocess.Popen.
 
     `files` are its standard input, output and error.
     """
@@ -84,7 +84,7 @@ def _main(command: Sequence[str], files: Sequence[Path], cwd: Path, environ: Map
         zip(files, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT | os.O_APPEND] * 2), strict=True)
     ):
         os.dup2(os.open(path, flags), number)
-    sys.stdin = open(0)  # noqa: SIM115 (for as long as the process lives)
+    sys.stdin = open(0)  # noqa: SIM115 (open until the process exits)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environ)

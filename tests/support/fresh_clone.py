@@ -1,4 +1,4 @@
-"""What a fresh clone holds, with the changes that are not committed."""
+"""A fresh clone, with uncommitted changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from tests.support.installations import ROOT
 
 
 def clone(folder: Path) -> Path:
-    """Copy the files that git tracks into `folder`, which is made."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in tracked.strip("\0").split("\0"):
+    """Copy the files that git tracks, or would add, into `folder`."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.strip("\0").split("\0"):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)

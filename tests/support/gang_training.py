@@ -1,30 +1,31 @@
-"""Gangs of small jobs, what becomes of them, and every option of every optimizer."""
+"""Small jobs for the engines, what becomes of them, and every option of every optimizer."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mlpq.spec.job import JobSpec, Sweep
+from mlpq.records import EpochMetrics
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep
+from mlpq_workers.engine import plain
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
-from mlpq_workers.engine.gang_members import Member, Observer
 from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Epoch, Start, Trained
+from mlpq_workers.engine.training_state import Checkpoint, EngineJob, Observer, Snapshot, Trained
 from mlpq_workers.trainer.data import load
 
-# Fewer images than there are, for speed; the validation split is of as many as a spec says. An odd number remains.
+# Fewer training images, for speed: with this validation split, 130 are held out and an odd number remains.
 VALIDATION = 0.1
 HELD_OUT, LEFT = 130, 171
 
-# Each option at a value other than torch's default; with what it needs to have an effect.
+# Each option at a value other than torch's default, with what it needs to have an effect.
 OPTIONS = {
     "adadelta": ("rho=0.8", "eps=0.0001", "weight_decay=0.01"),
     "adagrad": ("lr_decay=0.1", "weight_decay=0.01", "initial_accumulator_value=0.1", "eps=0.001"),
@@ -60,7 +61,7 @@ OPTIONS = {
         "nesterov=true,momentum=0.9",
     ),
 }
-# As they are written in a sweep: each optimizer as it comes, and with one option after another.
+# As in a sweep: each optimizer with its defaults, and with each of its options.
 OPTIMIZERS_AND_OPTIONS = [
     *OPTIONS,
     *(f"{name}:{option}" for name, options in OPTIONS.items() for option in options),
@@ -74,6 +75,7 @@ def digits() -> Data:
 
 @functools.cache
 def few() -> Data:
+    """301 training and 300 test images of digits."""
     data, n, m = digits(), HELD_OUT + LEFT, 300
     return dataclasses.replace(
         data, train_x=data.train_x[:n], train_y=data.train_y[:n], test_x=data.test_x[:m], test_y=data.test_y[:m]
@@ -81,34 +83,49 @@ def few() -> Data:
 
 
 class Record(Observer):
-    """Keeps what it hears; says that members shall stop, each once it was asked so many times as `stops` says."""
+    """Records epochs and endings. Stops each job of `stops` once `to_stop` was called that many times."""
 
     def __init__(self, stops: Mapping[str, int] | None = None) -> None:
-        self.epochs: dict[str, list[Epoch]] = {}
+        self.epochs: dict[str, list[EpochMetrics]] = {}
         self.endings: dict[str, Trained | Exception] = {}
-        self.asked = 0
+        self.calls = 0  # of to_stop
         self._stops = stops or {}
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
 
-    def epoch(self, member: str, epoch: Epoch) -> None:
-        assert member not in self.endings
-        self.epochs.setdefault(member, []).append(epoch)
+    def epoch(self, name: str, metrics: EpochMetrics) -> None:
+        assert name not in self.endings
+        self.epochs.setdefault(name, []).append(metrics)
 
-    def ended(self, member: str, ending: Trained | Exception) -> None:
-        assert member not in self.endings
-        self.endings[member] = ending
+    def ended(self, name: str, ending: Trained | Exception) -> None:
+        assert name not in self.endings
+        self.endings[name] = ending
 
     def to_stop(self) -> Collection[str]:
-        with self._counting:
-            self.asked += 1
-            return {member for member, moment in self._stops.items() if moment <= self.asked}
+        with self._lock:
+            self.calls += 1
+            return {name for name, call in self._stops.items() if call <= self.calls}
 
-    def trained(self, member: str) -> Trained:
-        """The result of a member; whatever else it ended with is raised."""
-        ending = self.endings[member]
+    def trained(self, name: str) -> Trained:
+        """The result of a job; raises whatever else it ended with."""
+        ending = self.endings[name]
         if isinstance(ending, Exception):
             raise ending
         return ending
+
+
+class Interrupt(Record):
+    """Takes a checkpoint of each job after the number of epochs in `after`, and stops the job there."""
+
+    def __init__(self, after: Mapping[str, int]) -> None:
+        super().__init__()
+        self._after = after
+        self.taken: dict[str, Checkpoint] = {}
+
+    def between(self, name: str, take: Callable[[], Checkpoint]) -> bool:
+        if self.epochs[name][-1].epoch != self._after.get(name):
+            return False
+        self.taken[name] = take()
+        return True
 
 
 def job(parent: JobSpec | None = None, /, **keys: Any) -> JobSpec:
@@ -117,29 +134,30 @@ def job(parent: JobSpec | None = None, /, **keys: Any) -> JobSpec:
     return spec
 
 
-def goes_on(outcome: Trained) -> Start:
-    return Start(outcome.weights, outcome.shuffle_state, outcome.dropout_state)
+def train_plain(spec: JobSpec, data: Data, start: Snapshot | None = None, observer: Record | None = None) -> Trained:
+    """Train a job alone by the plain engine on the CPU; the observer knows it as "0"."""
+    return plain.train(EngineJob(spec, start), data, "cpu", observer, "0")
 
 
-def train_together(*members: Member | JobSpec, data: Data, threads: int = 1, observer: Record | None = None) -> Record:
-    """Train members in one gang on the CPU; they are called "0", "1", … in the order given."""
+def train_together(*jobs: EngineJob | JobSpec, data: Data, threads: int = 1, observer: Record | None = None) -> Record:
+    """Train jobs as one gang on the CPU; the observer knows them as "0", "1", … in the order given."""
     record = observer or Record()
-    named = {
-        str(i): member if isinstance(member, Member) else Member(member)
-        for i, member in zip(itertools.count(), members, strict=False)
-    }
+    named = {str(i): each if isinstance(each, EngineJob) else EngineJob(each) for i, each in enumerate(jobs)}
     train_gang(named, data, "cpu", record, threads)
     assert record.endings.keys() == named.keys()
     return record
 
 
+def without_seconds(metrics: EpochMetrics) -> EpochMetrics:
+    """What is the same in two runs of one job."""
+    return dataclasses.replace(metrics, seconds=0.0)
+
+
 def assert_same(mine: Trained, theirs: Trained) -> None:
-    for field in dataclasses.fields(Trained):
-        a, b = getattr(mine, field.name), getattr(theirs, field.name)
-        if field.name == "weights":
-            assert weights_sha256(a) == mine.weights_sha256
-            assert list(a) == list(b)
-        elif field.name.endswith("_state"):
-            assert torch.equal(a, b), field.name
-        elif field.name != "train_seconds":
-            assert a == b, field.name
+    """Assert that two results have the same bits: weights, generator states and metrics."""
+    assert list(mine.final.weights) == list(theirs.final.weights)
+    assert mine.weights_sha256 == theirs.weights_sha256 == weights_sha256(mine.final.weights)
+    assert torch.equal(mine.final.shuffle_state, theirs.final.shuffle_state)
+    assert torch.equal(mine.final.dropout_state, theirs.final.dropout_state)
+    assert without_seconds(mine.best) == without_seconds(theirs.best)
+    assert mine.epochs_run == theirs.epochs_run

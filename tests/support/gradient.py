@@ -1,7 +1,7 @@
 """The gradient of a multilayer perceptron by the algorithm of MMiDS 8.5.3, written out: forward, loss, backward.
 
-It stands beside autograd as an independent oracle. The Jacobian blocks A_i and B_i of the text are never formed: for
-softmax with cross-entropy and an element-wise activation they collapse to two small products a layer.
+An oracle that is independent of autograd. The Jacobian blocks A_i and B_i of the text are never formed: for softmax
+with cross-entropy and an element-wise activation they reduce to two small products for each layer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# For each activation: the function, and its derivative as a function of the output, which forward has kept.
+# For each activation: the function, and its derivative as a function of its output.
 ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "sigmoid": (torch.sigmoid, lambda z: z * (1 - z)),
     "relu": (torch.relu, lambda z: (z > 0).to(z.dtype)),
@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tens
 
 @dataclass(frozen=True)
 class Gradient:
-    """The loss, its gradient and what forward computed; everything in the dtype of the weights.
+    """The loss, its gradient and the outputs of the forward pass, all in the dtype of the weights.
 
     `loss` is the mean over the batch, a scalar. `weights[i]` and `biases[i]` have the shapes of W_i and b_i; `biases`
     is empty for a network without. `outputs` are z_0 … z_{L+1}, one row for each row of the batch.
@@ -55,7 +55,7 @@ def gradient(
     for weight, bias in zip(weights[:-1], shifts, strict=False):
         outputs.append(sigma(torch.nn.functional.linear(outputs[-1], weight, bias)))
 
-    # The logarithm of the softmax, not the softmax's logarithm: a probability that underflows still has a finite loss.
+    # log_softmax, not the logarithm of softmax: a probability that underflows still has a finite loss.
     log_probabilities = torch.log_softmax(torch.nn.functional.linear(outputs[last], weights[last], shifts[last]), 1)
     loss = -log_probabilities.gather(1, y[:, None]).mean()
     outputs.append(log_probabilities.exp())

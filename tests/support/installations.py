@@ -1,4 +1,4 @@
-"""A place where mlpq runs: its settings, its database, the real command and real workers."""
+"""Sites: installations of mlpq with settings, a database, the real command and real workers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from mlpq.jobs import GANG
-from mlpq.store import queries
+from mlpq.jobs import GANG, Outcome
+from mlpq.records import JobRecord, JobResult
+from mlpq.store import queries, worker_queries
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store
 from tests.support import forked_commands
@@ -38,7 +39,7 @@ Worker = subprocess.Popen[bytes] | forked_commands.Forked
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """A finished command."""
 
     status: int
     out: str
@@ -51,7 +52,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Process:
-    """A running process: what it is to be killed by, and whose child it is."""
+    """A running process."""
 
     pid: int
     parent: int
@@ -60,7 +61,7 @@ class Process:
 
 @dataclass
 class Site:
-    """`env` holds only MLPQ_* variables: MLPQ_HOME on the embedded default, the two URLs besides on services."""
+    """`env` has only MLPQ_* variables: MLPQ_HOME in the embedded mode, and the two URLs with services."""
 
     kind: str
     folder: Path
@@ -76,7 +77,7 @@ class Site:
         env: Mapping[str, str] | None = None,
         timeout: float = COMMAND_SECONDS,
     ) -> Done:
-        """Run the command `mlpq` to its end; its exit status must be `status` unless that is None."""
+        """Run the command `mlpq`; its exit status must be `status` unless that is None."""
         done = Done(*forked_commands.run([*MLPQ, *map(str, arguments)], input, self.folder, self.environ(env), timeout))
         if status is not None and done.status != status:
             command = " ".join(map(str, arguments))
@@ -84,10 +85,10 @@ class Site:
         return done
 
     def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The whole environment of a command here; of the caller's MLPQ_* variables none."""
+        """The environment of a command, without the caller's MLPQ_* variables."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLPQ_")}
         paths = os.pathsep.join(str(ROOT / name) for name in SOURCE_ROOTS)
-        # One thread, since tests run side by side.
+        # One thread, since tests run in parallel.
         return {**inherited, "PYTHONPATH": paths, "MLPQ_THREADS": "1", **self.env, **(more or {})}
 
     @contextmanager
@@ -99,9 +100,9 @@ class Site:
         env: Mapping[str, str] | None = None,
         await_life: bool = True,
     ) -> Iterator[Worker]:
-        """A worker, alive when the block begins unless told otherwise; ended after it, with its training process.
+        """A worker that is alive in the block unless `await_life` is False, and is stopped after it.
 
-        Unless it is forked, which is quicker, a new Python runs it.
+        It is forked from a prepared process, which is faster, or started in a new Python.
         """
         self.started += 1
         file = self.folder / f"worker-{self.started}.log"
@@ -119,7 +120,7 @@ class Site:
 
     @contextmanager
     def dashboard(self, *arguments: str) -> Iterator[str]:
-        """The address of a dashboard on a free port; it must end by itself on SIGINT, quietly."""
+        """The URL of a dashboard on a free port; on SIGINT it must exit with status 0 and print nothing."""
         command = [sys.executable, "-m", "mlpq.cli", "dashboard", "--port", "0", *arguments]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder, env=self.environ()
@@ -151,7 +152,7 @@ class Site:
         return [found for found in processes() if "mlpq_workers.trainer " in found.command and mark in found.command]
 
     def row_counts(self) -> dict[str, int]:
-        """How many rows each table has, workers left out: they beat on their own."""
+        """The number of rows per table, without workers, which change by themselves."""
         with self.store.read() as connection:
             return {
                 table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
@@ -160,40 +161,47 @@ class Site:
             }
 
     def submit(self, *arguments: object, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """The rows of a submission's jobs."""
+        """Submit; the JSON of the jobs."""
         rows = self.mlpq("submit", *arguments, "--format", "json", env=env).json
         assert isinstance(rows, list)
         return rows
 
-    def outcomes(self, job: str) -> list[tuple[int, str | None]]:
-        """The number and the outcome of each attempt, None for one that runs."""
-        return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(self.store, job)]
+    def outcomes(self, job: str) -> list[tuple[int, Outcome | None]]:
+        """The number and the outcome of each attempt, None while it runs."""
+        return [(attempt.attempt, attempt.outcome) for attempt in queries.attempts_of(self.store, job)]
 
-    def row(self, job: str) -> dict[str, Any]:
-        """The job's row of the view."""
-        return queries.jobs_by_id(self.store, [job])[0]
+    def row(self, job: str) -> JobRecord:
+        """The job as the store returns it."""
+        (found,) = queries.jobs_by_id(self.store, [job])
+        return found
 
-    def wait_for(self, job: str, *statuses: str, seconds: float = 60) -> dict[str, Any]:
-        """The job's row once it is in one of these states."""
-        wait_until(f"job {job} is {statuses}", lambda: self.row(job)["status"] in statuses, seconds)
+    def result(self, job: str) -> JobResult:
+        """The result of a job that has one."""
+        found = self.row(job).result
+        assert found is not None
+        return found
+
+    def wait_for(self, job: str, *statuses: str, seconds: float = 60) -> JobRecord:
+        """The job once it has one of these statuses."""
+        wait_until(f"job {job} is {statuses}", lambda: self.row(job).status in statuses, seconds)
         return self.row(job)
 
     def _is_alive(self, process: Worker) -> bool:
-        return any(f":{process.pid}:" in worker["name"] for worker in queries.live_workers(self.store))
+        return any(f":{process.pid}:" in worker.name for worker in worker_queries.live_workers(self.store))
 
     def _those_left(self, pids: list[int]) -> list[Process]:
         return [child for child in self.training_processes() if child.pid in pids]
 
 
 class Sites:
-    """Makes sites, each with a migrated database of its own, and takes them away again."""
+    """Creates and removes sites, each with its own migrated database."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._fixture = request.getfixturevalue
 
     @contextmanager
     def open(self, kind: str, folder: Path, migrated: bool = True) -> Iterator[Site]:
-        """A site with a migrated database, or without any table."""
+        """A site with a migrated database, or with an empty one."""
         with self._embedded(folder, migrated) if kind == EMBEDDED else self._services(folder, migrated) as site:
             yield site
             wait_until("no training process is left", lambda: not site.training_processes())
@@ -225,7 +233,7 @@ class Sites:
 
 
 def stop(process: Worker) -> None:
-    """End a process as a service manager does; fails where it has to be killed."""
+    """Stop a process with SIGTERM; fails where it does not exit in time."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
@@ -236,7 +244,7 @@ def stop(process: Worker) -> None:
 
 
 def processes() -> list[Process]:
-    """All running processes; from /proc where there is one, because a bare Debian has no ps."""
+    """All running processes, from /proc where it exists, because a minimal Debian has no ps."""
     if Path("/proc/self/stat").exists():
         return [found for found in map(_from_proc, Path("/proc").glob("[0-9]*")) if found]
     listing = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)

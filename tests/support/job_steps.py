@@ -1,17 +1,29 @@
-"""Specs, results and epochs to file and record, and ways to make time pass in a database."""
+"""Steps of a job's life (submit, claim, heartbeat, end), with small specs and made-up figures; and expired leases."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select, update
 
-from mlpq.jobs import Outcome, Status
-from mlpq.spec.job import JobSpec, Sweep
-from mlpq.store import execution, queries, submission
-from mlpq.store.execution import Able, Ending, Held, Progress
+from mlpq.jobs import Engine, Outcome, Status
+from mlpq.records import (
+    AttemptEnding,
+    AttemptProgress,
+    ClaimedJob,
+    EpochMetrics,
+    JobRecord,
+    JobResult,
+    Placement,
+    Rerun,
+    WorkerCapabilities,
+)
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep
+from mlpq.store import claiming, execution, queries, submission
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
 
@@ -19,124 +31,166 @@ FACTS = {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 1}
 
 TOO_BIG_TO_STACK = {"hidden": 14_000}
 
-RESULT = {
-    "test_correct": 450, "test_total": 500, "test_loss": 0.25, "validation_correct": None, "validation_total": None,
-    "validation_loss": None, "best_epoch": 2, "epochs_run": 2, "weights_sha256": "ab" * 32,
-    "weights_file": "/nowhere/attempt-1.safetensors", "train_seconds": 1.5, "device": "cpu", "world_size": 1,
-    "gang_size": 1, "engine": "plain",
-}  # fmt: skip
+RESULT = JobResult(
+    test_correct=450,
+    test_total=500,
+    test_loss=0.25,
+    validation_correct=None,
+    validation_total=None,
+    validation_loss=None,
+    best_epoch=2,
+    epochs_run=2,
+    weights_sha256="ab" * 32,
+    weights_file="/nowhere/attempt-1.safetensors",
+    train_seconds=1.5,
+    device="cpu",
+    world_size=1,
+    gang_size=1,
+    engine=Engine.PLAIN,
+)
 
 
-def epoch(number: int, test_correct: int = 400) -> dict[str, Any]:
-    return {
-        "epoch": number, "train_loss": 1.0 / number, "validation_loss": None, "validation_correct": None,
-        "validation_total": None, "test_loss": 1.5 / number, "test_correct": test_correct, "test_total": 500,
-        "seconds": 0.5,
-    }  # fmt: skip
+def epoch(number: int, test_correct: int = 400) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=number,
+        train_loss=1.0 / number,
+        validation_loss=None,
+        validation_correct=None,
+        validation_total=None,
+        test_loss=1.5 / number,
+        test_correct=test_correct,
+        test_total=500,
+        seconds=0.5,
+    )
 
 
-def specs(parent: JobSpec | None = None, **keys: object) -> list[JobSpec]:
+def specs(parent: JobSpec | None = None, /, **keys: object) -> list[JobSpec]:
     """The jobs of a sweep on the small data set."""
     return Sweep.parse({"dataset": "digits", "epochs": 2, **keys}).jobs(parent)
 
 
-def spec(parent: JobSpec | None = None, **keys: object) -> JobSpec:
+def spec(parent: JobSpec | None = None, /, **keys: object) -> JobSpec:
     (one,) = specs(parent, **keys)
     return one
 
 
-def child_of(parent: JobSpec, **keys: object) -> JobSpec:
+def child_of(parent: JobSpec, /, **keys: object) -> JobSpec:
     return spec(parent, optimizer="adam", **keys)
 
 
-def file(store: Store, *some: JobSpec, experiment: str = "lab", **more: Any) -> list[str]:
-    """File jobs; their ids."""
-    return [job.id for job in submission.file_jobs(store, experiment, some, **more)]
+def submit(
+    store: Store,
+    *some: JobSpec,
+    experiment: str = "lab",
+    parent_id: str | None = None,
+    again: bool = False,
+    **placement: Any,
+) -> list[str]:
+    """Submit jobs with these fields of a Placement; their ids."""
+    submitted = submission.submit_jobs(store, experiment, some, Placement(**placement), parent_id, again)
+    return [job.id for job in submitted]
 
 
-def claim(store: Store, worker: str = "ann", device: str = "cpu", limit: int = 1) -> list[Held]:
-    return execution.claim(store, worker, Able(device), FACTS, limit)
+def rerun_of(store: Store, job: str, parent_id: str | None = None) -> Rerun:
+    """A rerun of a job's spec, as mlpq verify submits it."""
+    return Rerun(row(store, job).spec, parent_id, "cpu", 1)
 
 
-def claim_one(store: Store, worker: str = "ann") -> Held:
-    (held,) = claim(store, worker)
-    return held
+def claim(store: Store, worker: str = "ann", device: str = "cpu", limit: int = 1) -> list[ClaimedJob]:
+    return claiming.claim(store, worker, WorkerCapabilities(device), FACTS, limit)
 
 
-def claim_rest(store: Store, worker: str = "ann", limit: int = 1) -> list[Held]:
-    """Claim until there is nothing left."""
-    claimed: list[Held] = []
-    while held := claim(store, worker, limit=limit):
-        claimed += held
+def claim_one(store: Store, worker: str = "ann") -> ClaimedJob:
+    (job,) = claim(store, worker)
+    return job
+
+
+def claim_rest(store: Store, worker: str = "ann", limit: int = 1) -> list[ClaimedJob]:
+    """Claim until nothing is left."""
+    claimed: list[ClaimedJob] = []
+    while found := claim(store, worker, limit=limit):
+        claimed += found
     return claimed
 
 
-def beat(store: Store, held: Held, curve: Sequence[Mapping[str, Any]] = (), log_tail: str | None = None) -> bool | None:
-    """Whether the job was asked to stop; None where the lease was lost."""
-    return execution.beat(store, [Progress(held, curve, log_tail)]).get(held.id)
+def heartbeat(
+    store: Store, job: ClaimedJob, curve: Sequence[EpochMetrics] = (), log_tail: str | None = None
+) -> bool | None:
+    """Whether the job's cancellation is requested; None where the lease was lost."""
+    return execution.heartbeat(store, [AttemptProgress(job, curve, log_tail)]).get(job.id)
 
 
-def success(held: Held, **figures: object) -> Ending:
-    result = {**RESULT, **figures}
-    return Ending(held, Outcome.SUCCEEDED, result, None, "the last line", [epoch(1), epoch(2)])
+def success(job: ClaimedJob, **figures: Any) -> AttemptEnding:
+    """A success with RESULT, but for these figures."""
+    return AttemptEnding(
+        job, Outcome.SUCCEEDED, replace(RESULT, **figures), None, "the last line", [epoch(1), epoch(2)]
+    )
 
 
-def failure(held: Held, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> Ending:
-    return Ending(held, outcome, None, error, "the last line")
+def failure(job: ClaimedJob, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> AttemptEnding:
+    return AttemptEnding(job, outcome, None, error, "the last line")
 
 
-def finish(store: Store, held: Held, **figures: object) -> Status | None:
-    """What the job is now; None where the lease was lost."""
-    return execution.record(store, [success(held, **figures)]).get(held.id)
+def finish(store: Store, job: ClaimedJob, **figures: Any) -> Status | None:
+    """The job's status after a success; None where the lease was lost."""
+    return execution.record(store, [success(job, **figures)]).get(job.id)
 
 
-def fail(store: Store, held: Held, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> Status | None:
-    """What the job is now; None where the lease was lost."""
-    return execution.record(store, [failure(held, outcome, error)]).get(held.id)
+def fail(store: Store, job: ClaimedJob, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> Status | None:
+    """The job's status after an attempt without a result; None where the lease was lost."""
+    return execution.record(store, [failure(job, outcome, error)]).get(job.id)
 
 
-def row(store: Store, job: str) -> dict[str, Any]:
-    """The job's row of the view `results`."""
-    return queries.jobs_by_id(store, [job])[0]
+def row(store: Store, job: str) -> JobRecord:
+    """The job as the store returns it."""
+    (found,) = queries.jobs_by_id(store, [job])
+    return found
 
 
-def status(store: Store, job: str) -> str:
-    return str(row(store, job)["status"])
+def result(store: Store, job: str) -> JobResult:
+    """The result of a job that has one."""
+    found = row(store, job).result
+    assert found is not None
+    return found
 
 
-def attempts(store: Store, job: str) -> list[tuple[int, str | None]]:
+def status(store: Store, job: str) -> Status:
+    return row(store, job).status
+
+
+def attempts(store: Store, job: str) -> list[tuple[int, Outcome | None]]:
     """Number and outcome of each attempt."""
-    return [(attempt["attempt"], attempt["outcome"]) for attempt in queries.attempts_of(store, job)]
+    return [(attempt.attempt, attempt.outcome) for attempt in queries.attempts_of(store, job)]
 
 
 def whole_row(store: Store, job: str) -> dict[str, Any]:
-    """The row of the table, with the columns that the view leaves out."""
+    """The job's row of the table, with the columns that a record lacks."""
     with store.read() as connection:
         return dict(connection.execute(select(jobs).where(jobs.c.id == job)).mappings().one())
 
 
 def let_lease_expire(store: Store, job: str) -> None:
-    """As if the job's worker had been silent for a minute and a bit."""
+    """As if the job's worker had sent no heartbeat for longer than a lease."""
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=now(-1)))
 
 
 def let_delay_pass(store: Store, job: str, ago: float = 1) -> None:
-    """As if the wait before the next attempt were over since so many seconds."""
+    """As if the delay before the next attempt had ended that many seconds ago."""
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-ago)))
 
 
 def claim_all(url: str, worker: str, limit: int = 1) -> list[str]:
-    """Claim until there is nothing left; the ids. Runs in threads and processes that race."""
+    """Claim until nothing is left; the ids. Runs in threads and processes that race."""
     store = Store(url)
     claimed = claim_rest(store, worker, limit)
     store.close()
-    return [held.id for held in claimed]
+    return [job.id for job in claimed]
 
 
 def claim_all_in_processes(url: str, count: int) -> list[str]:
-    """What `count` processes claimed, all told."""
+    """The ids that `count` processes claimed together."""
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         found = pool.starmap(claim_all, [(url, f"process {number}") for number in range(count)], chunksize=1)
     return [job for claimed in found for job in claimed]

@@ -42,7 +42,7 @@ def set_up_death(function: str, moment: str) -> None:
         if (opener, moment) == (function, "after"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    Store.write = write  # type: ignore[method-assign]
+    Store.write = write  # type: ignore[method-assign,assignment]
 
 
 def main() -> None:
@@ -51,14 +51,14 @@ def main() -> None:
     what = sys.argv.pop(1)
     if what == "worker":
         from mlpq_workers.worker import __main__ as entry
-        from mlpq_workers.worker import executor, watchdog
+        from mlpq_workers.worker import executor, gang_run, watchdog
 
         if lease:
-            watchdog.LOOK_SECONDS = float(lease) / watchdog.LOOKS
-            # The training process itself knows of no shorter times: it speaks every five seconds.
-            executor.CHILD_SILENCE_SECONDS = max(executor.CHILD_SILENCE_SECONDS, 12.0)
+            watchdog.CHECK_SECONDS = float(lease) / watchdog.CHECKS
+            # The training process is not affected: it reports every five seconds.
+            gang_run.SILENCE_SECONDS = max(gang_run.SILENCE_SECONDS, 12.0)
         if os.environ.pop("MLPQ_RISK_HANG", None) == "loop":
-            executor.Executor.wake = lambda self: threading.Event().wait()  # type: ignore[assignment,method-assign,return-value]
+            executor.Executor.wake = lambda self: threading.Event().wait()  # type: ignore[assignment,method-assign]
         entry.main()
     else:
         from mlpq.cli import main as command

@@ -1,47 +1,41 @@
-"""The real worker, whose training process says that it has two GPUs, and trains on the CPU.
+"""The real worker with a training process that reports two GPUs, and trains on the CPU.
 
     python -m tests.support.pretend_cuda worker [arguments]
 
-So a worker of another kind can be had anywhere: what it takes and leaves depends on what it announces.
+It stands for a CUDA worker on machines without a GPU: which jobs a worker claims depends on what it reports.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import Any
 
-from mlpq_workers import protocol
-from mlpq_workers.protocol import TrainingSettings
+from mlpq_workers.protocol import Event, Ready, TrainingSettings
 from mlpq_workers.trainer import __main__ as trainer
+from mlpq_workers.trainer.pipe import Pipe
 from mlpq_workers.worker import trainer_client
 
-TELL = protocol.Pipe.tell
+SEND = Pipe.send
 
 
-def tell(self: protocol.Pipe, event: str, token: str = "", **more: Any) -> None:
-    TELL(self, event, token, **{**more, "device": "cuda", "most_ranks": 2} if event == "ready" else more)
+def send(self: Pipe, event: Event) -> None:
+    SEND(self, replace(event, device="cuda", most_ranks=2) if isinstance(event, Ready) else event)
 
 
-class Pretender(trainer_client.Trainer):
+class PretendingTrainer(trainer_client.Trainer):
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "tests.support.pretend_cuda",
-            "mlpq_workers.trainer ",
-            super()._command(scratch, world_size)[-1],
-        ]
+        settings = super()._command(scratch, world_size)[-1]
+        return [sys.executable, "-m", "tests.support.pretend_cuda", "mlpq_workers.trainer ", settings]
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "worker":
         from mlpq_workers.worker import __main__ as worker
 
-        worker.Trainer = Pretender  # type: ignore[misc]
+        worker.Trainer = PretendingTrainer  # type: ignore[attr-defined]
         del sys.argv[1]
         worker.main()
     else:
-        told = TrainingSettings.parse(sys.argv[2])
-        protocol.Pipe.tell = tell  # type: ignore[method-assign]
-        trainer.main(told if told.world_size == 1 else replace(told, device="cuda"))
+        settings = TrainingSettings.parse(sys.argv[2])
+        Pipe.send = send  # type: ignore[method-assign]
+        trainer.main(settings if settings.world_size == 1 else replace(settings, device="cuda"))

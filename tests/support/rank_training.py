@@ -1,8 +1,8 @@
-"""Worlds over gloo, one after another, whose ranks train the same jobs; rank 0 of each prints what came of them.
+"""Train the same jobs in several worlds over gloo, one after another; rank 0 of each prints the results as JSON.
 
-python ranks.py FOLDER SIZE…
+    python -m tests.support.rank_training FOLDER SIZE…
 
-The ranks are forked, so that torch is imported once; nothing has run on it before.
+Ranks are forked, so that torch is imported only once. It must not have run anything before.
 """
 
 from __future__ import annotations
@@ -13,25 +13,23 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # as each rank's first optimizer would
+import torch._dynamo  # otherwise the first optimizer of each rank would import it
 from torch import distributed
 
 from mlpq.spec.job import JobSpec
-from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
-from mlpq_workers.engine.gang_members import Member, Observer
-from mlpq_workers.engine.training_state import Checkpoint, Stopped
+from mlpq_workers.engine.plain import train
+from mlpq_workers.engine.training_state import EngineJob, Stopped
 from mlpq_workers.engine.world import World
-from tests.support.gang_training import Record, digits, job
+from tests.support.gang_training import Interrupt, Record, digits, job, without_seconds
 
 SINGLE, DOUBLE = "single", "double"
-# The last batch has a single image, so that some ranks have none of it.
+# The last batch has one image, so that some ranks have none of it.
 IMAGES, BATCH, TEST_IMAGES = 1003, 334, 7
 JOBS = {
     "descent": {"optimizer": "sgd:lr=0.5"},
@@ -43,7 +41,7 @@ JOBS = {
 }  # fmt: skip
 
 
-def data(precision: str) -> Data:
+def pixels(precision: str) -> Data:
     whole = digits()
     number = torch.float64 if precision == DOUBLE else torch.uint8
     return dataclasses.replace(
@@ -52,74 +50,65 @@ def data(precision: str) -> Data:
     )  # fmt: skip
 
 
-def plain(spec: JobSpec, some: Data, world: World) -> dict[str, Any]:
+def plain(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     record = Record()
-    ending = plain_engine.train(spec, some, "cpu", on_epoch=lambda epoch: record.epoch("0", epoch), world=world)
-    record.ended("0", ending)
-    return told(record)
+    record.ended("0", train(EngineJob(spec), data, "cpu", record, "0", world))
+    return figures(record)
 
 
-def gang(spec: JobSpec, some: Data, world: World) -> dict[str, Any]:
+def gang(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     record = Record()
     other = spec.model_copy(update={"seed": 9, "lr": spec.lr / 2})
-    train_gang({"0": Member(spec), "1": Member(other)}, some, "cpu", record, 1, world)
-    return told(record)
+    train_gang({"0": EngineJob(spec), "1": EngineJob(other)}, data, "cpu", record, 1, world)
+    return figures(record)
 
 
 def interrupted_plain(world: World) -> list[str]:
-    """The weights of a job trained in one go, and of one that went on from a checkpoint."""
-    spec, some, pause = job(batch_size=BATCH, epochs=2, hidden="1000,500", optimizer="adam"), data(SINGLE), Pause()
+    """The weights of a job that was trained in one run, and of one that resumed from a checkpoint."""
+    spec, data = job(batch_size=BATCH, epochs=2, hidden="1000,500", optimizer="adam"), pixels(SINGLE)
+    interrupt = Interrupt({"0": 1})
     with contextlib.suppress(Stopped):
-        plain_engine.train(spec, some, "cpu", between=lambda take: pause.between("0", take), world=world)
-    resumed = plain_engine.train(spec, some, "cpu", resume=pause.kept["0"], world=world)
-    return [plain_engine.train(spec, some, "cpu", world=world).weights_sha256, resumed.weights_sha256]
+        train(EngineJob(spec), data, "cpu", interrupt, "0", world)
+    resumed = train(EngineJob(spec, resume=interrupt.taken["0"]), data, "cpu", world=world)
+    return [train(EngineJob(spec), data, "cpu", world=world).weights_sha256, resumed.weights_sha256]
 
 
 def interrupted_gang(world: World) -> list[str]:
-    """The same for one of a gang, which goes on alone."""
-    spec, some, pause, record = job(batch_size=BATCH, epochs=2, optimizer="adam"), data(SINGLE), Pause(), Record()
-    train_gang({"1": Member(spec.model_copy(update={"seed": 9})), "0": Member(spec)}, some, "cpu", pause, 1, world)
-    train_gang({"0": Member(spec, resume=pause.kept["0"])}, some, "cpu", record, 1, world)
-    return [gang(spec, some, world)["weights"]["0"], record.trained("0").weights_sha256]
+    """The same for a job of a gang, which resumes alone."""
+    spec, data = job(batch_size=BATCH, epochs=2, optimizer="adam"), pixels(SINGLE)
+    interrupt, record = Interrupt({"0": 1, "1": 1}), Record()
+    other = spec.model_copy(update={"seed": 9})
+    train_gang({"1": EngineJob(other), "0": EngineJob(spec)}, data, "cpu", interrupt, 1, world)
+    train_gang({"0": EngineJob(spec, resume=interrupt.taken["0"])}, data, "cpu", record, 1, world)
+    return [gang(spec, data, world)["weights"]["0"], record.trained("0").weights_sha256]
 
 
-class Pause(Observer):
-    """Ends every member after its first epoch, and keeps its checkpoint."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Checkpoint] = {}
-
-    def between(self, member: str, take: Callable[[], Checkpoint]) -> bool:
-        self.kept[member] = take()
-        return True
-
-
-def told(record: Record) -> dict[str, Any]:
-    curves = {name: [dataclasses.asdict(epoch) for epoch in curve] for name, curve in record.epochs.items()}
-    for curve in curves.values():
-        for epoch in curve:
-            del epoch["seconds"]
+def figures(record: Record) -> dict[str, Any]:
+    curves = {
+        name: [dataclasses.asdict(without_seconds(metrics)) for metrics in curve]
+        for name, curve in record.epochs.items()
+    }
     return {"curves": curves, "weights": {name: record.trained(name).weights_sha256 for name in curves}}
 
 
-def rank(world: World, meeting: Path) -> None:
+def rank(world: World, rendezvous: Path) -> None:
     torch.set_num_threads(1)
     if world.size > 1:
-        url = f"file://{meeting}"
+        url = f"file://{rendezvous}"
         distributed.init_process_group("gloo", init_method=url, rank=world.rank, world_size=world.size)
     found = {
-        f"{way.__name__}: {name}, {precision}": way(job(batch_size=BATCH, epochs=3, seeds=3, **keys), some, world)
+        f"{engine.__name__}: {name}, {precision}": engine(job(batch_size=BATCH, epochs=3, seeds=3, **keys), data, world)
         for precision in (SINGLE, DOUBLE)
-        for some in [data(precision)]
+        for data in [pixels(precision)]
         for name, keys in JOBS.items()
-        for way in (plain, gang)
+        for engine in (plain, gang)
     }
-    again = [interrupted_plain(world), interrupted_gang(world)]
-    parts = world.agree([world.part(n).stop for n in range(4)])
+    interrupted = [interrupted_plain(world), interrupted_gang(world)]
+    parts = world.broadcast([world.part(n).stop for n in range(4)])
     if world.rank == 0:
-        print(json.dumps({"trained": found, "rank 0 says": parts, "interrupted": again}), flush=True)
+        print(json.dumps({"trained": found, "broadcast": parts, "interrupted": interrupted}), flush=True)
     if world.size > 1:
-        # Together, and not by the interpreter's end: gloo's threads may be running still, upon which torch aborts.
+        # Before the interpreter exits: torch aborts if gloo's threads are still running then.
         distributed.barrier()
         distributed.destroy_process_group()
         os._exit(0)
@@ -128,8 +117,8 @@ def rank(world: World, meeting: Path) -> None:
 def main(folder: Path, sizes: list[int]) -> None:
     fork = multiprocessing.get_context("fork")
     for number, size in enumerate(sizes):
-        meeting = folder / f"world-{number}"
-        ranks = [fork.Process(target=rank, args=(World(each, size), meeting)) for each in range(size)]
+        rendezvous = folder / f"world-{number}"
+        ranks = [fork.Process(target=rank, args=(World(each, size), rendezvous)) for each in range(size)]
         for each in ranks:
             each.start()
         for each in ranks:

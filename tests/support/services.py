@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis for the tests: Debian's programs, started on free loopback ports and ended again."""
+"""PostgreSQL and Redis for the tests: the installed programs, started on free loopback ports."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ SUPERUSER = "postgres"
 
 
 def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
-    """The first true answer of `test`; fails the test with `what` when there is none in time."""
+    """The first true result of `test`; fails the test with `what` where there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         answer = test()
         if answer:
             return answer
-        time.sleep(0.1)  # most ask the database, which costs
+        time.sleep(0.1)  # most query the database
     pytest.fail(f"not within {seconds:.0f} s: {what}")
 
 
 class Postgres:
-    """A PostgreSQL of our own. It refuses to run as root, so there it runs as Debian's user postgres."""
+    """A PostgreSQL server. It refuses to run as root, so there it runs as Debian's user postgres."""
 
     def __init__(self, durable: bool = False, **options: str) -> None:
-        """Not `durable`: the tests' databases need not outlive a power cut, and nothing happens in them by itself.
+        """Without `durable`, which the tests don't need, commits are not flushed and autovacuum is off.
 
         `options` are further settings.
         """
         switch = "on" if durable else "off"
         self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
         self._programs = _postgres_programs()
-        self._as_user = {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
+        self._as_user: dict[str, Any] = (
+            {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
+        )
         self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))
         if self._as_user:
             shutil.chown(self._folder, SUPERUSER, SUPERUSER)
@@ -53,6 +55,7 @@ class Postgres:
         self._databases = 0
 
     def start(self) -> None:
+        """Create the data folder and start."""
         made = subprocess.run(
             [self._programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-locale",
              "--encoding=UTF8"],
@@ -63,14 +66,14 @@ class Postgres:
         self.start_again()
 
     def start_again(self) -> None:
-        """On the same port, with the data that there are."""
+        """Start on the same port, with the existing data."""
         options = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self._folder,
             **self._options,
         }
-        command = [self._programs / "postgres", "-D", self._data]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self._data]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
@@ -78,13 +81,13 @@ class Postgres:
         wait_until("PostgreSQL answers", self._answers)
 
     def crash(self) -> None:
-        """An immediate shutdown, as if it had crashed: connections are cut, and it recovers when it starts again."""
+        """Shut down immediately, as in a crash: connections are cut, and the next start recovers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait(START_SECONDS)
 
     def stop(self) -> None:
-        """A fast shutdown: connections are cut, nothing is lost."""
+        """Shut down fast: connections are cut, nothing is lost."""
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             self._process.wait(START_SECONDS)
@@ -122,7 +125,7 @@ class Postgres:
 
 
 class Redis:
-    """A Redis of our own that keeps nothing on disk."""
+    """A Redis server that keeps nothing on disk."""
 
     def __init__(self) -> None:
         program = shutil.which("redis-server")
@@ -135,7 +138,7 @@ class Redis:
         self._handed_out = 0
 
     def start(self) -> None:
-        """Also again, on the same port; nothing of before is left then."""
+        """Start, or start again on the same port without the earlier data."""
         options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *options], cwd=self._folder, stdout=log, stderr=log)
@@ -153,7 +156,7 @@ class Redis:
         shutil.rmtree(self._folder)
 
     def empty_url(self) -> str:
-        """The URL of an emptied database; the sixteen go round, so few may be in use at once."""
+        """The URL of an emptied database; only sixteen exist, so few can be in use at a time."""
         number = self._handed_out % 16
         self._handed_out += 1
         with redis.Redis(port=self.port, db=number) as client:
@@ -172,7 +175,7 @@ class Redis:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
+    """A loopback port without a listener."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What came of a storm."""
+"""The report of a kill storm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it; the lists must be empty."""
+    """The results of a storm; the lists of job ids must be empty."""
 
     seed: int
     lease: float
@@ -17,7 +17,7 @@ class Report:
     seconds: float
     jobs: int
     lost: list[str]
-    unasked: list[str]
+    unacknowledged: list[str]
     twice: list[str]
     broken_curves: list[str]
     wrong: list[str]
@@ -28,7 +28,7 @@ class Report:
 
     @property
     def flaws(self) -> dict[str, list[str]]:
-        names = ("lost", "unasked", "twice", "broken_curves", "wrong")
+        names = ("lost", "unacknowledged", "twice", "broken_curves", "wrong")
         return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def table(self) -> str:
@@ -45,7 +45,7 @@ class Report:
             ("recovery p50 / p99, s", f"{percentiles[49]:.1f} / {percentiles[98]:.1f}"),
             ("**lost**", len(self.lost)),
             ("**recorded twice**", len(self.twice)),
-            ("**jobs that nobody was told of**", len(self.unasked)),
+            ("**jobs of unacknowledged submissions**", len(self.unacknowledged)),
             ("**broken learning curves**", len(self.broken_curves)),
             ("**wrong weights**", len(self.wrong)),
         ]

@@ -1,34 +1,33 @@
-"""What is stored about a job either fits together, or what does not fit is named."""
+"""Audits: stored data are consistent, or each inconsistency is named."""
 
 from __future__ import annotations
 
 import base64
-import copy
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlpq.jobs import fingerprint, job_id
+from mlpq.jobs import Outcome, fingerprint, job_id
+from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec
-from mlpq.verification.audit import audit
+from mlpq.verification.audit import BEST_EPOCH_FIGURES, audit
 from tests.support.job_steps import FACTS, RESULT, child_of, spec
 
-Record = dict[str, Any]
-Curve = list[dict[str, Any]]
+Curve = list[EpochMetrics]
 
 
 def curve_of(*losses: float) -> Curve:
     """An epoch for each validation loss."""
     return [
-        {
-            "epoch": number, "train_loss": 1 / number, "validation_loss": loss, "validation_correct": 100,
-            "validation_total": 130, "test_loss": 1.5 / number, "test_correct": 400 + number, "test_total": 500,
-            "seconds": 0.1,
-        }
+        EpochMetrics(
+            epoch=number, train_loss=1 / number, validation_loss=loss, validation_correct=100, validation_total=130,
+            test_loss=1.5 / number, test_correct=400 + number, test_total=500, seconds=0.1,
+        )
         for number, loss in enumerate(losses, start=1)
     ]  # fmt: skip
 
@@ -46,29 +45,29 @@ def weights_file(folder: Path, spec_hash: str) -> tuple[Path, str]:
     return path, sha256
 
 
-def record_of(job: JobSpec, folder: Path, curve: Curve, best: int) -> Record:
-    """A record in which all fits."""
+def record_of(job: JobSpec, folder: Path, curve: Curve, best: int) -> StoredResult:
+    """A consistent record."""
     path, sha256 = weights_file(folder, job.hash)
-    figures = {name: value for name, value in curve[best - 1].items() if name in RESULT}
     facts = {**FACTS, "world_size": 1}
-    return {
-        "id": job_id("lab", job.hash, 0), "experiment": "lab", "repeat": 0, "spec": job.model_dump(mode="json"),
-        "spec_hash": job.hash, "seed": job.seed, "attempt": 1, "parent_id": None, "parent_hash": job.parent,
-        "outcome": "succeeded", "environment": facts, "fingerprint": fingerprint(facts),
-        "result": {
-            **RESULT, **figures, "attempt": 1, "best_epoch": best, "epochs_run": len(curve), "weights_file": str(path),
-            "weights_sha256": sha256, "train_seconds": sum(epoch["seconds"] for epoch in curve),
-        },
-    }  # fmt: skip
+    figures = {name: getattr(curve[best - 1], name) for name in BEST_EPOCH_FIGURES}
+    result = replace(
+        RESULT, **figures, best_epoch=best, epochs_run=len(curve), weights_file=str(path), weights_sha256=sha256,
+        train_seconds=sum(epoch.seconds for epoch in curve),
+    )  # fmt: skip
+    return StoredResult(
+        id=job_id("lab", job.hash, 0), experiment="lab", repeat=0, spec=job.model_dump(mode="json"),
+        spec_hash=job.hash, seed=job.seed, attempt=1, parent_id=None, parent_hash=job.parent,
+        outcome=Outcome.SUCCEEDED, environment=facts, fingerprint=fingerprint(facts), result=result, result_attempt=1,
+    )  # fmt: skip
 
 
-EARLY = {"validation": 0.1, "patience": 2, "epochs": 9}
+EARLY: dict[str, object] = {"validation": 0.1, "patience": 2, "epochs": 9}
 JOB = spec(**EARLY)
-LOSSES = (0.5, 0.4, 0.4, 0.6)  # the second is the best, and two more do not get below it
+LOSSES = (0.5, 0.4, 0.4, 0.6)  # the second is the best: two more epochs are not below it
 
 
 @pytest.fixture
-def record(tmp_path: Path) -> Record:
+def record(tmp_path: Path) -> StoredResult:
     return record_of(JOB, tmp_path, curve_of(*LOSSES), best=2)
 
 
@@ -86,127 +85,142 @@ def curve() -> Curve:
         ({"validation": 0.1, "epochs": 3}, (0.5, 0.4, 0.6), 3),
     ],
 )
-def test_a_sound_record_has_no_misfit(
-    tmp_path: Path, keys: dict[str, Any], losses: tuple[float, ...], best: int
+def test_consistent_record_has_no_misfit(
+    tmp_path: Path, keys: dict[str, object], losses: tuple[float, ...], best: int
 ) -> None:
     job, curve = spec(**keys), curve_of(*losses)
     found = audit(record_of(job, tmp_path, curve, best), curve)
     assert (found.misfits, found.unchecked, found.spec) == ([], [], job)
 
 
-def test_a_record_of_a_job_that_goes_on_from_another_fits_too(tmp_path: Path) -> None:
+def test_record_of_a_continued_job_is_consistent(tmp_path: Path) -> None:
     child, curve = child_of(JOB, validation=0.1, epochs=2), curve_of(0.5, 0.4)
     record = record_of(child, tmp_path, curve, best=2)
     assert audit(record, curve).misfits == []
-    assert "parent: " in audit({**record, "parent_hash": "ab" * 32}, curve).misfits[0]
-    assert "parent: " in audit({**record, "parent_hash": None}, curve).misfits[0]
+    assert "parent: " in audit(replace(record, parent_hash="ab" * 32), curve).misfits[0]
+    assert "parent: " in audit(replace(record, parent_hash=None), curve).misfits[0]
 
 
-def put(*path: str, value: object) -> Callable[[Record, Curve], None]:
-    """Changes one thing of a record."""
+Change = Callable[[StoredResult, Curve], tuple[StoredResult, Curve]]
 
-    def change(record: Record, _: Curve) -> None:
-        for name in path[:-1]:
-            record = record[name]
-        assert record[path[-1]] != value
-        record[path[-1]] = value
+
+def put(name: str, value: Any) -> Change:
+    """Sets a field of the record; "spec.lr" is an entry of the spec, "result.device" a field of the result."""
+    outer, _, inner = name.rpartition(".")
+
+    def change(record: StoredResult, curve: Curve) -> tuple[StoredResult, Curve]:
+        changes: dict[str, Any] = {inner: value}
+        if outer:
+            part = getattr(record, outer)
+            is_result = isinstance(part, JobResult)
+            assert (getattr(part, inner) if is_result else part[inner]) != value
+            changes = {outer: replace(part, **changes) if is_result else {**part, **changes}}
+        else:
+            assert getattr(record, inner) != value
+        return replace(record, **changes), curve
 
     return change
 
 
-def put_epoch(number: int, name: str, value: object) -> Callable[[Record, Curve], None]:
-    def change(_: Record, curve: Curve) -> None:
-        assert curve[number - 1][name] != value
-        curve[number - 1][name] = value
+def put_epoch(number: int, name: str, value: Any) -> Change:
+    """Sets a field of an epoch of the curve."""
+
+    def change(record: StoredResult, curve: Curve) -> tuple[StoredResult, Curve]:
+        assert getattr(curve[number - 1], name) != value
+        changes: dict[str, Any] = {name: value}
+        return record, [
+            replace(epoch, **changes) if index == number - 1 else epoch for index, epoch in enumerate(curve)
+        ]
 
     return change
 
 
-def other_spec_and_hash(record: Record, _: Curve) -> None:
+def other_spec_and_hash(record: StoredResult, curve: Curve) -> tuple[StoredResult, Curve]:
     other = spec(**EARLY, lr=0.5)
-    record.update(spec=other.model_dump(mode="json"), spec_hash=other.hash)
+    return replace(record, spec=other.model_dump(mode="json"), spec_hash=other.hash), curve
 
 
 SPECS = {
-    "another learning rate": (put("spec", "lr", value=0.5), "spec: it has the hash"),
-    "no learning rate": (put("spec", "lr", value=-1), "its spec is none: lr must be a number above 0"),
-    "another hash": (put("spec_hash", value="ab" * 32), "spec: it has the hash"),
+    "another learning rate": (put("spec.lr", value=0.5), "spec: its hash is"),
+    "an invalid learning rate": (put("spec.lr", value=-1), "spec: not valid: lr must be a number above 0"),
+    "another hash": (put("spec_hash", value="ab" * 32), "spec: its hash is"),
     "another spec with its hash": (other_spec_and_hash, "the job's id is not that of this spec"),
     "another repeat": (put("repeat", value=1), "the job's id is not that of this spec"),
     "another experiment": (put("experiment", value="other"), "the job's id is not that of this spec"),
-    "another seed": (put("seed", value=7), "seed: 42 in the spec, 7 beside it"),
-    "a parent": (put("parent_hash", value="ab" * 32), "parent: the spec goes on from another job"),
-    "no result": (put("result", value=None), "its result is gone"),
+    "another seed": (put("seed", value=7), "seed: 42 in the spec, 7 in the job's row"),
+    "a parent": (put("parent_hash", value="ab" * 32), "parent: the spec continues from another job"),
+    "no result": (put("result", value=None), "result: missing"),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), SPECS.values(), ids=SPECS.keys())
-def test_a_spec_that_cannot_be_the_filed_one_is_told_and_can_not_be_run(
-    record: Record, curve: Curve, change: Callable[[Record, Curve], None], message: str
+def test_altered_spec_is_a_misfit_and_is_not_returned(
+    record: StoredResult, curve: Curve, change: Change, message: str
 ) -> None:
-    change(record, curve)
-    found = audit(record, curve)
+    found = audit(*change(record, curve))
     assert message in found.misfits[0]
     assert found.spec is None
 
 
 MISFITS = {
-    "right answers": (put("result", "test_correct", value=450), "test_correct: 450 in the result, 402 in epoch 2"),
-    "test loss": (put("result", "test_loss", value=0.1), "test_loss: 0.1 in the result, 0.75 in epoch 2"),
-    "validation": (put("result", "validation_correct", value=None), "validation_correct: None in the result, 100 in"),
+    "right answers": (put("result.test_correct", value=450), "test_correct: 450 in the result, 402 in epoch 2"),
+    "test loss": (put("result.test_loss", value=0.1), "test_loss: 0.1 in the result, 0.75 in epoch 2"),
+    "validation": (put("result.validation_correct", value=None), "validation_correct: None in the result, 100 in"),
     "right answers of the best epoch": (put_epoch(2, "test_correct", 450), "test_correct: 402 in the result, 450 in"),
     "more right answers than images": (put_epoch(1, "test_correct", 501), "test_correct: 501 of 500 in epoch 1"),
     "fewer than none": (put_epoch(3, "validation_correct", -1), "validation_correct: -1 of 130 in epoch 3"),
     "fewer images": (put_epoch(1, "test_total", 450), "test_total: 450 in epoch 1, and the data have 500"),
-    "another best epoch": (put("result", "best_epoch", value=1), "best_epoch: 1 in the result, 2 by the curve"),
-    "a best epoch that there is not": (put("result", "best_epoch", value=9), "best_epoch: 9 in the result, 2 by the"),
+    "another best epoch": (put("result.best_epoch", value=1), "best_epoch: 1 in the result, 2 by the curve"),
+    "a missing best epoch": (put("result.best_epoch", value=9), "best_epoch: 9 in the result, 2 by the"),
     "a better validation loss": (put_epoch(3, "validation_loss", 0.1), "best_epoch: 2 in the result, 3 by the curve"),
     "no validation loss": (put_epoch(2, "validation_loss", None), "best_epoch: 2 in the result, 3 by the curve"),
-    "fewer epochs": (put("result", "epochs_run", value=3), "epochs_run: 3 in the result, and the curve has 4"),
+    "fewer epochs": (put("result.epochs_run", value=3), "epochs_run: 3 in the result, and the curve has 4"),
     "an epoch twice": (put_epoch(4, "epoch", 3), "epochs_run: 4 in the result"),
-    "less time": (put("result", "train_seconds", value=0.01), "train_seconds: the result has another time"),
-    "another attempt": (put("result", "attempt", value=2), "attempt: the result is of attempt 2"),
-    "an attempt that failed": (put("outcome", value="failed"), "attempt: the result is of attempt 1"),
-    "another environment": (put("environment", "threads", value=2), "environment: its facts are not those"),
-    "no environment": (put("environment", value=None), "environment: it is not recorded"),
-    "another device": (put("result", "device", value="cuda"), "device: cuda in the result, cpu in the environment"),
-    "more processes": (put("result", "world_size", value=2), "world_size: 2 in the result, 1 in the environment"),
-    "other weights": (put("result", "weights_sha256", value="ab" * 32), "does not hold the recorded ones"),
+    "less time": (put("result.train_seconds", value=0.01), "train_seconds: the result's time is not"),
+    "another attempt": (put("result_attempt", value=2), "attempt: the result is of attempt 2"),
+    "an attempt that failed": (put("outcome", value=Outcome.FAILED), "attempt: the result is of attempt 1"),
+    "another environment": (put("environment.threads", value=2), "environment: its facts do not match"),
+    "no environment": (put("environment", value=None), "environment: not recorded"),
+    "another device": (put("result.device", value="cuda"), "device: cuda in the result, cpu in the environment"),
+    "more processes": (put("result.world_size", value=2), "world_size: 2 in the result, 1 in the environment"),
+    "other weights": (put("result.weights_sha256", value="ab" * 32), "does not hold the recorded weights"),
 }
 
 
 @pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS.keys())
-def test_what_does_not_fit_is_named(
-    record: Record, curve: Curve, change: Callable[[Record, Curve], None], message: str
-) -> None:
-    record, curve = copy.deepcopy(record), copy.deepcopy(curve)
-    change(record, curve)
-    found = audit(record, curve)
+def test_misfit_is_named(record: StoredResult, curve: Curve, change: Change, message: str) -> None:
+    found = audit(*change(record, curve))
     assert any(message in misfit for misfit in found.misfits), found.misfits
     assert found.spec == JOB
 
 
-def test_a_job_must_not_end_before_its_spec_says_so(tmp_path: Path) -> None:
-    for keys in (EARLY, {"validation": 0.1, "epochs": 9}):
+def test_job_that_stopped_too_early_is_a_misfit(tmp_path: Path) -> None:
+    to_the_end: dict[str, object] = {"validation": 0.1, "epochs": 9}
+    for keys in (EARLY, to_the_end):
         curve = curve_of(0.5, 0.4, 0.6)
         best = 2 if "patience" in keys else 3
         found = audit(record_of(spec(**keys), tmp_path, curve, best), curve)
-        assert found.misfits == ["epochs_run: 3 is not where this spec stops"]
+        assert found.misfits == ["epochs_run: this spec does not stop after epoch 3"]
 
 
-def test_the_file_of_another_jobs_weights_is_told(record: Record, curve: Curve, tmp_path: Path) -> None:
+def weights_path(record: StoredResult) -> Path:
+    assert record.result is not None
+    return Path(record.result.weights_file)
+
+
+def test_weights_of_another_job_are_a_misfit(record: StoredResult, curve: Curve, tmp_path: Path) -> None:
     weights_file(tmp_path, "ab" * 32)
-    assert "says that it is of another job" in audit(record, curve).misfits[0]
+    assert "belongs to another job" in audit(record, curve).misfits[0]
 
 
-def test_a_damaged_file_is_told(record: Record, curve: Curve) -> None:
-    path = Path(record["result"]["weights_file"])
+def test_damaged_weights_are_a_misfit(record: StoredResult, curve: Curve) -> None:
+    path = weights_path(record)
     path.write_bytes(path.read_bytes()[:-1])
     assert audit(record, curve).misfits == [f"weights: {path} is damaged"]
 
 
-def test_a_file_that_cannot_be_read_from_here_is_said_and_refutes_nothing(record: Record, curve: Curve) -> None:
-    path = Path(record["result"]["weights_file"])
+def test_unreadable_weights_are_unchecked(record: StoredResult, curve: Curve) -> None:
+    path = weights_path(record)
     path.unlink()
     found = audit(record, curve)
     assert (found.misfits, found.unchecked) == ([], [f"the weights: {path}: No such file or directory"])

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from mlpq.jobs import job_id
-from mlpq.spec.job import JobSpec, Sweep
+from mlpq.spec.job import JobSpec
 from mlpq.spec.presets import preset_jobs
+from mlpq.spec.sweep import Sweep
 from tests.support.installations import ROOT, SOURCE_ROOTS
 
 FIXTURES = ROOT / "tests" / "fixtures" / "v0.1.0"

@@ -1,4 +1,4 @@
-"""What docker-compose.yml must never lose, looked at without Docker; tests/compose runs it."""
+"""Security of docker-compose.yml, checked without Docker; tests/compose runs it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXT = (ROOT / "docker-compose.yml").read_text()
 SERVICES = yaml.safe_load(TEXT)["services"]
 
 
-def test_nothing_is_published_beyond_this_machine_unless_the_dashboards_address_is_set() -> None:
+def test_only_the_dashboard_can_be_published_beyond_this_machine() -> None:
     addresses = {port.rpartition(":$")[0] for service in SERVICES.values() for port in service.get("ports", [])}
     assert addresses == {"127.0.0.1", "${DASHBOARD_ADDRESS:-127.0.0.1}"}
 

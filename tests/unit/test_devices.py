@@ -1,4 +1,4 @@
-"""The machine is described as it is, and a device that is not there is never replaced in silence."""
+"""Devices and environments are described as they are, and a missing device is never replaced silently."""
 
 from __future__ import annotations
 
@@ -16,18 +16,8 @@ import torch
 import mlpq
 from mlpq.errors import MlpqError
 from mlpq.settings import training_environ
-from mlpq_workers.trainer.devices import (
-    available,
-    checkout_version,
-    choose,
-    code_version,
-    environment,
-    files_version,
-    model,
-    most_ranks,
-    prepare,
-    world_size,
-)
+from mlpq_workers.trainer.devices import available, choose, device_name, most_ranks, prepare, world_size
+from mlpq_workers.trainer.environment import checkout_version, code_version, environment, files_version
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -49,32 +39,32 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_cpu_is_always_there() -> None:
+def test_cpu_is_always_available() -> None:
     assert available()[-1] == choose("cpu") == "cpu"
-    assert model("cpu")
+    assert device_name("cpu")
 
 
-def test_auto_takes_the_best_there_is() -> None:
+def test_auto_chooses_the_best_device() -> None:
     expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert choose("auto") == expected
 
 
-def test_a_device_that_is_not_there_is_one_line() -> None:
+def test_missing_device_is_an_error_of_one_line() -> None:
     absent = next(device for device in ("mps", "cuda") if device not in available())
     with pytest.raises(MlpqError) as error:
         choose(absent)
-    assert f"there is no {absent} device here" in str(error.value)
+    assert f"no {absent} device on this machine" in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_preparing_leaves_the_threads_to_the_engines_and_may_be_done_twice() -> None:
+def test_prepare_keeps_the_number_of_threads_and_can_be_repeated() -> None:
     before = torch.get_num_threads()
     for _ in range(2):
         prepare("cpu")
         assert torch.get_num_threads() == before
 
 
-def test_the_environment_names_all_that_bits_may_depend_on() -> None:
+def test_environment_names_everything_that_bits_may_depend_on() -> None:
     facts = environment("cpu", 1, 2)
     assert facts["torch"] == torch.__version__
     assert (facts["device"], facts["gpu"], facts["threads"], facts["world_size"]) == ("cpu", None, 1, 2)
@@ -82,35 +72,35 @@ def test_the_environment_names_all_that_bits_may_depend_on() -> None:
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_the_environment_is_the_same_when_asked_again() -> None:
+def test_environment_is_the_same_in_a_second_call() -> None:
     assert environment("cpu", 1, 1) == environment("cpu", 1, 1)
 
 
-def test_a_cpu_trains_with_one_process_unless_told_and_with_no_more_than_it_has_cores_for() -> None:
+def test_world_size_of_a_cpu_is_one_by_default_and_limited_by_its_cores() -> None:
     assert world_size("cpu", None) == 1
     assert world_size("cpu", 2) == 2
-    with pytest.raises(MlpqError, match="there can be no 1000 processes that train on cpu here"):
+    with pytest.raises(MlpqError, match="world size 1000 is too large: cpu on this machine allows"):
         world_size("cpu", 1000)
     assert (most_ranks("mps"), most_ranks("cpu")) == (1, max(2, os.cpu_count() or 1))
 
 
-def test_all_of_the_machine_is_told_as_json() -> None:
+def test_devices_and_environment_are_printed_as_json() -> None:
     command = [sys.executable, "-m", "mlpq_workers.trainer.devices", "4"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=training_environ())
-    told = json.loads(done.stdout)
-    assert [device["device"] for device in told["devices"]] == available()
-    assert told["environment"]["threads"] == 4 // told["environment"]["world_size"]
+    found = json.loads(done.stdout)
+    assert [device["device"] for device in found["devices"]] == available()
+    assert found["environment"]["threads"] == 4 // found["environment"]["world_size"]
 
 
-def test_the_code_version_begins_with_the_packages() -> None:
+def test_code_version_starts_with_the_packages_version() -> None:
     assert code_version().startswith(mlpq.__version__)
 
 
-def test_a_clean_checkout_is_its_commit(package: Path) -> None:
+def test_version_of_a_clean_checkout_is_its_commit(package: Path) -> None:
     assert checkout_version(package) == git(package, "rev-parse", "HEAD")[:12]
 
 
-def test_uncommitted_changes_are_told_apart_by_their_content(package: Path) -> None:
+def test_uncommitted_changes_are_distinguished_by_content(package: Path) -> None:
     versions = [checkout_version(package)]
     for text in ("a = 1\n", "a = 2\n"):
         (package / "__init__.py").write_text(text)
@@ -128,7 +118,7 @@ def test_staged_changes_count(package: Path) -> None:
     assert checkout_version(package) == before != git(package, "rev-parse", "HEAD")[:12]
 
 
-def test_untracked_files_count_by_their_content(package: Path) -> None:
+def test_untracked_files_count_by_content(package: Path) -> None:
     versions = {checkout_version(package)}
     for text in ("a = 1\n", "a = 2\n"):
         (package / "größe 1.py").write_text(text)
@@ -142,17 +132,17 @@ def test_ignored_files_do_not_count(package: Path) -> None:
     assert checkout_version(package) == clean
 
 
-def test_a_repository_above_a_virtual_environment_says_nothing(package: Path) -> None:
+def test_repository_around_a_virtual_environment_is_not_a_checkout(package: Path) -> None:
     installed = package.parents[1] / ".venv" / "lib" / "site-packages" / "mlpq"
     shutil.copytree(package, installed)
     assert checkout_version(installed) is None
 
 
-def test_outside_of_any_repository_there_is_no_commit(tmp_path: Path) -> None:
+def test_folder_outside_any_repository_has_no_commit(tmp_path: Path) -> None:
     assert checkout_version(tmp_path) is None
 
 
-def test_what_is_installed_from_elsewhere_is_told_apart_by_its_files(package: Path, tmp_path: Path) -> None:
+def test_installed_packages_are_distinguished_by_their_files(package: Path, tmp_path: Path) -> None:
     versions = [files_version(package)]
     (package / "__pycache__").mkdir()
     (package / "__pycache__" / "x.pyc").write_bytes(b"x")
@@ -168,7 +158,7 @@ def test_what_is_installed_from_elsewhere_is_told_apart_by_its_files(package: Pa
     assert all(re.fullmatch("files\\.[0-9a-f]{8}", version) for version in versions)
 
 
-def test_a_repository_without_commits_has_no_version(tmp_path: Path) -> None:
+def test_repository_without_commits_has_no_version(tmp_path: Path) -> None:
     folder = tmp_path / "service" / "mlpq"
     folder.mkdir(parents=True)
     git(tmp_path, "init", "-q")

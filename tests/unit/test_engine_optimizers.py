@@ -1,4 +1,4 @@
-"""The registry's optimizers are torch's, to the option, the default and the bit."""
+"""The optimizers are torch's: their options, their defaults and the bits of their steps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mlpq.spec.job import JobSpec, Sweep
+from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.optimizers import StackOptimizer, build_optimizer, is_plain_descent, l1_penalty, settings_key
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS
 
-# They choose how a step is computed, not what it is; maximize would train for the worst.
+# They choose how a step is computed, not what it is, except for maximize, which would increase the loss.
 NOT_OFFERED = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 
 
@@ -37,7 +38,7 @@ def after_steps(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], ste
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_the_table_has_torchs_options_and_defaults(name: str) -> None:
+def test_registry_has_torchs_options_and_defaults(name: str) -> None:
     entry = OPTIMIZERS[name]
     signature = inspect.signature(getattr(torch.optim, entry.torch_name).__init__)
     theirs = {p.name: p.default for p in signature.parameters.values() if p.name not in {"self", "params"}}
@@ -45,7 +46,7 @@ def test_the_table_has_torchs_options_and_defaults(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_the_steps_are_torchs_to_the_bit(name: str) -> None:
+def test_steps_have_the_bits_of_torchs(name: str) -> None:
     spec = job(optimizer=name)
     mine = after_steps(lambda parameters: build_optimizer(spec, parameters))
     theirs = after_steps(lambda parameters: getattr(torch.optim, OPTIMIZERS[name].torch_name)(parameters, lr=spec.lr))
@@ -59,14 +60,14 @@ def test_settings_reach_the_optimizer() -> None:
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
 
 
-def test_settings_that_went_through_json_reach_the_optimizer_unchanged() -> None:
+def test_settings_reach_the_optimizer_unchanged_through_json() -> None:
     spec = job(optimizer="adam:betas=0.8/0.99,amsgrad=true")
     again = JobSpec.model_validate_json(spec.canonical())
     options = build_optimizer(again, [nn.Parameter(torch.zeros(1))]).defaults
     assert (options["betas"], options["amsgrad"], options["lr"]) == ((0.8, 0.99), True, 1e-3)
 
 
-def test_the_l1_penalty_takes_weights_and_biases() -> None:
+def test_l1_penalty_includes_weights_and_biases() -> None:
     weight = torch.tensor([[1.0, -2.0]], requires_grad=True)
     bias = torch.tensor([-4.0], requires_grad=True)
     penalty = l1_penalty([weight, bias], 0.5)
@@ -77,8 +78,8 @@ def test_the_l1_penalty_takes_weights_and_biases() -> None:
     assert (weight.grad.tolist(), bias.grad.tolist()) == ([[0.5, -0.5]], [-0.5])
 
 
-class Run:
-    """Rows of numbers that stand for models, and their optimizer; each step's gradients are drawn for all rows."""
+class RowTraining:
+    """Random rows in place of networks, and their optimizer."""
 
     LENGTH = 64
 
@@ -91,14 +92,14 @@ class Run:
         self.gradients.copy_(drawn)
         self.optimizer.step()
 
-    def smaller(self, kept: list[int]) -> Run:
-        run = Run([self.specs[i] for i in kept], self.rows[kept])
+    def smaller(self, kept: list[int]) -> RowTraining:
+        run = RowTraining([self.specs[i] for i in kept], self.rows[kept])
         run.optimizer.take_over(self.optimizer, kept)
         return run
 
 
 def gradients_of(count: int, steps: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(steps, count, Run.LENGTH, generator=torch.Generator().manual_seed(5)).to(dtype)
+    return torch.randn(steps, count, RowTraining.LENGTH, generator=torch.Generator().manual_seed(5)).to(dtype)
 
 
 def in_order(specs: list[JobSpec]) -> list[JobSpec]:
@@ -108,15 +109,15 @@ def in_order(specs: list[JobSpec]) -> list[JobSpec]:
 @pytest.mark.parametrize("before", [0, 1, 3])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS_AND_OPTIONS)
 @pytest.mark.usefixtures("one_thread")
-def test_rows_that_stay_go_on_as_if_the_others_had_never_been(optimizer: str, before: int) -> None:
-    # Two settings and a penalty, so that a part shrinks, another goes, and rows change their places.
+def test_remaining_rows_do_not_depend_on_removed_ones(optimizer: str, before: int) -> None:
+    # Two settings and a penalty, so that one group shrinks, another disappears, and rows move.
     specs = in_order([job(optimizer=optimizer, seeds=seed, l1=l1) for l1 in (0, 0.01) for seed in range(3)])
     specs = in_order([*specs, *(job(optimizer=optimizer, lr=0.5, seeds=seed) for seed in range(2))])
-    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3))
+    start = torch.randn(len(specs), RowTraining.LENGTH, generator=torch.Generator().manual_seed(3))
     drawn = gradients_of(len(specs), before + 3)
     is_other_rate = [spec.lr == 0.5 for spec in specs]
     for kept in ([1, 4, 7], [i for i in range(len(specs)) if not is_other_rate[i]], [7]):
-        whole, never = Run(specs, start.clone()), Run([specs[i] for i in kept], start[kept])
+        whole, never = RowTraining(specs, start.clone()), RowTraining([specs[i] for i in kept], start[kept])
         for gradient in drawn[:before]:
             whole.step(gradient)
             never.step(gradient[kept])
@@ -129,10 +130,14 @@ def test_rows_that_stay_go_on_as_if_the_others_had_never_been(optimizer: str, be
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_rows_can_become_fewer_again_and_again() -> None:
+def test_rows_can_be_removed_repeatedly() -> None:
     specs = in_order([job(optimizer=optimizer) for optimizer in OPTIMIZERS_AND_OPTIONS])
-    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3))
-    whole, shrinking, left = Run(specs, start.clone()), Run(specs, start.clone()), list(range(len(specs)))
+    start = torch.randn(len(specs), RowTraining.LENGTH, generator=torch.Generator().manual_seed(3))
+    whole, shrinking, left = (
+        RowTraining(specs, start.clone()),
+        RowTraining(specs, start.clone()),
+        list(range(len(specs))),
+    )
     for step, gradient in enumerate(gradients_of(len(specs), 12)):
         whole.step(gradient)
         shrinking.step(gradient[left])
@@ -143,11 +148,11 @@ def test_rows_can_become_fewer_again_and_again() -> None:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_rows_take_the_steps_of_torchs_optimizers_penalties_included() -> None:
+def test_rows_take_the_steps_of_torchs_optimizers_with_penalties() -> None:
     specs = in_order([job(optimizer=name, l1=l1) for name in OPTIMIZERS_AND_OPTIONS for l1 in (0, 0.01, 0.1)])
-    start = torch.randn(len(specs), Run.LENGTH, generator=torch.Generator().manual_seed(3)).double()
+    start = torch.randn(len(specs), RowTraining.LENGTH, generator=torch.Generator().manual_seed(3)).double()
     drawn = gradients_of(len(specs), 20, torch.float64)
-    run = Run(specs, start.clone())
+    run = RowTraining(specs, start.clone())
     for gradient in drawn:
         run.step(gradient)
     for i, spec in enumerate(specs):
@@ -164,7 +169,7 @@ def test_rows_take_the_steps_of_torchs_optimizers_penalties_included() -> None:
     ("keys", "expected"),
     [
         ({"optimizer": "sgd"}, True),
-        ({"optimizer": "sgd:lr=3,dampening=0.5"}, True),  # there is nothing to dampen
+        ({"optimizer": "sgd:lr=3,dampening=0.5"}, True),  # without momentum, dampening has no effect
         ({"optimizer": "sgd:momentum=0.9"}, False),
         ({"optimizer": "sgd:weight_decay=0.01"}, False),
         ({"optimizer": "sgd", "l1": 0.1}, False),
@@ -172,7 +177,7 @@ def test_rows_take_the_steps_of_torchs_optimizers_penalties_included() -> None:
     ],
     ids=str,
 )
-def test_plain_descent_is_sgd_without_anything(keys: dict[str, object], expected: bool) -> None:
+def test_plain_descent_is_sgd_without_options(keys: dict[str, object], expected: bool) -> None:
     spec = job(**keys)
     assert is_plain_descent(spec) is expected
     weight = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))

@@ -1,4 +1,4 @@
-"""Jobs trained together: each has the bits that it has alone, and its own curve and end, whatever becomes of others."""
+"""Jobs of a gang: each has the bits that it has alone, and its own curve and ending, whatever happens to others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlpq.records import EpochMetrics
 from mlpq.spec.job import INITIALISATIONS, JobSpec
 from mlpq_workers.engine import gang as gang_engine
-from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.data import split
 from mlpq_workers.engine.gang import STACK_PARAMETERS, how_many_stacks
-from mlpq_workers.engine.gang_members import Member, Model, Observer
-from mlpq_workers.engine.training_state import Diverged, Epoch, Start, Stopped, Trained
+from mlpq_workers.engine.gang_members import GangMember
+from mlpq_workers.engine.training_state import Diverged, EngineJob, Observer, Snapshot, Stopped, Trained
 from mlpq_workers.trainer.checkpoints import load_start, save
 from tests.support.float_pixels import in_floats
 from tests.support.gang_training import (
@@ -31,9 +31,10 @@ from tests.support.gang_training import (
     assert_same,
     digits,
     few,
-    goes_on,
     job,
+    train_plain,
     train_together,
+    without_seconds,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,28 +42,25 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """A job and what it goes on from, as canonical JSON."""
+    """A job and its parent, as canonical JSON."""
 
     spec: str
     parent: str | None
 
-    def member(self) -> Member:
-        return Member(JobSpec.model_validate_json(self.spec), self.start())
+    def engine_job(self) -> EngineJob:
+        return EngineJob(JobSpec.model_validate_json(self.spec), self.start())
 
-    def start(self) -> Start | None:
-        return goes_on(alone(Drawn(self.parent, None)).trained("0")) if self.parent else None
+    def start(self) -> Snapshot | None:
+        return alone(Drawn(self.parent, None)).trained("0").final if self.parent else None
 
 
 @functools.cache
 def alone(drawn: Drawn) -> Record:
-    return train_together(drawn.member(), data=few())
+    return train_together(drawn.engine_job(), data=few())
 
 
-STACKS = [
-    1,
-    2000,
-    STACK_PARAMETERS,
-]  # how many parameters a stack may have: all in stacks of their own, some, all in one
+# How many parameters a stack may have: each job in its own stack, some together, all in one stack.
+STACKS = [1, 2000, STACK_PARAMETERS]
 SHAPES = st.fixed_dictionaries(
     {
         "hidden": st.lists(st.sampled_from([1, 2, 7, 16, 20, 33]), max_size=3),
@@ -76,7 +74,7 @@ SHAPES = st.fixed_dictionaries(
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A drawn gang, and the moments at which some of its members, by their numbers, are stopped."""
+    """A random gang, and the calls of `to_stop` after which some of its jobs, by their numbers, are stopped."""
 
     jobs: tuple[Drawn, ...]
     stops: tuple[tuple[int, int], ...]
@@ -112,8 +110,8 @@ def gangs(draw: st.DrawFn, size: int) -> Case:
     return Case(tuple(jobs), tuple(stops.items()), draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(STACKS)))
 
 
-def but_seconds(epochs: list[Epoch]) -> list[Epoch]:
-    return [dataclasses.replace(epoch, seconds=0.0) for epoch in epochs]
+def epochs_of(record: Record, name: str) -> list[EpochMetrics]:
+    return [without_seconds(metrics) for metrics in record.epochs.get(name, [])]
 
 
 def check_same_bits(case: Case) -> None:
@@ -121,13 +119,13 @@ def check_same_bits(case: Case) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gang_engine, "STACK_PARAMETERS", case.stack_parameters)
         together = train_together(
-            *(drawn.member() for drawn in case.jobs), data=few(), threads=case.threads, observer=Record(stops)
+            *(drawn.engine_job() for drawn in case.jobs), data=few(), threads=case.threads, observer=Record(stops)
         )
     for i, drawn in enumerate(case.jobs):
         name = str(i)
-        ending, epochs = together.endings[name], but_seconds(together.epochs.get(name, []))
+        ending, epochs = together.endings[name], epochs_of(together, name)
         lone = alone(drawn)
-        lone_ending, lone_epochs = lone.endings["0"], but_seconds(lone.epochs.get("0", []))
+        lone_ending, lone_epochs = lone.endings["0"], epochs_of(lone, "0")
         if isinstance(ending, Stopped):
             assert name in stops
             assert epochs == lone_epochs[: len(epochs)]
@@ -143,7 +141,7 @@ def check_same_bits(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("size", "examples"), [(2, 12), (7, 8), (32, 5)])
-def test_every_member_has_the_bits_that_it_has_alone(size: int, examples: int) -> None:
+def test_every_job_has_the_bits_that_it_has_alone(size: int, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(gangs(size))
     def for_all(case: Case) -> None:
@@ -156,15 +154,15 @@ EARLY = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 30, "validatio
 DIVERGES = {"activation": "relu", "optimizer": "sgd:lr=1e30"}
 
 
-def test_members_of_different_initialisations_have_the_bits_that_they_have_alone() -> None:
-    members = [job(initialisation=name, seeds=seed, dropout=0.2) for seed in (1, 2) for name in INITIALISATIONS]
-    gang = train_together(*members, data=few())
-    for i, spec in enumerate(members):
+def test_jobs_of_different_initialisations_have_the_bits_that_they_have_alone() -> None:
+    specs = [job(initialisation=name, seeds=seed, dropout=0.2) for seed in (1, 2) for name in INITIALISATIONS]
+    gang = train_together(*specs, data=few())
+    for i, spec in enumerate(specs):
         assert_same(gang.trained(str(i)), train_together(spec, data=few()).trained("0"))
     assert len({gang.trained(str(i)).weights_sha256 for i in range(4)}) == 4
 
 
-def test_a_gang_leaves_the_global_generator_alone() -> None:
+def test_gang_does_not_change_the_global_generator() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         before = torch.get_rng_state()
@@ -172,32 +170,31 @@ def test_a_gang_leaves_the_global_generator_alone() -> None:
         assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_every_members_epochs_are_reported_once_and_in_order_with_counts_over_whole_sets() -> None:
+def test_epochs_are_reported_once_and_in_order_with_counts_over_whole_sets() -> None:
     lengths = [3, 1, 4]
     gang = train_together(*(job(epochs=n, validation=0.1) for n in lengths), data=digits())
     for i, n in enumerate(lengths):
         epochs, outcome = gang.epochs[str(i)], gang.trained(str(i))
         assert [epoch.epoch for epoch in epochs] == list(range(1, n + 1))
         assert {(epoch.validation_total, epoch.test_total) for epoch in epochs} == {(130, 500)}
-        assert (outcome.best_epoch, outcome.epochs_run) == (n, n)
+        assert (outcome.best.epoch, outcome.epochs_run) == (n, n)
         assert outcome.train_seconds == pytest.approx(sum(epoch.seconds for epoch in epochs))
 
 
-def test_the_seconds_of_members_add_up_to_those_that_the_gang_took() -> None:
+def test_seconds_of_the_jobs_add_up_to_those_of_the_gang() -> None:
     began = time.perf_counter()
     gang = train_together(*(job(seeds=seed) for seed in range(5)), data=few())
     took = time.perf_counter() - began
     assert 0 < sum(gang.trained(str(i)).train_seconds for i in range(5)) <= took
 
 
-def test_without_a_split_there_are_no_validation_figures() -> None:
+def test_without_split_validation_figures_are_none() -> None:
     gang = train_together(job(), data=few())
-    reported: list[Trained | Epoch] = [gang.trained("0"), *gang.epochs["0"]]
-    for figures in reported:
+    for figures in (gang.trained("0").best, *gang.epochs["0"]):
         assert (figures.validation_loss, figures.validation_correct, figures.validation_total) == (None, None, None)
 
 
-def test_early_stopping_keeps_each_members_epoch_of_the_lowest_validation_loss() -> None:
+def test_early_stopping_keeps_each_jobs_epoch_of_lowest_validation_loss() -> None:
     rates = (0.05, 0.02, 0.1)
     gang = train_together(*(job(**{**EARLY, "optimizer": f"adam:lr={lr}"}, dropout=0.2) for lr in rates), data=digits())
     best_epochs = set()
@@ -206,26 +203,26 @@ def test_early_stopping_keeps_each_members_epoch_of_the_lowest_validation_loss()
         best = min(epochs, key=lambda epoch: epoch.validation_loss or 0.0)
         assert outcome.epochs_run == len(epochs) == best.epoch + 2 < 30
         for name in ("validation_loss", "validation_correct", "test_loss", "test_correct"):
-            assert getattr(outcome, name) == getattr(best, name)
+            assert getattr(outcome.best, name) == getattr(best, name)
 
         keys = {**EARLY, "optimizer": f"adam:lr={lr}", "epochs": best.epoch, "patience": None}
         ended_there = train_together(job(**keys, dropout=0.2), data=digits()).trained("0")
         assert_same(dataclasses.replace(outcome, epochs_run=best.epoch), ended_there)
         best_epochs.add(best.epoch)
-    assert len(best_epochs) > 1  # or they might as well have ended together
+    assert len(best_epochs) > 1  # otherwise the jobs would have ended together
 
 
-def test_early_stopping_ends_at_the_epoch_where_the_plain_engine_ends() -> None:
+def test_early_stopping_ends_at_the_same_epoch_as_in_the_plain_engine() -> None:
     spec = job(**EARLY)
-    mine, plain = train_together(spec, data=digits()).trained("0"), plain_engine.train(spec, digits(), "cpu")
-    assert (mine.best_epoch, mine.epochs_run) == (plain.best_epoch, plain.epochs_run)
+    mine, plain = train_together(spec, data=digits()).trained("0"), train_plain(spec, digits())
+    assert (mine.best.epoch, mine.epochs_run) == (plain.best.epoch, plain.epochs_run)
 
 
-def test_a_member_that_diverges_ends_as_in_the_plain_engine_and_the_others_go_on() -> None:
+def test_diverging_job_ends_as_in_the_plain_engine_and_others_continue() -> None:
     calm = job(activation="relu", epochs=3)
     gang = train_together(calm, job(**DIVERGES), job(activation="relu", optimizer="adam"), data=few())
     with pytest.raises(Diverged) as plain:
-        plain_engine.train(job(**DIVERGES), few(), "cpu")
+        train_plain(job(**DIVERGES), few())
     ending = gang.endings["1"]
     assert isinstance(ending, Diverged)
     assert (str(ending), ending.epoch) == (str(plain.value), plain.value.epoch)
@@ -235,19 +232,19 @@ def test_a_member_that_diverges_ends_as_in_the_plain_engine_and_the_others_go_on
     assert gang.trained("2").epochs_run == 2
 
 
-def test_a_member_that_diverges_later_keeps_the_epochs_before() -> None:
-    # The weights grow by a factor of nearly lr * weight_decay a step, so they leave float32's range in a later epoch.
+def test_job_that_diverges_later_keeps_its_earlier_epochs() -> None:
+    # Each step multiplies the weights by nearly lr * weight_decay, so they overflow float32 in a later epoch.
     spec = job(optimizer="sgd:lr=1,weight_decay=200", batch_size=32, epochs=9, activation="relu", hidden="none")
-    plain: list[Epoch] = []
+    plain = Record()
     with pytest.raises(Diverged) as error:
-        plain_engine.train(spec, few(), "cpu", on_epoch=plain.append)
+        train_plain(spec, few(), observer=plain)
     gang = train_together(job(hidden="none"), spec, data=few())
     assert error.value.epoch > 1
     assert str(gang.endings["1"]) == str(error.value)
-    assert [epoch.epoch for epoch in gang.epochs["1"]] == [epoch.epoch for epoch in plain]
+    assert [epoch.epoch for epoch in gang.epochs["1"]] == [epoch.epoch for epoch in plain.epochs["0"]]
 
 
-def test_a_validation_loss_that_is_no_number_ends_as_diverged() -> None:
+def test_nan_validation_loss_ends_as_diverged() -> None:
     spec, data = job(validation=0.1), in_floats(digits())
     x = data.train_x.clone()
     x[split(1297, 130, spec.seed)[1]] = math.nan
@@ -255,29 +252,29 @@ def test_a_validation_loss_that_is_no_number_ends_as_diverged() -> None:
     assert str(gang.endings["0"]) == "the loss became nan in epoch 1"
 
 
-def test_a_stopped_member_ends_before_the_next_batch_and_the_others_go_on() -> None:
+def test_stopped_job_ends_before_the_next_batch_and_others_continue() -> None:
     batches = 1297 // 32 + 1
     gang = train_together(job(epochs=3), job(epochs=3, seeds=7), data=digits(), observer=Record({"0": batches + 5}))
     assert isinstance(gang.endings["0"], Stopped)
     assert [epoch.epoch for epoch in gang.epochs["0"]] == [1]
-    assert gang.asked == 3 * batches
+    assert gang.calls == 3 * batches
     assert_same(gang.trained("1"), train_together(job(epochs=3, seeds=7), data=digits()).trained("0"))
 
 
-def test_nothing_is_trained_any_more_once_all_are_stopped() -> None:
+def test_training_ends_once_all_jobs_are_stopped() -> None:
     gang = train_together(job(epochs=50), job(epochs=50, seeds=7), data=digits(), observer=Record({"0": 3, "1": 50}))
     assert [type(gang.endings[name]) for name in "01"] == [Stopped, Stopped]
-    assert gang.asked == 50
+    assert gang.calls == 50
     assert {name: len(epochs) for name, epochs in gang.epochs.items()} == {"1": 1}
 
 
-def test_members_that_are_stopped_before_they_began_hear_of_no_epoch() -> None:
+def test_jobs_stopped_before_they_start_report_no_epoch() -> None:
     gang = train_together(job(), job(seeds=7), data=few(), observer=Record({"0": 1, "1": 1}), threads=2)
     assert [type(gang.endings[name]) for name in "01"] == [Stopped, Stopped]
     assert gang.epochs == {}
 
 
-def test_a_member_whose_stack_still_waits_is_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_whose_stack_waits_is_stopped_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gang_engine, "STACK_PARAMETERS", 1)
     gang = train_together(job(seeds=1), job(seeds=2), job(seeds=3), data=few(), observer=Record({"1": 3}))
     assert list(gang.endings) == ["1", "0", "2"]
@@ -297,33 +294,35 @@ def test_a_member_whose_stack_still_waits_is_stopped_at_once(monkeypatch: pytest
         ("10000", 3, 2, 3),
     ],
 )
-def test_a_stack_fits_the_cache_and_every_thread_has_as_many(hidden: str, size: int, threads: int, stacks: int) -> None:
-    models = [Model(str(i), Member(job(hidden=hidden, seeds=i)), Observer()) for i in range(size)]
+def test_stacks_fit_the_cache_and_are_the_same_number_for_every_thread(
+    hidden: str, size: int, threads: int, stacks: int
+) -> None:
+    members = [GangMember(str(i), EngineJob(job(hidden=hidden, seeds=i)), Observer()) for i in range(size)]
     assert STACK_PARAMETERS == 2**18
-    assert how_many_stacks(models, "cpu", threads) == stacks
-    assert how_many_stacks(models, "cuda", threads) == 1
+    assert how_many_stacks(members, "cpu", threads) == stacks
+    assert how_many_stacks(members, "cuda", threads) == 1
 
 
-class Fails(Record):
-    """Can't take the second epoch of one member."""
+class FailingRecord(Record):
+    """Raises an error at the second epoch of one job."""
 
-    def __init__(self, member: str) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self._member = member
+        self._failing = name
 
-    def epoch(self, member: str, epoch: Epoch) -> None:
-        super().epoch(member, epoch)
-        if (member, epoch.epoch) == (self._member, 2):
+    def epoch(self, name: str, metrics: EpochMetrics) -> None:
+        super().epoch(name, metrics)
+        if (name, metrics.epoch) == (self._failing, 2):
             raise OSError("the pipe is broken")
 
 
 @pytest.mark.parametrize("failing", ["0", "1", "2", "3"])
-def test_an_error_ends_the_members_of_its_stack_and_the_stack_of_another_thread_goes_on(failing: str) -> None:
+def test_error_ends_the_jobs_of_its_stack_and_another_stack_continues(failing: str) -> None:
     specs = [job(seeds=1), job(seeds=1, optimizer="adam"), job(seeds=2), job(seeds=2, optimizer="adam")]
-    gang = train_together(*specs, data=few(), threads=2, observer=Fails(failing))
+    gang = train_together(*specs, data=few(), threads=2, observer=FailingRecord(failing))
     beside = {"0": "1", "1": "0", "2": "3", "3": "2"}[failing]
     assert str(gang.endings[failing]) == "the pipe is broken"
-    # One that had its second epoch just before has its result; else the error is its ending as well.
+    # It has a result if its second epoch was just reported; otherwise it ends by the same error.
     if isinstance(gang.endings[beside], Trained):
         assert len(gang.epochs[beside]) == 2
     else:
@@ -332,7 +331,7 @@ def test_an_error_ends_the_members_of_its_stack_and_the_stack_of_another_thread_
         assert gang.trained(name).epochs_run == 2
 
 
-def test_an_error_before_the_first_batch_reaches_every_member_of_its_stack() -> None:
+def test_error_before_the_first_batch_ends_every_job_of_the_stack() -> None:
     data = dataclasses.replace(few(), test_x=few().test_x[:, :-1])
     gang = train_together(job(), job(seeds=7), data=data)
     for name in "01":
@@ -340,54 +339,54 @@ def test_an_error_before_the_first_batch_reaches_every_member_of_its_stack() -> 
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_members_with_a_parent_train_beside_members_without(threads: int) -> None:
+def test_jobs_with_a_parent_train_beside_jobs_without(threads: int) -> None:
     parent = job(dropout=0.3)
-    start = goes_on(train_together(parent, data=few()).trained("0"))
+    start = train_together(parent, data=few()).trained("0").final
     before = {name: weight.clone() for name, weight in start.weights.items()}
-    members = [
-        Member(job(dropout=0.3)),
-        Member(job(parent, dropout=0.3, optimizer="adam"), start),
-        Member(job(dropout=0.3, seeds=1)),
-        Member(job(parent, dropout=0.3), start),
+    jobs = [
+        EngineJob(job(dropout=0.3)),
+        EngineJob(job(parent, dropout=0.3, optimizer="adam"), start),
+        EngineJob(job(dropout=0.3, seeds=1)),
+        EngineJob(job(parent, dropout=0.3), start),
     ]
-    gang = train_together(*members, data=few(), threads=threads)
-    for i, member in enumerate(members):
-        assert_same(gang.trained(str(i)), train_together(member, data=few()).trained("0"))
+    gang = train_together(*jobs, data=few(), threads=threads)
+    for i, each in enumerate(jobs):
+        assert_same(gang.trained(str(i)), train_together(each, data=few()).trained("0"))
     assert gang.trained("0").weights_sha256 != gang.trained("3").weights_sha256
     assert all(torch.equal(before[name], weight) for name, weight in start.weights.items())
 
 
-def test_going_on_twice_is_training_on_for_an_optimizer_without_memory() -> None:
+def test_child_of_stateless_optimizer_equals_one_longer_run() -> None:
     parent = job(dropout=0.3, epochs=2)
     first = train_together(parent, data=few()).trained("0")
-    second = train_together(Member(job(parent, dropout=0.3, epochs=3), goes_on(first)), data=few()).trained("0")
+    second = train_together(EngineJob(job(parent, dropout=0.3, epochs=3), first.final), data=few()).trained("0")
     whole = train_together(job(dropout=0.3, epochs=5), data=few()).trained("0")
-    assert (second.weights_sha256, second.test_loss) == (whole.weights_sha256, whole.test_loss)
-    assert torch.equal(second.shuffle_state, whole.shuffle_state)
-    assert torch.equal(second.dropout_state, whole.dropout_state)
+    assert (second.weights_sha256, second.best.test_loss) == (whole.weights_sha256, whole.best.test_loss)
+    assert torch.equal(second.final.shuffle_state, whole.final.shuffle_state)
+    assert torch.equal(second.final.dropout_state, whole.final.dropout_state)
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8])
-def test_threads_are_not_told_by_a_result_even_where_there_are_more_than_members(threads: int) -> None:
+def test_result_does_not_depend_on_the_number_of_threads(threads: int) -> None:
     specs = [job(seeds=seed, optimizer=name) for seed in (1, 2) for name in ("sgd", "adam")]
     one, several = (train_together(*specs, data=few(), threads=n) for n in (1, threads))
     for name in one.endings:
         assert_same(several.trained(name), one.trained(name))
 
 
-def test_what_a_gang_made_is_saved_and_gone_on_from_by_either_engine(tmp_path: Path) -> None:
+def test_either_engine_continues_from_a_saved_result_of_a_gang(tmp_path: Path) -> None:
     parent = job(dropout=0.3)
     outcome = train_together(parent, data=few()).trained("0")
     path = tmp_path / "weights.safetensors"
     save(outcome, parent.hash, path)
     start = load_start(path, outcome.weights_sha256)
     child = job(parent, optimizer="adam", dropout=0.3)
-    gang = train_together(Member(child, start), data=few()).trained("0")
-    assert_same(gang, train_together(Member(child, goes_on(outcome)), data=few()).trained("0"))
-    plain = plain_engine.train(child, few(), "cpu", start)
-    assert plain.test_loss == pytest.approx(gang.test_loss, rel=1e-4)
+    gang = train_together(EngineJob(child, start), data=few()).trained("0")
+    assert_same(gang, train_together(EngineJob(child, outcome.final), data=few()).trained("0"))
+    plain = train_plain(child, few(), start)
+    assert plain.best.test_loss == pytest.approx(gang.best.test_loss, rel=1e-4)
 
 
-def test_the_data_may_be_numbers_instead_of_bytes() -> None:
+def test_float_pixels_train_like_bytes() -> None:
     bytes_, numbers = (train_together(job(), data=data).trained("0") for data in (few(), in_floats(few())))
     assert_same(bytes_, numbers)

@@ -1,4 +1,4 @@
-"""The gang engine computes what the plain one does: after one step to float32's rounding, after many in float64."""
+"""The gang engine computes what the plain engine does: one step up to rounding in float32, many steps in float64."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq_workers.engine.data import Data, epoch_order
-from mlpq_workers.engine.gang_members import Member
 from mlpq_workers.engine.network import build
 from mlpq_workers.engine.optimizers import build_optimizer
-from mlpq_workers.engine.plain import train
-from mlpq_workers.engine.training_state import Epoch
+from mlpq_workers.engine.training_state import EngineJob
 from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
-from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, goes_on, job, train_together
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, Record, job, train_plain, train_together
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,24 +35,24 @@ def digits(dtype: torch.dtype | None = None) -> Data:
 
 
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_every_option_of_every_optimizer_is_tried_at_another_value(name: str) -> None:
+def test_every_option_of_every_optimizer_is_tested_at_another_value(name: str) -> None:
     defaults = OPTIMIZERS[name].defaults
     tried = [job(optimizer=f"{name}:{option}").optimizer_settings for option in OPTIONS[name]]
     assert {option for option in defaults if any(t[option] != defaults[option] for t in tried)} == set(defaults)
 
 
 def exact_gradient(spec: JobSpec, x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The loss's gradient at the initial weights in float64, and the sum of the sizes of all terms that make it up.
+    """The gradient of the loss at the initial weights in float64, and for each entry the sum of its terms' magnitudes.
 
-    Rounding moves an entry by a multiple of that sum, however small the entry itself comes out.
+    Rounding changes an entry in proportion to that sum, even where the terms cancel.
     """
-    model, _ = build(spec)
-    model.double().train()
+    network, _ = build(spec)
+    network.double().train()
     z, linear = x, x
     layers: list[nn.Linear] = []
     inputs: list[Tensor] = []
     slopes: list[Tensor] = []  # of the activation, times dropout's mask
-    for module in model:
+    for module in network:
         if isinstance(module, nn.Linear):
             if layers:
                 slopes.append(torch.autograd.grad(z.sum(), linear)[0])
@@ -77,7 +76,7 @@ def exact_gradient(spec: JobSpec, x: Tensor, y: Tensor) -> tuple[dict[str, Tenso
 
 
 def stepped(spec: JobSpec, weights: Mapping[str, Tensor], gradient: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What torch's optimizer makes of weights and the loss's gradient in one step, in float64."""
+    """The weights after one step of torch's optimizer with this gradient of the loss, in float64."""
     parameters = {name: nn.Parameter(weight.double()) for name, weight in weights.items()}
     optimizer = build_optimizer(spec, parameters.values())
     for name, parameter in parameters.items():
@@ -87,11 +86,11 @@ def stepped(spec: JobSpec, weights: Mapping[str, Tensor], gradient: Mapping[str,
 
 
 def assert_one_step(spec: JobSpec, weights: Mapping[str, Tensor], gradients: tuple[dict[str, Tensor], ...]) -> None:
-    """That weights are what torch's optimizer makes of a gradient within rounding of the exact one.
+    """Assert that weights are those after a step of torch's optimizer with the exact gradient, up to rounding.
 
-    Adam and its like take a step of lr whatever the size of a gradient; where its terms cancel, rounding alone decides
-    of the step. Every optimizer's first step is monotone in the gradient, so what a gradient in a range can lead to is
-    between what the ends of the range lead to. The range is 16 roundings of the terms' sizes each way, twice of what
+    Adam and similar optimizers take a step of lr whatever the size of the gradient: where its terms cancel, rounding
+    decides the step. The first step of every optimizer is monotone in the gradient, so the steps of all gradients in a
+    range lie between those of its ends. The range is 16 roundings of the terms' magnitudes each way, twice as many as
     both engines need; then the step itself is rounded.
     """
     gradient, magnitude = gradients
@@ -107,7 +106,7 @@ def assert_one_step(spec: JobSpec, weights: Mapping[str, Tensor], gradients: tup
         rounding = 4 * EPS * (initial[name].abs() + step)
         assert (weight >= low - rounding).all(), (spec, name)
         assert (weight <= high + rounding).all(), (spec, name)
-        # The range leaves nothing open but for entries whose terms cancel: else this test would say nothing.
+        # Only where terms cancel is the range wide; otherwise this test would prove nothing.
         assert ((high - low) > 0.001 * step.max()).double().mean() < 0.15, (spec, name)
 
 
@@ -124,12 +123,12 @@ def each_shape(numbers: Iterable[int]) -> pytest.MarkDecorator:
 
 
 def with_penalty_and_dropout(number: int, has_hidden: bool) -> dict[str, float]:
-    """One of the four combinations, or of the two without hidden layers."""
+    """One of the four combinations, or of two without hidden layers."""
     return {"l1": 0.01 * (number % 2), "dropout": 0.3 * (number // 2 % 2) * has_hidden}
 
 
 @each_shape(range(len(SHAPES)))
-def test_after_one_step_the_weights_are_the_plain_engines_but_for_rounding(number: int) -> None:
+def test_weights_after_one_step_equal_the_plain_engines_up_to_rounding(number: int) -> None:
     shape = SHAPES[number]
     order = epoch_order(1297, torch.Generator().manual_seed(42))  # a dropout mask's rows are a batch's
     x, y = digits(torch.float64).train_x[order], digits().train_y[order]
@@ -138,7 +137,7 @@ def test_after_one_step_the_weights_are_the_plain_engines_but_for_rounding(numbe
             **shape,
             **with_penalty_and_dropout(number + i, shape["hidden"] != "none"),
             optimizer=optimizer,
-            # Their steps are as small as the gradient: with a small rate the rounding of the weights would hide them.
+            # Their steps are in proportion to the gradient: with a small rate the weights' rounding would hide them.
             **({"lr": 1} if optimizer.split(":")[0] in ("sgd", "asgd", "radam") else {}),
             epochs=1,
             batch_size=2000,
@@ -148,24 +147,24 @@ def test_after_one_step_the_weights_are_the_plain_engines_but_for_rounding(numbe
     gang = train_together(*specs, data=digits())
     gradients = {dropout: exact_gradient(spec, x, y) for spec in specs for dropout in [spec.dropout]}
     for i, spec in enumerate(specs):
-        assert_one_step(spec, gang.trained(str(i)).weights, gradients[spec.dropout])
-        assert_one_step(spec, train(spec, digits(), "cpu").weights, gradients[spec.dropout])
+        assert_one_step(spec, gang.trained(str(i)).final.weights, gradients[spec.dropout])
+        assert_one_step(spec, train_plain(spec, digits()).final.weights, gradients[spec.dropout])
 
 
-def close(mine: Epoch, theirs: Epoch) -> bool:
-    """Equal counts, and losses equal but for the rounding of float64."""
-    pairs = [(getattr(mine, field.name), getattr(theirs, field.name)) for field in dataclasses.fields(Epoch)]
+def close(mine: EpochMetrics, theirs: EpochMetrics) -> bool:
+    """Whether counts are equal, and losses equal up to rounding in float64."""
+    pairs = [(getattr(mine, field.name), getattr(theirs, field.name)) for field in dataclasses.fields(EpochMetrics)]
     return all(
         a == pytest.approx(b, rel=1e-10) if isinstance(b, float) else a == b
-        for (a, b), field in zip(pairs, dataclasses.fields(Epoch), strict=True)
+        for (a, b), field in zip(pairs, dataclasses.fields(EpochMetrics), strict=True)
         if field.name != "seconds"
     )
 
 
-@each_shape((0, 3, 4, 7, 8, 11, 12))  # every depth with every activation, with a bias or without
-def test_after_many_steps_in_double_precision_everything_is_the_plain_engines(number: int) -> None:
+@each_shape((0, 3, 4, 7, 8, 11, 12))  # every depth with every activation, with bias or without
+def test_results_in_double_precision_equal_the_plain_engines(number: int) -> None:
     shape, data = SHAPES[number], digits(torch.float64)
-    members = []
+    jobs = []
     for i, optimizer in enumerate(OPTIMIZERS_AND_OPTIONS):
         keys = {
             **shape,
@@ -174,23 +173,23 @@ def test_after_many_steps_in_double_precision_everything_is_the_plain_engines(nu
             "validation": 0.1 * (number // 4 % 2),
         }
         parent = job(**keys, epochs=1, seeds=i % 3) if i % 5 == 0 else None
-        start = goes_on(train(parent, data, "cpu")) if parent else None
+        start = train_plain(parent, data).final if parent else None
         own = {"optimizer": optimizer, "epochs": 3 + i % 2, "seeds": i % 3}
         if keys["validation"]:
             own["patience"] = [None, 1, 2][i % 3]
         if optimizer.startswith("rmsprop"):
-            # At torch's 0.01 its first steps are so large that training is chaotic: a rounding grows tenfold a step.
+            # At torch's 0.01 its first steps are so large that a rounding error grows tenfold with each step.
             own["lr"] = 0.001
-        members.append(Member(job(parent, **keys, **own), start))
-    gang = train_together(*members, data=data)
-    for i, member in enumerate(members):
-        epochs: list[Epoch] = []
-        plain, mine = train(member.spec, data, "cpu", member.start, on_epoch=epochs.append), gang.trained(str(i))
-        assert len(gang.epochs[str(i)]) == len(epochs)
-        assert all(map(close, gang.epochs[str(i)], epochs)), member.spec
-        assert (mine.best_epoch, mine.epochs_run) == (plain.best_epoch, plain.epochs_run)
-        assert torch.equal(mine.shuffle_state, plain.shuffle_state)
-        assert torch.equal(mine.dropout_state, plain.dropout_state)
-        for name, weight in plain.weights.items():
-            assert mine.weights[name].dtype == weight.dtype == torch.float64
-            assert (mine.weights[name] - weight).abs().max() <= 1e-10 * weight.abs().max(), (member.spec, name)
+        jobs.append(EngineJob(job(parent, **keys, **own), start))
+    gang = train_together(*jobs, data=data)
+    for i, each in enumerate(jobs):
+        record = Record()
+        plain, mine = train_plain(each.spec, data, each.start, record), gang.trained(str(i))
+        assert len(gang.epochs[str(i)]) == len(record.epochs["0"])
+        assert all(map(close, gang.epochs[str(i)], record.epochs["0"])), each.spec
+        assert (mine.best.epoch, mine.epochs_run) == (plain.best.epoch, plain.epochs_run)
+        assert torch.equal(mine.final.shuffle_state, plain.final.shuffle_state)
+        assert torch.equal(mine.final.dropout_state, plain.final.dropout_state)
+        for name, weight in plain.final.weights.items():
+            assert mine.final.weights[name].dtype == weight.dtype == torch.float64
+            assert (mine.final.weights[name] - weight).abs().max() <= 1e-10 * weight.abs().max(), (each.spec, name)

@@ -1,4 +1,4 @@
-"""The closed-form gradient of MMiDS 8.5.3, held against the text's own numbers, its Jacobian blocks, and autograd."""
+"""The closed-form gradient of MMiDS 8.5.3 compared with the text's own numbers, its Jacobian blocks, and autograd."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def autograd(
     return loss.detach(), list(torch.autograd.grad(loss, parameters))
 
 
-def test_the_worked_example_holds_to_the_printed_digits() -> None:
+def test_worked_example_agrees_to_the_printed_digits() -> None:
     x = torch.tensor([[1.0, 0.0, -1.0]], dtype=torch.float64)
     weights = [
         torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 1.0]], dtype=torch.float64),
@@ -62,9 +62,7 @@ def test_the_worked_example_holds_to_the_printed_digits() -> None:
     bias=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_closed_form_and_autograd_agree(
-    widths: list[int], batch: int, activation: str, bias: bool, seed: int
-) -> None:
+def test_closed_form_equals_autograd(widths: list[int], batch: int, activation: str, bias: bool, seed: int) -> None:
     weights, biases = random_network(widths, bias, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(batch, widths[0], generator=generator, dtype=torch.float64)
@@ -78,7 +76,7 @@ def test_the_closed_form_and_autograd_agree(
         torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-12)
 
 
-def test_the_closed_form_equals_the_jacobian_blocks_of_the_text() -> None:
+def test_closed_form_equals_the_jacobian_blocks_of_the_text() -> None:
     weights, _ = random_network([3, 4, 2, 3], bias=False, seed=7)
     x = torch.randn(3, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     y = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -117,7 +115,7 @@ def test_relu_has_derivative_zero_at_zero_as_in_torch() -> None:
     assert result.biases[0].tolist() == expected[2].tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_probability_that_underflows_has_a_finite_loss() -> None:
+def test_underflowing_probability_has_a_finite_loss() -> None:
     weight = torch.tensor([[1.0], [-1.0]])
     result = gradient(torch.tensor([[1000.0]]), torch.tensor([1]), [weight])
     assert result.probabilities.tolist() == [[1.0, 0.0]]
@@ -126,14 +124,14 @@ def test_a_probability_that_underflows_has_a_finite_loss() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_everything_comes_in_the_dtype_of_the_weights(dtype: torch.dtype) -> None:
+def test_results_have_the_dtype_of_the_weights(dtype: torch.dtype) -> None:
     weights, biases = random_network([3, 4, 2], bias=True, seed=3)
     weights, biases = [w.to(dtype) for w in weights], [b.to(dtype) for b in biases]
     result = gradient(torch.ones(2, 3, dtype=dtype), torch.tensor([0, 1]), weights, biases)
     assert {t.dtype for t in (result.loss, *result.weights, *result.biases, *result.outputs)} == {dtype}
 
 
-def test_the_gradient_of_a_batch_is_the_mean_over_its_rows() -> None:
+def test_gradient_of_a_batch_is_the_mean_over_its_rows() -> None:
     weights, biases = random_network([3, 5, 4], bias=True, seed=5)
     x = torch.randn(6, 3, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 3, 0, 1])

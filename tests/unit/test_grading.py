@@ -1,18 +1,19 @@
-"""How far a result came out again: the same bits, the same figures, consistent, or not at all."""
+"""Grades: same bits, same figures, consistent or refuted."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlpq.records import Grade
 from mlpq.verification.grading import (
     FIGURES,
-    Grade,
     Judgement,
     Run,
     correct_tolerance,
@@ -25,12 +26,12 @@ from tests.support.job_steps import RESULT, epoch
 
 FACTS = {"torch": "2.13.0", "cpu": "EPYC", "threads": 1, "device": "cpu", "world_size": 1, "determinism": None}
 ELSEWHERE = {"torch": "2.14.0"}
-OTHER_WEIGHTS = {"weights_sha256": "cd" * 32}
-LARGE = {"test_correct": 8705, "test_total": 10_000}
+OTHER_WEIGHTS: dict[str, Any] = {"weights_sha256": "cd" * 32}
+LARGE: dict[str, Any] = {"test_correct": 8705, "test_total": 10_000}
 
 
 def run(environment: Mapping[str, Any] | None = None, **figures: Any) -> Run:
-    return Run({**RESULT, **figures}, [epoch(1), epoch(2)], {**FACTS, **(environment or {})})
+    return Run(replace(RESULT, **figures), [epoch(1), epoch(2)], {**FACTS, **(environment or {})})
 
 
 def on_cuda(**figures: Any) -> Run:
@@ -49,38 +50,39 @@ def changed(judgement: Judgement) -> list[str]:
     return [figure.name for figure in judgement.figures if not figure.is_same]
 
 
-def test_equal_weights_figures_and_curves_are_the_same_bits_wherever_they_came_from() -> None:
+def test_equal_weights_figures_and_curves_are_same_bits_in_any_environment() -> None:
     assert grade(run(), run()) is Grade.SAME_BITS
     assert grade(run(), run(ELSEWHERE)) is Grade.SAME_BITS
     assert grade(run(), run(train_seconds=9.0, weights_file="/elsewhere", gang_size=7)) is Grade.SAME_BITS
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_on_the_cpu_in_the_same_environment_every_figure_must_be_the_same(name: str) -> None:
-    old = RESULT[name]
+def test_any_difference_on_the_cpu_in_an_equal_environment_refutes(name: str) -> None:
+    old = getattr(RESULT, name)
     new = (
         "cd" * 32 if isinstance(old, str) else 1 if old is None else old + 1e-12 if isinstance(old, float) else old + 1
     )
-    judgement = judge(run(), run(**{name: new}))
+    changes: dict[str, Any] = {name: new}
+    judgement = judge(run(), run(**changes))
     assert judgement.grade is Grade.REFUTED
     assert changed(judgement) == [name]
     assert judgement.differences == []
 
 
-def test_a_curve_that_is_not_the_same_is_told_by_its_first_difference() -> None:
-    polished = Run(RESULT, [epoch(1), {**epoch(2), "train_loss": 0.1}], FACTS)
-    judgement = judge(polished, run())
+def test_first_difference_of_the_curve_is_reported() -> None:
+    altered = Run(RESULT, [epoch(1), replace(epoch(2), train_loss=0.1)], FACTS)
+    judgement = judge(altered, run())
     assert judgement.grade is Grade.REFUTED
     (figure,) = [figure for figure in judgement.figures if not figure.is_same]
     assert (figure.name, figure.recorded, figure.now) == ("train_loss of epoch 2", 0.1, 0.5)
 
 
-def test_how_long_an_epoch_took_is_no_part_of_the_curve() -> None:
-    assert grade(run(), Run(RESULT, [epoch(1), {**epoch(2), "seconds": 99.0}], FACTS)) is Grade.SAME_BITS
+def test_seconds_of_an_epoch_are_not_compared() -> None:
+    assert grade(run(), Run(RESULT, [epoch(1), replace(epoch(2), seconds=99.0)], FACTS)) is Grade.SAME_BITS
 
 
 @pytest.mark.parametrize("correct", [8700, 8704, 8710])
-def test_in_another_environment_a_few_images_and_a_thousandth_of_the_loss_are_the_same_figures(correct: int) -> None:
+def test_small_differences_in_another_environment_are_same_figures(correct: int) -> None:
     now = run(ELSEWHERE, **OTHER_WEIGHTS, test_correct=correct, test_total=10_000, test_loss=0.25 * 1.0009)
     judgement = judge(run(**LARGE), now)
     assert judgement.grade is Grade.SAME_FIGURES
@@ -91,43 +93,43 @@ def test_in_another_environment_a_few_images_and_a_thousandth_of_the_loss_are_th
 @pytest.mark.parametrize(
     "figures", [{"test_correct": 8711}, {"test_correct": 8699}, {"test_loss": 0.2504}, {"best_epoch": 1}]
 )
-def test_more_than_that_is_not_the_same_figures(figures: dict[str, Any]) -> None:
+def test_larger_differences_are_not_same_figures(figures: dict[str, Any]) -> None:
     assert grade(run(**LARGE), run(ELSEWHERE, **{**OTHER_WEIGHTS, **LARGE, **figures})) is Grade.CONSISTENT
 
 
-def test_cuda_promises_no_bits() -> None:
+def test_bits_are_not_guaranteed_on_cuda() -> None:
     assert grade(on_cuda(), on_cuda(**OTHER_WEIGHTS)) is Grade.SAME_FIGURES
 
 
-def test_several_processes_promise_the_bits_only_of_what_they_train_alone() -> None:
-    two = {"environment": {"world_size": 2}, "world_size": 2}
+def test_several_processes_guarantee_bits_only_of_jobs_outside_gangs() -> None:
+    two: dict[str, Any] = {"environment": {"world_size": 2}, "world_size": 2}
     assert grade(run(**two, gang_size=8), run(**two, **OTHER_WEIGHTS)) is Grade.SAME_FIGURES
     assert grade(run(**two), run(**two, **OTHER_WEIGHTS)) is Grade.REFUTED
     assert grade(run(gang_size=8), run(**OTHER_WEIGHTS)) is Grade.REFUTED
 
 
-def test_the_tolerance_is_one_image_in_two_thousand_and_at_least_one() -> None:
+def test_tolerance_is_one_image_in_two_thousand_and_at_least_one() -> None:
     assert [correct_tolerance(total) for total in (10, 500, 3999, 4000, 10_000)] == [1, 1, 1, 2, 5]
 
 
 SEEDS = (0.860, 0.866, 0.872, 0.869)  # 86.68 %, with a 99 % interval from 83.3 to 90.0 %
 
 
-def test_both_accuracies_must_lie_where_the_other_seeds_predict_the_next_one() -> None:
+def test_both_accuracies_must_be_within_the_prediction_interval_of_the_other_seeds() -> None:
     def of(recorded: int, now: int) -> Judgement:
-        total = {"test_total": 10_000}
+        total: dict[str, Any] = {"test_total": 10_000}
         old, new = run(test_correct=recorded, **total), run(ELSEWHERE, test_correct=now, **OTHER_WEIGHTS, **total)
         return judge(old, new, lambda: SEEDS)
 
     assert of(8700, 8500).grade is Grade.CONSISTENT
     assert "99 % prediction interval of its 4 other seeds" in of(8700, 8500).reason
     assert of(9400, 8700).grade is Grade.REFUTED
-    assert of(9400, 8700).reason.startswith("the recorded accuracy lies outside 83.3")
-    assert of(8700, 8000).reason.startswith("the new accuracy lies outside")
-    assert of(9400, 8000).reason.startswith("the recorded and new accuracy lies outside")
+    assert of(9400, 8700).reason.startswith("the recorded accuracy is outside 83.3")
+    assert of(8700, 8000).reason.startswith("the new accuracy is outside")
+    assert of(9400, 8000).reason.startswith("the recorded and new accuracies are outside")
 
 
-def test_the_prediction_interval_is_that_of_students_t() -> None:
+def test_prediction_interval_is_that_of_students_t() -> None:
     """Of 4 values with mean 0.5 and s = 0.02, t(0.995; 3) = 5.84091 gives 0.5 ± 5.84091 · 0.02 · sqrt(1.25)."""
     off = 0.01 * math.sqrt(3)
     low, high = prediction_interval([0.5 - off, 0.5 - off, 0.5 + off, 0.5 + off])
@@ -135,19 +137,19 @@ def test_the_prediction_interval_is_that_of_students_t() -> None:
     assert (high - low) / 2 == pytest.approx(5.84091 * 0.02 * math.sqrt(1.25), rel=1e-5)
 
 
-def test_a_prediction_is_an_accuracy() -> None:
+def test_prediction_interval_is_within_0_and_1() -> None:
     assert prediction_interval([0.2, 0.9, 0.5]) == (0.0, 1.0)
 
 
-def test_the_same_weights_can_not_have_had_other_figures() -> None:
+def test_other_figures_with_the_same_weights_are_refuted() -> None:
     old, new = run(**LARGE), run(ELSEWHERE, **{**LARGE, "test_correct": 8690})
     assert grade(old, new, *SEEDS) is Grade.REFUTED
-    assert "same bits, and they do not bring" in judge(old, new).reason
+    assert "same bits, but do not give the recorded figures" in judge(old, new).reason
     assert grade(old, run(ELSEWHERE, **{**LARGE, "test_correct": 8701})) is Grade.SAME_FIGURES
 
 
 @pytest.mark.parametrize("others", [(), (0.86, 0.87), (0.87, 0.87, 0.87)])
-def test_without_other_seeds_that_differ_four_binomial_standard_errors_are_allowed(others: tuple[float, ...]) -> None:
+def test_four_binomial_standard_errors_are_allowed_without_other_seeds(others: tuple[float, ...]) -> None:
     recorded = run(**LARGE)  # at 87 % of 10,000 the difference has a standard error of 0.475 points
     for correct, expected in ((8705 - 185, Grade.CONSISTENT), (8705 - 200, Grade.REFUTED)):
         judgement = judge(
@@ -158,16 +160,16 @@ def test_without_other_seeds_that_differ_four_binomial_standard_errors_are_allow
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
-def test_standard_errors_are_symmetric_and_nought_only_for_equal_counts(one: int, other: int) -> None:
+def test_standard_errors_are_symmetric_and_zero_only_for_equal_counts(one: int, other: int) -> None:
     assert standard_errors(one, other, 500) == standard_errors(other, one, 500)
     assert (standard_errors(one, other, 500) == 0) == (one == other)
 
 
-def test_a_test_set_of_another_size_proves_nothing() -> None:
+def test_other_size_of_the_test_set_is_refuted() -> None:
     assert grade(run(), run(ELSEWHERE, **LARGE), *SEEDS) is Grade.REFUTED
 
 
-def test_every_field_of_the_environment_that_differs_is_named_with_both_values() -> None:
+def test_environment_differences_have_name_and_both_values() -> None:
     cuda = {**FACTS, "device": "cuda", "determinism": {"cudnn": 91, "tf32": False}, "gpu": "H100"}
     del cuda["threads"]
     found = environment_differences(FACTS, cuda)

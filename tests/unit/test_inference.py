@@ -43,7 +43,7 @@ def both(pairs: Sequence[tuple[int, int]]) -> tuple[list[float], list[float]]:
 
 
 def exact_p(differences: Sequence[int]) -> float:
-    """The sign-flip test in whole numbers: of all sums of ±differences, the share as far from 0 as the given one."""
+    """The sign-flip test in integers: the share of all sums of ±differences that are as far from 0 as the given one."""
     sums = Counter({0: 1})
     for difference in differences:
         flipped: Counter[int] = Counter()
@@ -59,7 +59,7 @@ def covers(interval: Interval | None, value: float) -> bool:
 
 
 def near(share: float, experiments: int = EXPERIMENTS) -> object:
-    """Within three standard errors of a share of so many experiments."""
+    """Within three standard errors of a share, for that many experiments."""
     return pytest.approx(share, abs=3 * math.sqrt(share * (1 - share) / experiments))
 
 
@@ -79,7 +79,7 @@ def test_the_sleep_data_of_student_1908() -> None:
 
 
 def test_darwins_maize_as_fisher_tested_it_in_1935() -> None:
-    """Heights of cross- less self-fertilised plants, in eighths of an inch: 1726 of 32768 sign flips are as far off."""
+    """Heights of cross- minus self-fertilized plants, in eighths of an inch; 1726 of 32768 flips are as far off."""
     heights = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
     darwin = paired(heights, [0] * 15)
     assert darwin.p_value == 1726 / 32768
@@ -89,17 +89,17 @@ def test_darwins_maize_as_fisher_tested_it_in_1935() -> None:
 
 
 @given(counts)
-def test_the_exact_p_is_that_of_whole_numbers_however_accuracies_are_rounded(pairs: list[tuple[int, int]]) -> None:
+def test_rounding_of_accuracies_does_not_change_the_exact_p_value(pairs: list[tuple[int, int]]) -> None:
     assert paired(*both(pairs)).p_value == exact_p([a - b for a, b in pairs])
 
 
 @given(counts)
-def test_the_order_of_pairs_is_irrelevant_to_the_exact_p(pairs: list[tuple[int, int]]) -> None:
+def test_the_order_of_pairs_does_not_change_the_exact_p_value(pairs: list[tuple[int, int]]) -> None:
     assert paired(*both(pairs)).p_value == paired(*both(sorted(pairs))).p_value
 
 
 @given(counts)
-def test_swapping_the_arms_negates_everything(pairs: list[tuple[int, int]]) -> None:
+def test_swapping_the_arms_negates_differences_and_intervals(pairs: list[tuple[int, int]]) -> None:
     a, b = both(pairs)
     one, other = paired(a, b), paired(b, a)
     assert other.difference == -one.difference
@@ -112,7 +112,7 @@ def test_swapping_the_arms_negates_everything(pairs: list[tuple[int, int]]) -> N
 
 
 @given(counts, st.integers(-8000, 9000))
-def test_what_both_arms_gain_changes_nothing(pairs: list[tuple[int, int]], gain: int) -> None:
+def test_an_equal_gain_of_both_arms_changes_nothing(pairs: list[tuple[int, int]], gain: int) -> None:
     a, b = both(pairs)
     more = paired([x + gain / 10_000 for x in a], [x + gain / 10_000 for x in b])
     plain = paired(a, b)
@@ -120,10 +120,10 @@ def test_what_both_arms_gain_changes_nothing(pairs: list[tuple[int, int]], gain:
     assert (more.difference, more.sd) == pytest.approx((plain.difference, plain.sd), abs=1e-12)
 
 
-def test_one_pair_says_nothing_about_chance() -> None:
+def test_one_pair_has_no_interval_and_a_p_value_of_one() -> None:
     single = paired([0.9], [0.8])
     assert (single.n, single.p_value, single.better) == (1, 1, 1)
-    assert single.sd is single.t_interval is single.bootstrap_interval is None
+    assert (single.sd, single.t_interval, single.bootstrap_interval) == (None, None, None)
 
 
 def test_equal_differences_have_no_spread_and_equal_figures_no_difference() -> None:
@@ -136,19 +136,19 @@ def test_equal_differences_have_no_spread_and_equal_figures_no_difference() -> N
     assert (same.difference, same.sd, same.p_value, same.better) == (0, 0, 1, 0.5)
 
 
-def test_differences_that_cancel_are_no_difference() -> None:
+def test_rounding_errors_are_not_a_difference() -> None:
     """0.1 + 0.2 − 0.3 is not 0 in binary."""
     cancelled = paired([0.1, 0.2, 0.0], [0.0, 0.0, 0.3])
     assert (cancelled.difference, cancelled.p_value) == (0, 1)
 
 
 @pytest.mark.parametrize(("a", "b"), [([], []), ([0.5], [0.5, 0.6]), ([math.nan], [0.5]), ([math.inf], [0.5])])
-def test_figures_without_partner_or_value_are_refused(a: list[float], b: list[float]) -> None:
+def test_unpaired_and_infinite_figures_are_rejected(a: list[float], b: list[float]) -> None:
     with pytest.raises(ValueError, match=r"at least one pair of finite figures|shorter|longer"):
         paired(a, b)
 
 
-def test_the_smallest_p_is_what_pairs_of_one_sign_give() -> None:
+def test_differences_of_one_sign_give_the_smallest_p_value() -> None:
     for n in (*range(1, MOST_FOR_EXACT + 1), 60):
         all_better = paired([0.1 + i / 100 for i in range(n)], [0.0] * n)
         assert all_better.exact == (n <= MOST_FOR_EXACT)
@@ -156,7 +156,7 @@ def test_the_smallest_p_is_what_pairs_of_one_sign_give() -> None:
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
-def test_random_flips_come_near_the_exact_p(shift: int) -> None:
+def test_random_flips_approximate_the_exact_p_value(shift: int) -> None:
     differences = [int(x) for x in np.random.default_rng(1).integers(-5, 6, 2 * MOST_FOR_EXACT) + shift]
     drawn, exact = paired(accuracies(differences), [0.0] * len(differences)), exact_p(differences)
     assert not drawn.exact
@@ -164,7 +164,7 @@ def test_random_flips_come_near_the_exact_p(shift: int) -> None:
     assert drawn == paired(accuracies(differences), [0.0] * len(differences))
 
 
-def test_the_bootstrap_is_offered_from_ten_pairs_on_unless_most_of_them_tie() -> None:
+def test_the_bootstrap_needs_ten_pairs_that_do_not_mostly_tie() -> None:
     rising = accuracies([i * i for i in range(FEWEST_FOR_BOOTSTRAP)])
     zeros = [0.0] * FEWEST_FOR_BOOTSTRAP
     assert paired(rising[1:], zeros[1:]).bootstrap_interval is None
@@ -172,8 +172,8 @@ def test_the_bootstrap_is_offered_from_ten_pairs_on_unless_most_of_them_tie() ->
     assert paired([0.1] * 9 + [0.5], zeros).bootstrap_interval is None
 
 
-def test_the_bootstrap_is_that_of_one_resample_after_another() -> None:
-    """Drawn with another generator: equal but for Monte-Carlo error."""
+def test_the_bootstrap_agrees_with_another_implementation() -> None:
+    """With another generator, so equal up to Monte Carlo error."""
     values = np.array([0.7, 1.1, -0.4, 2.3, 0.2, 1.6, -1.0, 0.9, 3.1, 0.5])
     draws = np.random.default_rng(14).choice(values, (200_000, 10))
     least, most = np.quantile((draws.mean(1) - values.mean()) / draws.std(1, ddof=1), [0.025, 0.975])
@@ -183,8 +183,8 @@ def test_the_bootstrap_is_that_of_one_resample_after_another() -> None:
     assert ends == pytest.approx((most * values.std(ddof=1), -least * values.std(ddof=1)), rel=0.02)
 
 
-def test_intervals_cover_95_percent_and_the_test_errs_in_5_percent() -> None:
-    """Of experiments with normal differences; 50 / 1024 is the highest level up to 5 % that 10 sign flips can have."""
+def test_intervals_cover_95_percent_and_the_test_keeps_its_level() -> None:
+    """With normal differences; 50 / 1024 is the highest level up to 5 % that 10 sign flips can have."""
     truth = 0.3
     draws = np.random.default_rng(11).normal(truth, 1, (EXPERIMENTS, PAIRS)).tolist()
     found = [paired(draw, [truth] * PAIRS) for draw in draws]
@@ -201,7 +201,7 @@ def test_the_bootstrap_covers_skewed_differences_better_than_t() -> None:
     assert by_bootstrap > statistics.fmean(covers(one.t_interval, 0) for one in found)
 
 
-def test_an_interval_takes_two_values() -> None:
+def test_an_interval_needs_two_values() -> None:
     assert mean_interval([0.5]) is None
     assert mean_interval([]) is None
     assert mean_interval([0.5, 0.5]) == Interval(0.5, 0.5)
@@ -213,7 +213,7 @@ def test_an_interval_takes_two_values() -> None:
 @pytest.mark.parametrize(
     ("n", "low", "high"), [(2, 0.45, 31.91), (5, 0.60, 2.87), (10, 0.69, 1.83), (25, 0.78, 1.39), (100, 0.88, 1.16)]
 )
-def test_the_interval_of_a_standard_deviation_as_it_is_tabled(n: int, low: float, high: float) -> None:
+def test_the_interval_of_a_standard_deviation_agrees_with_tables(n: int, low: float, high: float) -> None:
     interval = sd_interval(2.0, n)
     assert (interval.low / 2, interval.high / 2) == pytest.approx((low, high), abs=0.005)
 
@@ -225,11 +225,11 @@ def test_a_single_value_has_no_standard_deviation() -> None:
 
 @pytest.mark.parametrize(("effect", "pairs"), [(0.1, 787), (0.2, 199), (0.4, 52), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_pairs_needed_for_cohens_effects(effect: float, pairs: int) -> None:
-    """As G*Power has them for two-sided paired t tests with power 0.8 at 5 %."""
+    """The results of G*Power for two-sided paired t tests with power 0.8 at 5 %."""
     assert pairs_needed(effect, 1.0) == pairs_needed(-3 * effect, 3.0) == pairs
 
 
-def test_so_many_pairs_have_the_power_and_fewer_have_not() -> None:
+def test_the_pairs_needed_have_the_power_and_fewer_do_not() -> None:
     def power(n: int) -> float:
         draws = np.random.default_rng(13).normal(0.8, 1, (EXPERIMENTS, n)).tolist()
         return 1 - statistics.fmean(covers(mean_interval(draw), 0) for draw in draws)
@@ -247,7 +247,7 @@ def test_pairs_needed_are_never_fewer_than_the_test_can_use() -> None:
     assert 2 / 2**6 <= 0.05 < 2 / 2**5
 
 
-def test_no_number_of_pairs_shows_what_is_not_there() -> None:
+def test_a_difference_of_zero_can_not_be_detected() -> None:
     assert pairs_needed(0.0, 1.0) is None
     assert pairs_needed(1e-5, 1.0) is None
     assert pairs_needed(0.003, 1.0) == 872_098
@@ -292,7 +292,7 @@ def test_adjusted_p_values_reject_what_the_procedure_of_holm_rejects(thousandths
 
 
 def test_the_best_of_more_settings_by_validation_is_not_always_better_in_the_test() -> None:
-    """Of pairs from three settings, two in three have the best by validation, whose test figure is 0.6."""
+    """Two of the three pairs of settings contain the best by validation, whose test figure is 0.6."""
     assert best_of_k([0.9, 0.7, 0.8], [0.6, 0.5, 0.7]) == pytest.approx([0.6, 0.6 * 2 / 3 + 0.7 / 3, 0.6])
     assert best_of_k([0.5], [0.4]) == [0.4]
     assert best_of_k([-math.inf, 0.5], [0.1, 0.4]) == pytest.approx([0.25, 0.4])

@@ -1,4 +1,4 @@
-"""The states of a job, the ways between them, and ids that a second submission makes again."""
+"""The statuses of a job, their transitions, and ids that are the same for every submission."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from mlpq.jobs import BEAT_SECONDS, FINISHED, LEASE_SECONDS, TRANSITIONS, Status, job_id
 
 
-def test_finished_states_are_those_with_no_way_out() -> None:
-    with_a_way_out = {before for before, _ in TRANSITIONS}
-    assert set(Status) - with_a_way_out == FINISHED
+def test_finished_statuses_have_no_transitions() -> None:
+    with_transitions = {before for before, _ in TRANSITIONS}
+    assert set(Status) - with_transitions == FINISHED
     assert {status for status in Status if status.is_finished} == FINISHED
 
 
-def test_every_state_can_be_reached_from_the_first_two() -> None:
+def test_every_status_is_reachable_from_blocked_or_queued() -> None:
     reached = {Status.BLOCKED, Status.QUEUED}
     for _ in Status:
         reached |= {after for before, after in TRANSITIONS if before in reached}
@@ -27,11 +27,11 @@ def test_only_a_running_job_succeeds(before: Status) -> None:
     assert (before, Status.SUCCEEDED) not in TRANSITIONS
 
 
-def test_three_beats_fit_into_a_lease() -> None:
+def test_three_heartbeats_fit_into_a_lease() -> None:
     assert 3 * BEAT_SECONDS <= LEASE_SECONDS
 
 
-def test_an_id_is_a_uuid_made_of_experiment_spec_and_repeat() -> None:
+def test_id_is_a_uuid_of_experiment_spec_and_repeat() -> None:
     first = job_id("lab", "ab" * 32, 0)
     assert str(uuid.UUID(first)) == first
     assert job_id("lab", "ab" * 32, 0) == first
@@ -39,5 +39,5 @@ def test_an_id_is_a_uuid_made_of_experiment_spec_and_repeat() -> None:
     assert len(others | {first}) == 4
 
 
-def test_ids_stay_the_same_from_version_to_version() -> None:
+def test_ids_are_the_same_in_every_version() -> None:
     assert job_id("lab", "ab" * 32, 0) == "923e58e1-e3ec-571f-bf69-cb43784a9112"

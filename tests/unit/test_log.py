@@ -1,4 +1,4 @@
-"""Logs: lines for people, or one JSON object a line."""
+"""Logging: plain lines, or one JSON object per line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
-SAYING = """
+PROGRAM = """
 import logging, sys
 from mlpq.log import set_up
 set_up(sys.argv[1])
@@ -20,14 +20,14 @@ except ValueError:
 """
 
 
-def said(log_format: str) -> list[str]:
-    done = subprocess.run([sys.executable, "-c", SAYING, log_format], capture_output=True, text=True, check=True)
+def logged(log_format: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, log_format], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     return done.stderr.splitlines()
 
 
-def test_each_line_is_a_json_object_that_names_the_job_and_the_attempt() -> None:
-    first, second = (json.loads(line) for line in said("json"))
+def test_json_line_has_the_job_and_the_attempt() -> None:
+    first, second = (json.loads(line) for line in logged("json"))
     assert abs(datetime.fromisoformat(first.pop("time")) - datetime.now(UTC)) < timedelta(minutes=5)
     assert first == {"level": "INFO", "logger": "mlpq.test", "message": "job x ends\nwell", "job": "x", "attempt": 2}
     assert (second["level"], second["message"]) == ("ERROR", "an error")
@@ -35,7 +35,7 @@ def test_each_line_is_a_json_object_that_names_the_job_and_the_attempt() -> None
     assert "job" not in second
 
 
-def test_text_is_for_people() -> None:
-    lines = said("text")
+def test_text_lines() -> None:
+    lines = logged("text")
     assert lines[0].endswith(" job x ends")
     assert lines[-1] == "ValueError: it broke"

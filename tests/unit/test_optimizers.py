@@ -1,4 +1,4 @@
-"""The table of optimizers: options completed and checked. (That it is torch's own is test_optim.py's business.)"""
+"""The table of optimizers: options completed and checked. test_engine_optimizers.py compares it with torch's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mlpq.spec.optimizers import OPTIMIZERS, complete, optimizer
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_nothing_given_is_all_defaults(name: str) -> None:
+def test_without_options_all_are_defaults(name: str) -> None:
     assert complete(name, {}) == OPTIMIZERS[name].defaults
     assert complete(name, complete(name, {})) == complete(name, {})
 
 
-def test_given_options_are_laid_over_the_defaults() -> None:
+def test_given_options_replace_the_defaults() -> None:
     assert complete("sgd", {"momentum": "0.9", "nesterov": "True"}) == {
         "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": True,
     }  # fmt: skip
@@ -22,7 +22,7 @@ def test_given_options_are_laid_over_the_defaults() -> None:
     assert complete("adam", {"betas": [0.8, 0.99]})["betas"] == (0.8, 0.99)
 
 
-def test_names_may_be_written_large() -> None:
+def test_names_are_case_insensitive() -> None:
     assert optimizer("AdamW") is OPTIMIZERS["adamw"]
 
 
@@ -31,7 +31,7 @@ def test_names_may_be_written_large() -> None:
     [
         ("adm", {}, "unknown optimizer 'adm' (did you mean 'adam'?)"),
         ("smd", {}, "unknown optimizer 'smd' (did you mean 'sgd'?)"),
-        ("lion", {}, "unknown optimizer 'lion' (there are: adadelta, adagrad,"),
+        ("lion", {}, "unknown optimizer 'lion' (choose from: adadelta, adagrad,"),
         ("lbfgs", {}, "unknown optimizer 'lbfgs'"),
         ("sgd", {"momentun": 1}, "sgd has no option 'momentun' (did you mean 'momentum'?)"),
         ("adam", {"momentum": 0.9}, "adam has no option 'momentum'"),
@@ -48,11 +48,11 @@ def test_names_may_be_written_large() -> None:
         ("adam", {"betas": "0.9/1.0"}, "adam:betas must be 0 or more and below 1"),
         ("adam", {"betas": 0.9}, "adam:betas takes 2 numbers"),
         ("adadelta", {"rho": "1.5"}, "adadelta:rho must be 0 or more and below 1"),
-        ("rprop", {"etas": "1.2/0.5"}, "rprop:etas must be below 1 and above 1"),
-        ("rprop", {"step_sizes": "50/1"}, "rprop:step_sizes must be the least and the most"),
+        ("rprop", {"etas": "1.2/0.5"}, "rprop:etas must be one value below 1 and one above 1"),
+        ("rprop", {"step_sizes": "50/1"}, "rprop:step_sizes must be the smallest and the largest"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_line(name: str, options: dict[str, object], message: str) -> None:
+def test_invalid_option_is_a_one_line_error(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError) as error:
         complete(name, options)
     assert str(error.value).startswith(message)
@@ -60,6 +60,6 @@ def test_what_cannot_be_is_told_in_one_line(name: str, options: dict[str, object
 
 
 @pytest.mark.parametrize("value", [True, [0.9], {"a": 1}, None, ""])
-def test_what_is_no_number_is_no_momentum(value: object) -> None:
+def test_momentum_must_be_a_number(value: object) -> None:
     with pytest.raises(SpecError, match="sgd:momentum must be a number"):
         complete("sgd", {"momentum": value})

@@ -1,4 +1,4 @@
-"""Presets: what they make, what they leave open, and one clear line for what they fix."""
+"""Presets: their jobs, the keys that users may set, and one line for any other key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlpq.errors import SpecError
 from mlpq.spec.presets import FIGURES, preset_jobs
 
 
-def test_the_textbook_is_three_jobs_of_which_the_last_goes_on_from_the_second() -> None:
+def test_last_job_of_the_textbook_continues_from_the_second() -> None:
     sweep, (logistic, mlp, adam) = preset_jobs("textbook", {})
     assert sweep.experiment == "textbook"
     assert (logistic.hidden, mlp.hidden, adam.hidden) == ((), (32,), (32,))
@@ -20,16 +20,16 @@ def test_the_textbook_is_three_jobs_of_which_the_last_goes_on_from_the_second() 
     assert [figure.counted for figure in FIGURES] == [7867, 6404, 8502, 8705]
 
 
-def test_the_textbook_may_have_other_seeds_and_data_but_no_other_model() -> None:
+def test_textbook_allows_other_seeds_and_data_but_not_another_model() -> None:
     _, specs = preset_jobs("textbook", {"seeds": "0..2", "dataset": "digits", "experiment": "mine"})
     assert [spec.seed for spec in specs] == [0, 1, 2] * 3
-    with pytest.raises(SpecError, match="the preset textbook fixes hidden: leave --hidden out"):
+    with pytest.raises(SpecError, match="the preset textbook determines hidden: leave --hidden out"):
         preset_jobs("textbook", {"hidden": "64"})
     with pytest.raises(SpecError, match=r"unknown preset 'textbok' \(did you mean 'textbook'\?\)"):
         preset_jobs("textbok", {})
 
 
-def test_deepobs_mlp_leaves_the_optimizer_open_and_fixes_the_model() -> None:
+def test_deepobs_mlp_determines_all_but_the_optimizer() -> None:
     given = {"optimizer": ("sgd", "adam"), "lr": "0.1,0.001", "seeds": "0..4", "epochs": "5", "validation": "0.1"}
     sweep, specs = preset_jobs("fmnist_mlp", given)
     assert (sweep.experiment, len(specs)) == ("fmnist_mlp", 20)
@@ -42,7 +42,7 @@ def test_deepobs_mlp_leaves_the_optimizer_open_and_fixes_the_model() -> None:
 
 
 @pytest.mark.parametrize("key", ["dataset", "hidden", "activation", "initialisation", "batch_size", "dropout", "l1"])
-def test_what_deepobs_fixes_cannot_be_given(key: str) -> None:
+def test_keys_that_deepobs_determines_are_rejected(key: str) -> None:
     typed = key.replace("_", "-")
-    with pytest.raises(SpecError, match=f"the preset fmnist_mlp fixes {key}: leave --{typed} out, or the preset"):
+    with pytest.raises(SpecError, match=f"the preset fmnist_mlp determines {key}: leave --{typed} out, or the preset"):
         preset_jobs("fmnist_mlp", {key: "relu"})

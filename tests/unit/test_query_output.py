@@ -1,4 +1,4 @@
-"""What a query gave, as people and programs read it."""
+"""Results of SQL queries in each format."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def at_80_columns(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]], c
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
-def test_numbers_stand_at_the_right_and_floats_under_each_other() -> None:
+def test_numbers_are_right_aligned_with_equally_many_decimals() -> None:
     rows = [{"lr": lr, "n": n} for lr, n in ((0.1, 5), (0.01, 10), (0.001, None))]
     lines = [line.rstrip() for line in written("table", rows, ["lr", "n"]).splitlines()]
     assert lines[0] == "   lr   n"
@@ -57,7 +57,7 @@ def test_numbers_stand_at_the_right_and_floats_under_each_other() -> None:
         ([True, MOMENT, [1, 2]], ["true", "2026-03-02 09:30:15", "[1, 2]"]),
     ],
 )
-def test_values_are_shown_readably(values: list[Any], shown: list[str]) -> None:
+def test_values_are_formatted_for_reading(values: list[Any], shown: list[str]) -> None:
     lines = written("md", [{"x": value} for value in values], ["x"]).splitlines()
     assert lines[2:] == [f"| {cell} |" for cell in shown]
 
@@ -75,18 +75,18 @@ def test_json_keeps_types_and_csv_leaves_null_empty() -> None:
     assert json.loads(written("json", [{"x": float("inf")}, {"x": float("nan")}], ["x"])) == [{"x": None}, {"x": None}]
 
 
-def test_markdown_keeps_a_row_in_its_line() -> None:
+def test_markdown_keeps_each_row_on_one_line() -> None:
     assert written("md").splitlines()[2].startswith("| a\\|b<br>c | 12 | 0.500000 | true |")
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "md"])
-def test_no_row_still_shows_headings(format_: str) -> None:
+def test_an_empty_result_has_headings(format_: str) -> None:
     shown = written(format_, [], ["id", "lr"])
     assert "id" in shown
     assert "lr" in shown
 
 
-def test_what_does_not_fit_side_by_side_is_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_columns_that_are_too_wide_for_a_table_become_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [f"column_{number}" for number in range(30)]
     rows = [{name: f"{name} of {row}" for name in columns} for row in (1, 2)]
     lines = at_80_columns(monkeypatch, rows, columns)
@@ -96,7 +96,7 @@ def test_what_does_not_fit_side_by_side_is_a_list(monkeypatch: pytest.MonkeyPatc
     assert "column_29" in at_80_columns(monkeypatch, [], columns)
 
 
-def test_long_text_folds_and_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_text_wraps_and_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"id": "7" * 36, "hash": "ab" * 32, "n": 5}]
     lines = at_80_columns(monkeypatch, rows, ["id", "hash", "n"])
     assert all(len(line) <= 80 for line in lines)
@@ -115,13 +115,15 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
     assert parquet.read_table(tmp_path / "empty.parquet").column_names == ["id", "lr"]
 
 
-def test_a_column_of_mixed_types_is_told_and_no_file_made(tmp_path: Path) -> None:
+def test_a_column_of_mixed_types_is_rejected_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(MlpqError, match="the column 'x' mixes types"):
         query_output.save(["x"], [{"x": 1}, {"x": "one"}], "parquet", tmp_path / "answer.parquet")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_pyarrow_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pyarrow_is_reported_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MlpqError, match=r"pip install 'mlpq\[parquet\]'"):
         query_output.save(COLUMNS, ROWS, "parquet", tmp_path / "answer.parquet")

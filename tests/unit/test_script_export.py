@@ -1,4 +1,4 @@
-"""A job as a script: what is exported, run as it is, has the bits of the plain engine, and no line too many."""
+"""Exported scripts: they reproduce the bits of the plain engine, and have only the lines that their job needs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 import torch
 
+from mlpq.jobs import Engine
+from mlpq.records import JobRecord
 from mlpq.report.script_export import script
 from mlpq.spec.datasets import DATASETS
-from mlpq.spec.job import JobSpec, Sweep
-from mlpq_workers.engine.plain import train
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.training_state import Trained
-from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, digits, goes_on, job
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Record, digits, job, train_plain
+from tests.support.result_rows import failed_job, job_record, with_figures
 
 ENVIRONMENT = {"torch": "2.13.0+cpu", "code_version": "0.1.0", "threads": 1}
-ID = "d9dfe446-6b1f-5b79-a8fa-1896e9a23c04"
 EARLY = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 15, "validation": 0.3, "patience": 2}
 
 
@@ -34,32 +36,31 @@ def own_random_state(one_thread: None) -> Iterator[None]:
 
 
 def chain_of(*jobs: dict[str, Any]) -> list[JobSpec]:
-    """Jobs of which each goes on from the one before."""
+    """Jobs of which each continues from the one before."""
     chain: list[JobSpec] = []
     for keys in jobs:
         chain.append(job(*chain[-1:], **keys))
     return chain
 
 
-def row(spec: JobSpec, **more: object) -> dict[str, Any]:
-    """What a script needs of the row of a job."""
-    done = {"status": "succeeded", "outcome": "succeeded", "device": "cpu", "engine": "plain"}
-    return {"id": ID, "spec_hash": spec.hash, "test_correct": 450, "test_total": 500, **done, **more}
-
-
 def exported(chain: list[JobSpec]) -> str:
-    return script(chain, row(chain[-1]), ENVIRONMENT)
+    *ancestors, last = [job_record(spec, number, 450) for number, spec in enumerate(chain)]
+    return script(last, ancestors[::-1], ENVIRONMENT)
+
+
+def trained_by(engine: Engine, device: str = "cpu") -> JobRecord:
+    return with_figures(job_record(job(), 1, 450), engine=engine, device=device)
 
 
 def by_engine(chain: list[JobSpec]) -> Trained:
-    outcome = train(chain[0], digits(), "cpu")
+    trained = train_plain(chain[0], digits())
     for spec in chain[1:]:
-        outcome = train(spec, digits(), "cpu", start=goes_on(outcome))
-    return outcome
+        trained = train_plain(spec, digits(), start=trained.final)
+    return trained
 
 
 def run(text: str, folder: Path) -> tuple[list[torch.Tensor], str]:
-    """The final weights of a script and what it prints."""
+    """The final weights of a script, and what it prints."""
     file = folder / "script.py"
     file.write_text(text)
     with redirect_stdout(io.StringIO()) as printed:
@@ -67,8 +68,8 @@ def run(text: str, folder: Path) -> tuple[list[torch.Tensor], str]:
     return list(model.state_dict().values()), printed.getvalue()
 
 
-CHAINS = {
-    "as it comes": [{}],
+CHAINS: dict[str, list[dict[str, Any]]] = {
+    "default": [{}],
     "logistic": [{"hidden": "none", "optimizer": "sgd:lr=0.5", "batch_size": 100}],
     "momentum, dropout": [
         {"hidden": "16,8", "activation": "relu", "dropout": 0.3, "optimizer": "sgd:lr=0.1,momentum=0.9"}
@@ -96,64 +97,60 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("jobs", CHAINS.values(), ids=CHAINS)
-def test_the_script_has_the_bits_of_the_engine(jobs: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_a_script_reproduces_the_bits_of_the_engine(jobs: list[dict[str, Any]], tmp_path: Path) -> None:
     chain = chain_of(*jobs)
     expected = by_engine(chain)
     weights, printed = run(exported(chain), tmp_path)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(weights, expected.weights.values(), strict=True))
-    assert f"\n{expected.test_correct} of 500 test images right ({expected.test_correct / 500:.2%})\n" in printed
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(weights, expected.final.weights.values(), strict=True))
+    correct = expected.best.test_correct
+    assert f"\n{correct} of 500 test images correct ({correct / 500:.2%})\n" in printed
 
 
-def test_early_stopping_stops_the_script_too(tmp_path: Path) -> None:
+def test_a_script_stops_early_as_its_job_does(tmp_path: Path) -> None:
     chain = chain_of(EARLY)
     expected = by_engine(chain)
-    assert expected.best_epoch < expected.epochs_run < 15
+    assert expected.best.epoch < expected.epochs_run < 15
     _, printed = run(exported(chain), tmp_path)
     assert printed.count("epoch ") == expected.epochs_run
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS_AND_OPTIONS)
-def test_every_setting_of_an_optimizer_is_in_the_script(optimizer: str, tmp_path: Path) -> None:
+def test_a_script_has_every_setting_of_an_optimizer(optimizer: str, tmp_path: Path) -> None:
     chain = chain_of({"optimizer": optimizer, "batch_size": 650})
     expected = by_engine(chain)
     weights, _ = run(exported(chain), tmp_path)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(weights, expected.weights.values(), strict=True))
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(weights, expected.final.weights.values(), strict=True))
 
 
-def test_each_epochs_loss_is_printed_as_it_was_recorded(tmp_path: Path) -> None:
-    losses: list[float] = []
-    spec = job(epochs=3, l1=0.1)
-    train(spec, digits(), "cpu", on_epoch=lambda epoch: losses.append(epoch.train_loss))
+def test_a_script_prints_the_recorded_loss_of_each_epoch(tmp_path: Path) -> None:
+    spec, observer = job(epochs=3, l1=0.1), Record()
+    train_plain(spec, digits(), observer=observer)
     _, printed = run(exported([spec]), tmp_path)
-    assert re.findall(r"train loss (\S+)", printed) == [f"{loss:.4f}" for loss in losses]
+    assert re.findall(r"train loss (\S+)", printed) == [f"{epoch.train_loss:.4f}" for epoch in observer.epochs["0"]]
 
 
-def test_the_script_says_what_it_stands_for() -> None:
-    spec = job()
-    head = exported([spec]).split("import")[0].replace("\n# ", " ")
-    for piece in (ID, spec.hash, "mlpq 0.1.0 with torch 2.13.0+cpu on cpu: 450 of 500 right"):
+def test_a_script_identifies_its_job_and_its_result() -> None:
+    record = job_record(job(), 7, 450)
+    head = script(record, [], ENVIRONMENT).split("import")[0].replace("\n# ", " ")
+    for piece in (record.id, record.spec_hash, "mlpq 0.1.0 with torch 2.13.0+cpu on cpu: 450 of 500 correct"):
         assert piece in head
 
 
-@pytest.mark.parametrize("status", ["queued", "failed"])
-def test_a_job_without_a_result_is_exported_without_a_count(status: str, tmp_path: Path) -> None:
-    spec = job()
-    without = row(spec, status=status, outcome=None, device=None, engine=None, test_correct=None, test_total=None)
-    text = script([spec], without, None)
-    assert f"mlpq has no result of it: its status is {status}." in text
+@pytest.mark.parametrize("record", [job_record(job(), 1), failed_job(job(), 1)], ids=["queued", "failed"])
+def test_a_script_of_a_job_without_a_result_says_so(record: JobRecord, tmp_path: Path) -> None:
+    text = script(record, [], None)
+    assert f"mlpq has no result of this job: its status is {record.status}." in text
     assert "set_num_threads" not in text
-    assert f"{by_engine([spec]).test_correct} of 500" in run(text, tmp_path)[1]
+    assert f"{by_engine([record.spec]).best.test_correct} of 500" in run(text, tmp_path)[1]
 
 
-@pytest.mark.parametrize(("engine", "threads"), [("gang", 1), ("plain", 3)])
-def test_the_script_computes_with_as_many_threads_as_the_job(engine: str, threads: int) -> None:
-    spec = job()
-    text = script([spec], row(spec, engine=engine), {**ENVIRONMENT, "threads": 3})
-    assert f"torch.set_num_threads({threads})" in text
-    assert "set_num_threads" not in script([spec], row(spec, engine=engine, device="cuda"), ENVIRONMENT)
+@pytest.mark.parametrize(("engine", "threads"), [(Engine.GANG, 1), (Engine.PLAIN, 3)])
+def test_a_script_uses_as_many_threads_as_its_job(engine: Engine, threads: int) -> None:
+    assert f"torch.set_num_threads({threads})" in script(trained_by(engine), [], {**ENVIRONMENT, "threads": 3})
+    assert "set_num_threads" not in script(trained_by(engine, device="cuda"), [], ENVIRONMENT)
 
 
-def test_only_the_lines_that_a_job_needs_are_there() -> None:
+def test_a_script_has_only_the_lines_that_its_job_needs() -> None:
     plain = exported([job()])
     for word in (
         "copy",
@@ -172,27 +169,27 @@ def test_only_the_lines_that_a_job_needs_are_there() -> None:
     assert "#:" not in plain
 
 
-MOST = {
+MOST: dict[str, Any] = {
     "hidden": ",".join(["1024"] * 32), "dropout": 0.25, "bias": True, "initialisation": "truncated-normal",
     "optimizer": "nadam:lr=1.5e-05,betas=0.85/0.995,eps=1e-07,weight_decay=1e-05,momentum_decay=0.0045,"
                  "decoupled_weight_decay=true",
     "l1": 1e-05, "validation": 0.125, "patience": 10, "epochs": 1000, "batch_size": 10_000, "seeds": 2**32 - 1,
 }  # fmt: skip
-LONGEST_CHAIN = [MOST, {**MOST, "dropout": 0.5, "patience": None}, {**MOST, "dropout": 0.0}]
+LONGEST_CHAIN: list[dict[str, Any]] = [MOST, {**MOST, "dropout": 0.5, "patience": None}, {**MOST, "dropout": 0.0}]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize(
     "jobs", [[{}], [MOST], LONGEST_CHAIN, *CHAINS.values()], ids=["default", "most", "longest chain", *CHAINS]
 )
-def test_every_script_is_short_and_narrow(dataset: str, jobs: list[dict[str, Any]]) -> None:
+def test_scripts_are_short_and_narrow(dataset: str, jobs: list[dict[str, Any]]) -> None:
     text = exported(chain_of(*({**keys, "dataset": dataset} for keys in jobs)))
     compile(text, "script.py", "exec")
     assert len(text.splitlines()) < (60 if len(jobs) < 3 else 70)
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_ruff_finds_no_fault_with_the_scripts(tmp_path: Path) -> None:
+def test_scripts_pass_ruff(tmp_path: Path) -> None:
     for number, jobs in enumerate([*CHAINS.values(), LONGEST_CHAIN]):
         for dataset in ("digits", "mnist"):
             text = exported(chain_of(*({**keys, "dataset": dataset} for keys in jobs)))
@@ -202,7 +199,7 @@ def test_ruff_finds_no_fault_with_the_scripts(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_data_sets_are_torchvisions() -> None:
+def test_scripts_load_data_sets_from_torchvision() -> None:
     for name, dataset in DATASETS.items():
         (spec,) = Sweep.parse({"dataset": name}).jobs()
         assert (f"from torchvision.datasets import {dataset.torchvision}\n" in exported([spec])) is not dataset.bundled

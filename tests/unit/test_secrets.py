@@ -1,4 +1,4 @@
-"""What must not be possible, and what must not be seen."""
+"""Security: nothing is unpickled, and passwords are never shown."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_nothing_is_unpickled(file: Path) -> None:
         f"rediss://[:{SECRET}@host/0",
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str) -> None:
+def test_masked_url_has_no_password(url: str) -> None:
     shown = masked(url)
     assert SECRET not in shown
     assert "***" in shown
@@ -58,21 +58,21 @@ def test_a_url_is_shown_without_its_password(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:////home/ann/mlpq.db", "redis://host:6379/0", "postgresql://ann@host/lab"])
-def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
+def test_masked_url_without_a_password_is_unchanged(url: str) -> None:
     assert masked(url) == url
 
 
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
-def test_a_password_is_seen_nowhere(site: Site) -> None:
-    """PostgreSQL here trusts anybody, so any password will do; of Redis the user default has none."""
+def test_password_is_in_no_output_log_or_row(site: Site) -> None:
+    """The tests' PostgreSQL accepts any password; the default user of their Redis has none."""
     database = site.env["MLPQ_DATABASE_URL"].replace("postgres@", f"postgres:{SECRET}@")
     site.env["MLPQ_DATABASE_URL"] = database
     with site.worker():
         shown = [
             site.mlpq("submit", "--dataset", "digits", "--epochs", 2, "--wait"),
             site.mlpq("doctor"),
-            site.mlpq("show", queries.job_rows(site.store)[0]["id"]),
-            site.mlpq("logs", queries.job_rows(site.store)[0]["id"]),
+            site.mlpq("show", queries.job_records(site.store)[0].id),
+            site.mlpq("logs", queries.job_records(site.store)[0].id),
             site.mlpq("jobs", env={"MLPQ_DATABASE_URL": database.replace("127.0.0.1", "host.invalid")}, status=2),
             site.mlpq("doctor", env={"MLPQ_BROKER_URL": f"redis://:{SECRET}@host.invalid/0"}, status=None),
             site.mlpq("submit", "--dataset", "digits", env={"MLPQ_BROKER_URL": f"redis://:{SECRET}@host.invalid/0"}),
@@ -81,12 +81,12 @@ def test_a_password_is_seen_nowhere(site: Site) -> None:
     logs = [file.read_text() for file in site.folder.glob("worker-*.log")]
     assert logs
     assert all("***" in log and SECRET not in log for log in logs)
-    for job in queries.job_rows(site.store):
-        assert SECRET not in str(queries.attempts_of(site.store, job["id"]))
+    for job in queries.job_records(site.store):
+        assert SECRET not in str(queries.attempts_of(site.store, job.id))
 
 
 @pytest.mark.parametrize("site", [EMBEDDED], indirect=True)
-def test_the_embedded_queue_is_its_owners_alone(site: Site) -> None:
+def test_embedded_queue_is_accessible_to_its_owner_only(site: Site) -> None:
     queue = Path(site.env["MLPQ_HOME"]) / "queue"
     queue.mkdir(mode=0o755)
     site.mlpq("submit", "--dataset", "digits")
@@ -95,6 +95,6 @@ def test_the_embedded_queue_is_its_owners_alone(site: Site) -> None:
 
 
 @pytest.mark.parametrize("dataset", ["/etc/passwd", "../fashion-mnist", "file:///etc/passwd", ""])
-def test_a_data_set_is_a_name_and_never_a_path(alone: Site, dataset: str) -> None:
+def test_path_is_not_accepted_as_a_data_set(alone: Site, dataset: str) -> None:
     done = alone.mlpq("submit", "--dataset", dataset, status=2)
     assert len(done.err.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Settings: defaults below one folder, every variable with its source, and a clear line for one that can't be used."""
+"""Settings: defaults in one folder, the source of every variable, and one line for an invalid value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlpq.errors import SettingsError
 from mlpq.settings import DEFAULT, masked, read_settings
 
 
-def test_without_configuration_all_is_embedded_below_the_users_data_folder() -> None:
+def test_defaults_are_embedded_in_the_users_data_folder() -> None:
     settings = read_settings({})
     assert settings.home.is_absolute()
     assert settings.home.name == "mlpq"
@@ -18,19 +18,19 @@ def test_without_configuration_all_is_embedded_below_the_users_data_folder() -> 
     assert settings.broker_url == f"filesystem://{settings.home}/queue"
     assert settings.queue_dir == settings.home / "queue"
     assert (settings.data_dir, settings.artifacts_dir) == (settings.home / "data", settings.home / "artifacts")
-    assert settings.threads in range(1, 5)  # the cores there are, up to 4
+    assert settings.threads in range(1, 5)  # the number of cores, at most 4
     assert settings.embedded
     assert set(settings.sources.values()) == {DEFAULT}
 
 
-def test_everything_moves_with_the_home_folder() -> None:
+def test_other_defaults_follow_the_home_folder() -> None:
     settings = read_settings({"MLPQ_HOME": "/srv/mlpq"})
     assert settings.database_url == "sqlite:////srv/mlpq/mlpq.db"
     assert settings.broker_url == "filesystem:///srv/mlpq/queue"
     assert {settings.data_dir.parent, settings.artifacts_dir.parent} == {Path("/srv/mlpq")}
 
 
-def test_each_variable_is_read_and_named_as_the_source() -> None:
+def test_each_variable_is_read_and_is_its_own_source() -> None:
     environ = {
         "MLPQ_HOME": "/srv/mlpq",
         "MLPQ_DATABASE_URL": "postgresql+psycopg://u:p@host/db",
@@ -50,16 +50,16 @@ def test_each_variable_is_read_and_named_as_the_source() -> None:
     assert settings.sources == {name: name for name in environ}
 
 
-def test_an_empty_variable_is_as_good_as_none() -> None:
+def test_empty_variable_equals_an_unset_one() -> None:
     assert read_settings({"MLPQ_HOME": "", "MLPQ_THREADS": ""}) == read_settings({})
 
 
 @pytest.mark.parametrize("short", ["postgresql://u@host/db", "postgresql+psycopg://u@host/db"])
-def test_postgresql_means_psycopg(short: str) -> None:
+def test_postgresql_urls_use_psycopg(short: str) -> None:
     assert read_settings({"MLPQ_DATABASE_URL": short}).database_url == "postgresql+psycopg://u@host/db"
 
 
-def test_a_folder_may_begin_with_the_users_home() -> None:
+def test_folder_may_begin_with_the_users_home() -> None:
     assert read_settings({"MLPQ_DATA_DIR": "~/data"}).data_dir == Path.home() / "data"
 
 
@@ -82,13 +82,13 @@ def test_a_folder_may_begin_with_the_users_home() -> None:
         ("MLPQ_LOG_FORMAT", "xml"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_told_with_its_variable(name: str, value: str) -> None:
+def test_invalid_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"^{name} is '.*must.*") as error:
         read_settings({name: value})
     assert "\n" not in str(error.value)
 
 
-def test_an_error_does_not_show_a_password() -> None:
+def test_error_does_not_contain_the_password() -> None:
     with pytest.raises(SettingsError) as error:
         read_settings({"MLPQ_DATABASE_URL": "mysql://me:secret@host/db"})
     assert "secret" not in str(error.value)

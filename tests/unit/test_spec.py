@@ -1,4 +1,4 @@
-"""Specs: one canonical form and hash, sweeps that expand to all combinations, and one clear line for bad values."""
+"""Specs: one canonical form and hash, sweeps that expand to all combinations, and one line for invalid values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from mlpq.errors import SpecError
 from mlpq.spec.datasets import DATASETS
-from mlpq.spec.job import INITIALISATIONS, MAX_STACKED, JobSpec, Sweep, inherited
+from mlpq.spec.job import INITIALISATIONS, MAX_STACKED, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq.spec.parsing import MAX_JOBS, MAX_LAYERS, MAX_SEED, parse_hidden, parse_seeds
 from mlpq.spec.presets import preset_jobs
+from mlpq.spec.sweep import Sweep, inherited
 
 
 def jobs(**keys: object) -> list[JobSpec]:
@@ -27,8 +28,8 @@ def one(**keys: object) -> JobSpec:
     return spec
 
 
-def test_the_hash_of_a_spec_stays_the_same_from_version_to_version() -> None:
-    """Ids of jobs are made of it: a submission must find its jobs again after an upgrade."""
+def test_hash_of_a_spec_is_the_same_in_every_version() -> None:
+    """Job ids depend on it: a submission must find its jobs again after an upgrade."""
     assert one().canonical() == (
         '{"activation":"sigmoid","batch_size":32,"bias":true,"dataset":"fashion-mnist","dropout":0.0,"epochs":10,'
         '"hidden":[32],"l1":0.0,"lr":0.001,"optimizer":"sgd","optimizer_settings":{"dampening":0.0,"momentum":0.0,'
@@ -37,8 +38,8 @@ def test_the_hash_of_a_spec_stays_the_same_from_version_to_version() -> None:
     assert one().hash == "14861701854f6c99845287bf46b22ce4796b3480078318f398b75c69f342b19e"
 
 
-def test_a_spec_from_before_there_were_initialisations_is_one_of_torchs() -> None:
-    """What was stored then has no such key; its hash must stay, and that of the textbook's jobs too."""
+def test_spec_without_initialisation_has_torchs() -> None:
+    """Old specs have no such key; their hashes must not change, nor those of the textbook's jobs."""
     old = json.loads(one().canonical())
     assert "initialisation" not in old
     spec = JobSpec.model_validate(old)
@@ -50,11 +51,11 @@ def test_a_spec_from_before_there_were_initialisations_is_one_of_torchs() -> Non
     ]
 
 
-def test_another_initialisation_is_in_the_canonical_json() -> None:
+def test_other_initialisation_is_in_the_canonical_json() -> None:
     assert '"initialisation":"truncated-normal"' in one(initialisation=" Truncated-Normal").canonical()
 
 
-def test_what_is_written_differently_and_means_the_same_is_one_spec() -> None:
+def test_equivalent_inputs_are_one_spec() -> None:
     same = [
         one(lr="0.1", hidden="16,8", epochs="5", seeds="7", optimizer="SGD", dropout="-0"),
         one(lr=0.1, hidden=[16, 8], epochs=5, seeds=7, optimizer=["sgd"], activation=" Sigmoid "),
@@ -65,7 +66,7 @@ def test_what_is_written_differently_and_means_the_same_is_one_spec() -> None:
     assert len({spec.canonical() for spec in same}) == 1
 
 
-def test_every_field_counts_in_the_hash() -> None:
+def test_every_field_changes_the_hash() -> None:
     base: dict[str, Any] = {"dataset": "digits", "hidden": "16", "validation": "0.1"}
     changes = (
         {"dataset": "mnist"}, {"hidden": "17"}, {"hidden": "16,16"}, {"activation": "relu"}, {"bias": False},
@@ -77,24 +78,24 @@ def test_every_field_counts_in_the_hash() -> None:
     assert len({spec.hash for spec in specs}) == len(specs)
 
 
-def test_how_a_job_is_run_is_no_part_of_its_spec() -> None:
+def test_placement_is_not_part_of_the_spec() -> None:
     assert one(device="cpu", priority=5, experiment="x") == one()
 
 
-def test_a_spec_is_frozen_and_takes_no_further_field() -> None:
+def test_spec_is_frozen_and_rejects_unknown_fields() -> None:
     with pytest.raises(ValidationError):
         one().epochs = 3
     with pytest.raises(ValidationError):
         JobSpec.model_validate({**one().model_dump(), "extra": 1})
 
 
-def test_a_spec_without_hidden_layers_does_not_depend_on_the_activation() -> None:
+def test_spec_without_hidden_layers_does_not_depend_on_the_activation() -> None:
     assert one(hidden="none", activation="relu") == one(hidden="none")
     assert one(hidden="none").parameters == 784 * 10 + 10
 
 
-def test_the_gang_key_is_readable_and_stays_the_same_from_version_to_version() -> None:
-    """Jobs that wait in a database are claimed by it."""
+def test_gang_key_is_the_same_in_every_version() -> None:
+    """Queued jobs in a database are claimed by it."""
     assert one(hidden="16,8", validation="0.1").gang_key == (
         '{"activation":"sigmoid","batch_size":32,"bias":true,"dataset":"fashion-mnist","hidden":[16,8],"validation":0.1}'
     )
@@ -112,12 +113,12 @@ def test_the_gang_key_is_readable_and_stays_the_same_from_version_to_version() -
     ],
     ids=str,
 )  # fmt: skip
-def test_jobs_of_one_shape_make_a_gang_whatever_their_training(change: dict[str, Any], joins: bool) -> None:
+def test_jobs_of_one_shape_have_the_same_gang_key(change: dict[str, Any], joins: bool) -> None:
     base: dict[str, Any] = {"dataset": "digits", "hidden": "16", "validation": 0.1}
     assert (one(**base).gang_key == one(**{**base, **change}).gang_key) is joins
 
 
-def test_a_job_that_goes_on_from_another_may_join_a_gang() -> None:
+def test_continued_job_may_join_a_gang() -> None:
     (child,) = Sweep.parse({"optimizer": "adam"}).jobs(one())
     assert child.gang_key == one().gang_key
 
@@ -126,8 +127,8 @@ def test_a_job_that_goes_on_from_another_may_join_a_gang() -> None:
     ("key", "each", "else_"),
     [("hidden", 784 + 10 + 32, 32 * (784 + 10)), ("batch_size", 784 + 32 + 10, 32 * (784 + 10))],
 )
-def test_a_model_too_big_to_stack_has_no_gang_key(key: str, each: int, else_: int) -> None:
-    """Parameters without a bias, and the activations of a batch of 32 images, together."""
+def test_model_too_large_to_stack_has_no_gang_key(key: str, each: int, else_: int) -> None:
+    """The limit is for parameters without bias plus the activations of a batch of 32 images."""
     base: dict[str, Any] = {"hidden": 32, "bias": False}
     most = (MAX_STACKED - else_) // each
     assert one(**{**base, key: most}).gang_key is not None
@@ -139,14 +140,14 @@ def test_parameters_are_counted_with_and_without_bias() -> None:
     assert one(hidden="32", bias="false").parameters == 784 * 32 + 32 * 10
 
 
-def test_a_sweep_is_the_product_with_seeds_innermost() -> None:
+def test_sweep_is_the_product_with_seeds_innermost() -> None:
     specs = jobs(optimizer=["sgd", "adam:lr=0.01"], lr="0.1,0.2", seeds="1,2")
     assert [(spec.optimizer, spec.lr, spec.seed) for spec in specs] == [
         ("sgd", 0.1, 1), ("sgd", 0.1, 2), ("sgd", 0.2, 1), ("sgd", 0.2, 2), ("adam", 0.01, 1), ("adam", 0.01, 2),
     ]  # fmt: skip
 
 
-def test_everything_that_can_be_given_several_times_is_swept() -> None:
+def test_every_list_of_values_is_swept() -> None:
     keys = {
         "optimizer": ["sgd", "adam"], "lr": "0.1,0.2,0.3", "weight_decay": "0,0.1", "l1": "0,1e-5", "dropout": "0,0.5",
         "batch_size": "16,32", "seeds": "0..2",
@@ -155,17 +156,17 @@ def test_everything_that_can_be_given_several_times_is_swept() -> None:
     assert len(specs) == len({spec.hash for spec in specs}) == 2 * 3 * 2 * 2 * 2 * 2 * 3
 
 
-def test_values_given_twice_make_one_job() -> None:
+def test_duplicate_values_make_one_job() -> None:
     assert len(jobs(lr="0.1,0.10,1e-1", seeds="1,1,0..1", optimizer=["sgd", "SGD"])) == 2
 
 
-def test_an_optimizer_keeps_its_own_rate_and_decay() -> None:
+def test_optimizer_keeps_its_own_rate_and_decay() -> None:
     specs = jobs(optimizer=["sgd:lr=0.5,weight_decay=0.25", "adam"], lr="0.1", weight_decay="0.001")
     assert [(spec.lr, spec.optimizer_settings["weight_decay"]) for spec in specs] == [(0.5, 0.25), (0.1, 0.001)]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_without_a_rate_an_optimizer_has_torchs_own(name: str) -> None:
+def test_learning_rate_defaults_to_torchs(name: str) -> None:
     assert one(optimizer=name).lr == OPTIMIZERS[name].lr
 
 
@@ -176,7 +177,7 @@ def test_without_a_rate_an_optimizer_has_torchs_own(name: str) -> None:
         (7, (7,)), ([1, "2..3"], (1, 2, 3)), (str(MAX_SEED), (MAX_SEED,)),
     ],
 )  # fmt: skip
-def test_seeds_are_numbers_lists_and_ranges_with_both_ends(text: object, seeds: tuple[int, ...]) -> None:
+def test_seeds_are_numbers_lists_and_inclusive_ranges(text: object, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
 
@@ -196,7 +197,7 @@ def test_hidden_layers_are_widths_or_none(text: object, widths: tuple[int, ...])
     assert parse_hidden(text) == widths
 
 
-BAD = (
+BAD: tuple[tuple[dict[str, object], str], ...] = (
     ({"optimizer": "adm"}, "unknown optimizer 'adm' (did you mean 'adam'?)"),
     ({"optimizer": "sgd:momentun=0.9"}, "sgd has no option 'momentun' (did you mean 'momentum'?)"),
     ({"optimizer": "sgd:momentum"}, "'momentum' in 'sgd:momentum' is not a setting"),
@@ -208,7 +209,7 @@ BAD = (
     ({"dataset": "fashion"}, "unknown data set 'fashion' (did you mean 'fashion-mnist'?)"),
     ({"dataset": "cifar10"}, "unknown data set 'cifar10'"),
     ({"activation": "relus"}, "unknown activation 'relus' (did you mean 'relu'?)"),
-    ({"initialisation": "normal"}, "unknown initialisation 'normal' (there are: torch, truncated-normal)"),
+    ({"initialisation": "normal"}, "unknown initialisation 'normal' (choose from: torch, truncated-normal)"),
     ({"device": "gpu"}, "unknown device 'gpu'"),
     ({"lr": "0"}, "lr must be a number above 0, not '0'"),
     ({"lr": "-0.1"}, "lr must be a number above 0"),
@@ -232,7 +233,7 @@ BAD = (
     ({"seeds": "-1"}, "seeds must be a whole number"),
     ({"seeds": str(MAX_SEED + 1)}, "seeds must be a whole number"),
     ({"seeds": f"0..{MAX_JOBS}"}, f"the seed range '0..{MAX_JOBS}' is longer than"),
-    ({"seeds": "0..99999", "lr": "0.1,0.2"}, "200000 jobs in one submission; the cap is 100000"),
+    ({"seeds": "0..99999", "lr": "0.1,0.2"}, "200000 jobs in one submission; the limit is 100000"),
     ({"hidden": "0"}, "hidden must be a whole number from 1"),
     ({"hidden": "16385"}, "hidden must be a whole number from 1 to 16384"),
     ({"hidden": "1000000000"}, "hidden must be a whole number"),
@@ -241,13 +242,13 @@ BAD = (
     ({"hidden": ""}, "hidden takes 1 to 32 layers or 'none'"),
     ({"hidden": "wide"}, "hidden must be a whole number"),
     ({"dropout": "1"}, "dropout must be a number from 0 to below 1"),
-    ({"dropout": "0.5", "hidden": "none"}, "dropout acts on hidden layers"),
+    ({"dropout": "0.5", "hidden": "none"}, "dropout applies to hidden layers"),
     ({"l1": "-1"}, "l1 must be a number of 0 or more"),
     ({"weight_decay": "-1"}, "weight_decay must be a number of 0 or more"),
     ({"optimizer": "rprop", "weight_decay": "0.1"}, "rprop has no option 'weight_decay'"),
     ({"validation": "1"}, "validation must be a number from 0 to below 1"),
-    ({"validation": "0.000001"}, "validation 1e-06 of 60000 images leaves a side empty"),
-    ({"validation": "0.999999"}, "validation 0.999999 of 60000 images leaves a side empty"),
+    ({"validation": "0.000001"}, "validation 1e-06 of 60000 images leaves one of the two parts empty"),
+    ({"validation": "0.999999"}, "validation 0.999999 of 60000 images leaves one of the two parts empty"),
     ({"patience": "3"}, "patience needs a validation split"),
     ({"patience": "0", "validation": "0.1"}, "patience must be a whole number from 1"),
     ({"priority": "high"}, "priority must be a whole number"),
@@ -257,21 +258,21 @@ BAD = (
     ({"experiment": ".."}, "the name of an experiment has 1 to 100 printable characters"),
     ({"experiment": "a\nb"}, "the name of an experiment has 1 to 100 printable characters"),
     ({"epoch": 3}, "unknown key 'epoch' (did you mean 'epochs'?)"),
-    ({"learning_rate": 3}, "unknown key 'learning_rate' (there are: activation,"),
+    ({"learning_rate": 3}, "unknown key 'learning_rate' (choose from: activation,"),
 )
 
 
 @pytest.mark.parametrize(
     ("keys", "message"), BAD, ids=[f"{number}-{message[:30]}" for number, (_, message) in enumerate(BAD)]
 )
-def test_what_cannot_be_is_told_with_what_can(keys: dict[str, object], message: str) -> None:
+def test_invalid_value_is_a_one_line_error(keys: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError) as error:
         jobs(**keys)
     assert message in str(error.value)
     assert len(str(error.value)) < 300
 
 
-def test_a_child_inherits_all_but_optimizer_and_early_stopping() -> None:
+def test_child_inherits_all_but_optimizer_and_early_stopping() -> None:
     parent = one(
         dataset="digits", hidden="16,8", activation="tanh", bias=False, dropout=0.2, optimizer="sgd:momentum=0.9",
         lr=0.5, l1=1e-5, epochs=7, batch_size=16, validation=0.2, patience=3, seeds=9,
@@ -285,17 +286,17 @@ def test_a_child_inherits_all_but_optimizer_and_early_stopping() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"hidden": "17"}, "hidden is 17 here and 16 there"),
-        ({"hidden": "none"}, "hidden is none here and 16 there"),
-        ({"dataset": "mnist"}, "dataset is mnist here and digits there"),
-        ({"activation": "relu"}, "activation is relu here and sigmoid there"),
-        ({"bias": False}, "bias is False here and True there"),
-        ({"initialisation": "truncated-normal"}, "initialisation is truncated-normal here and torch there"),
+        ({"hidden": "17"}, "hidden is 17 here and 16 in the parent"),
+        ({"hidden": "none"}, "hidden is none here and 16 in the parent"),
+        ({"dataset": "mnist"}, "dataset is mnist here and digits in the parent"),
+        ({"activation": "relu"}, "activation is relu here and sigmoid in the parent"),
+        ({"bias": False}, "bias is False here and True in the parent"),
+        ({"initialisation": "truncated-normal"}, "initialisation is truncated-normal here and torch in the parent"),
         ({"seeds": "0..3"}, "keeps its seed, 42, not 0"),
-        ({"validation": "0.2"}, "another split would hold out images that it has seen"),
+        ({"validation": "0.2"}, "another split would hold out images that the parent trained on"),
     ],
 )
-def test_a_child_of_another_model_seed_or_split_is_refused(keys: dict[str, object], message: str) -> None:
+def test_child_with_another_model_seed_or_split_is_rejected(keys: dict[str, object], message: str) -> None:
     parent = one(dataset="digits", hidden="16")
     with pytest.raises(SpecError, match=message):
         Sweep.parse({**inherited(parent), **keys}).jobs(parent)
@@ -307,7 +308,7 @@ widths = st.lists(st.integers(1, 64), max_size=3)
 
 @st.composite
 def sweeps(draw: st.DrawFn) -> dict[str, object]:
-    """Documents that a person may well submit."""
+    """Realistic spec files."""
     hidden = draw(widths)
     validation = draw(st.sampled_from([0.0, 0.1, 0.25]))
     keys: dict[str, object] = {
@@ -331,7 +332,7 @@ def sweeps(draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(sweeps())
-def test_any_sweep_expands_to_unique_specs_that_survive_json(keys: dict[str, object]) -> None:
+def test_sweep_expands_to_unique_specs_that_survive_json(keys: dict[str, object]) -> None:
     specs = jobs(**keys)
     assert specs
     assert len({spec.hash for spec in specs}) == len(specs)
@@ -344,8 +345,8 @@ def test_any_sweep_expands_to_unique_specs_that_survive_json(keys: dict[str, obj
 
 
 @given(sweeps())
-def test_a_sweep_has_the_same_jobs_as_a_yaml_or_json_file_and_as_text(keys: dict[str, object]) -> None:
-    """On the command line all values are text: lists with commas."""
+def test_sweep_has_the_same_jobs_from_json_and_from_text(keys: dict[str, object]) -> None:
+    """On the command line all values are text; lists have commas."""
     typed = {
         key: ",".join(map(repr, value)) if isinstance(value, list) and key != "optimizer" else value
         for key, value in keys.items()
@@ -354,18 +355,18 @@ def test_a_sweep_has_the_same_jobs_as_a_yaml_or_json_file_and_as_text(keys: dict
 
 
 @given(st.integers(0, MAX_SEED - 50), st.integers(0, 50))
-def test_a_seed_range_holds_both_ends_and_all_between(low: int, more: int) -> None:
+def test_seed_range_is_inclusive(low: int, more: int) -> None:
     assert parse_seeds(f"{low}..{low + more}") == tuple(range(low, low + more + 1))
 
 
 @given(sweeps(), st.data())
-def test_the_order_of_keys_in_a_document_does_not_matter(keys: dict[str, object], data: st.DataObject) -> None:
+def test_order_of_keys_does_not_matter(keys: dict[str, object], data: st.DataObject) -> None:
     shuffled = dict(data.draw(st.permutations(list(keys.items()))))
     assert {spec.hash for spec in jobs(**shuffled)} == {spec.hash for spec in jobs(**keys)}
 
 
 @given(st.text(max_size=20), st.one_of(st.none(), st.booleans(), st.floats(), st.integers(), st.text(max_size=20)))
-def test_any_nonsense_is_refused_as_such_or_means_something(key: str, value: object) -> None:
+def test_arbitrary_values_are_rejected_or_valid(key: str, value: object) -> None:
     for document in ({key: value}, *({known: value} for known in Sweep.model_fields)):
         try:
             specs = Sweep.parse(document).jobs()

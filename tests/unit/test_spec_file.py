@@ -1,4 +1,4 @@
-"""The FILE of `mlpq submit`: YAML or JSON, or one line that says where it is broken."""
+"""The FILE of `mlpq submit`: YAML or JSON, or one line with the position of the error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from mlpq.cli.spec_file import read
 from mlpq.errors import SpecError
-from mlpq.spec.job import Sweep
+from mlpq.spec.sweep import Sweep
 
 
 def write(folder: Path, text: str) -> str:
@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_the_experiment_is_called_after_the_file_unless_it_says(tmp_path: Path) -> None:
+def test_experiment_defaults_to_the_name_of_the_file(tmp_path: Path) -> None:
     assert read(write(tmp_path, "epochs: 3")) == {"experiment": "my sweep", "epochs": 3}
     assert read(write(tmp_path, "experiment: mine")) == {"experiment": "mine"}
 
@@ -34,8 +34,8 @@ def test_no_file_is_no_keys() -> None:
         "optimizer: [{name: sgd}, {name: adam}]\nlr: 0.1,1e-3\nseeds: [0, 1, 2]\nhidden: []\n",
     ],
 )
-def test_yaml_and_json_say_the_same(tmp_path: Path, text: str) -> None:
-    """Among them 1e-3, which YAML 1.1 takes for text."""
+def test_yaml_and_json_are_equivalent(tmp_path: Path, text: str) -> None:
+    """Including 1e-3, which is text in YAML 1.1."""
     specs = Sweep.parse(read(write(tmp_path, text))).jobs()
     assert [(spec.optimizer, spec.lr, spec.seed) for spec in specs] == [
         (name, lr, seed) for name in ("sgd", "adam") for lr in (0.1, 0.001) for seed in (0, 1, 2)
@@ -43,32 +43,32 @@ def test_yaml_and_json_say_the_same(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["continue_from: 12345678", "continue_from: 1e5", "continue_from: '00012345'"])
-def test_a_job_id_that_looks_like_a_number_is_still_one(tmp_path: Path, text: str) -> None:
-    """A prefix of digits only needs no quotes that a person would not think of."""
+def test_job_id_that_looks_like_a_number_is_valid(tmp_path: Path, text: str) -> None:
+    """A prefix that consists of digits needs no quotes."""
     Sweep.parse(read(write(tmp_path, text)))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optimizer: [sgd", "line 1, column 16 is broken YAML"),
-        ("a: b: c", "line 1, column 5 is broken YAML"),
-        ("epochs: 3\n\tlr: 1", "is broken YAML"),
-        ('{"epochs": 3,, "lr": 1}', "line 1, column 14 is broken JSON"),
-        ("!!python/object:os.system {}", "is broken YAML"),
-        ("a: 1\x00", "is broken YAML"),
-        ("- sgd\n- adam", "must hold keys and values"),
-        ("sgd", "must hold keys and values"),
-        ("", "must hold keys and values"),
+        ("optimizer: [sgd", "line 1, column 16 is not valid YAML"),
+        ("a: b: c", "line 1, column 5 is not valid YAML"),
+        ("epochs: 3\n\tlr: 1", "is not valid YAML"),
+        ('{"epochs": 3,, "lr": 1}', "line 1, column 14 is not valid JSON"),
+        ("!!python/object:os.system {}", "is not valid YAML"),
+        ("a: 1\x00", "is not valid YAML"),
+        ("- sgd\n- adam", "must contain keys and values"),
+        ("sgd", "must contain keys and values"),
+        ("", "must contain keys and values"),
     ],
 )
-def test_a_broken_file_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_syntax_error_has_its_position(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError) as error:
         read(write(tmp_path, text))
     assert message in str(error.value)
 
 
-def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "spec.yaml"
     with pytest.raises(SpecError, match=r"can't read .*: No such file"):
         read(str(file))
@@ -91,7 +91,7 @@ def test_a_file_that_is_no_text_or_not_there_is_told(tmp_path: Path) -> None:
         ("3: 4", "unknown key '3'"),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told(tmp_path: Path, text: str, message: str) -> None:
+def test_value_of_the_wrong_type_is_an_error(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SpecError) as error:
         Sweep.parse(read(write(tmp_path, text))).jobs()
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""The parts of a stack: which inputs go into one product, where parameters lie, what an evaluation counts."""
+"""The parts of a stack: inputs that share one product, the layout of parameters in memory, evaluation."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ STREAMS = st.lists(st.integers(0, 4), max_size=12)
 
 
 def is_one_product(streams: list[int]) -> bool:
-    """Whether models that read these streams can share a batched product: all the same one, or one after another."""
+    """Whether networks that read these streams can share a product: all read the same one, or successive ones."""
     first = streams[0]
     return streams == [first] * len(streams) or streams == list(range(first, first + len(streams)))
 
 
 def fewest(streams: list[int]) -> int:
-    """The least number of segments, by trying every place of the last cut."""
+    """The smallest number of segments, by trying every position of the last cut."""
     best = [0]
     for end in range(1, len(streams) + 1):
         best.append(min(best[start] + 1 for start in range(end) if is_one_product(streams[start:end])))
@@ -36,36 +36,38 @@ def fewest(streams: list[int]) -> int:
 
 @settings(max_examples=300)
 @given(STREAMS, st.data())
-def test_segments_cover_their_models_in_order_and_give_each_its_stream(streams: list[int], data: st.DataObject) -> None:
+def test_segments_cover_their_networks_in_order_and_give_each_its_stream(
+    streams: list[int], data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, len(streams)))
     stop = data.draw(st.integers(start, len(streams)))
     found = segments(streams, slice(start, stop))
-    covered = [model for segment in found for model in range(segment.models.start, segment.models.stop)]
+    covered = [network for segment in found for network in range(segment.networks.start, segment.networks.stop)]
     assert covered == list(range(start, stop))
     for segment in found:
         inputs = list(range(segment.inputs.start, segment.inputs.stop))
-        models = streams[segment.models]
-        assert models in (inputs, inputs * len(models))
-        assert len(inputs) in (1, len(models))
+        networks = streams[segment.networks]
+        assert networks in (inputs, inputs * len(networks))
+        assert len(inputs) in (1, len(networks))
 
 
 @settings(max_examples=300)
 @given(STREAMS)
-def test_there_are_as_few_segments_as_can_be(streams: list[int]) -> None:
+def test_segments_are_as_few_as_possible(streams: list[int]) -> None:
     assert len(segments(streams, slice(0, len(streams)))) == fewest(streams)
 
 
 @given(st.integers(1, 5), st.lists(st.integers(1, 40), min_size=1, max_size=2), st.sampled_from(["float32", "float64"]))
-def test_parts_start_at_cache_lines_and_never_touch(models: int, shape: list[int], dtype: str) -> None:
-    whole = apart(models, *shape, like=torch.empty(0, dtype=getattr(torch, dtype)))
-    assert whole.shape == (models, *shape)
+def test_parts_start_at_cache_lines_with_gaps_between_them(networks: int, shape: list[int], dtype: str) -> None:
+    whole = apart(networks, *shape, like=torch.empty(0, dtype=getattr(torch, dtype)))
+    assert whole.shape == (networks, *shape)
     assert not whole.any()
     ends = 0
     for part in whole:
         assert part.is_contiguous()
         assert part.data_ptr() % 64 == 0
         assert part.data_ptr() >= ends
-        ends = part.data_ptr() + (part.numel() + 1) * part.element_size()  # at least one element is between them
+        ends = part.data_ptr() + (part.numel() + 1) * part.element_size()  # at least one element separates them
 
 
 def of_one_shape(hidden: str, bias: bool, count: int) -> tuple[list[JobSpec], Parameters, list[dict[str, Tensor]]]:
@@ -79,7 +81,7 @@ def of_one_shape(hidden: str, bias: bool, count: int) -> tuple[list[JobSpec], Pa
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("hidden", ["none", "1", "16", "33,7,16"])
-def test_parameters_come_out_as_they_were_put_in(hidden: str, bias: bool) -> None:
+def test_parameters_are_returned_as_they_were_set(hidden: str, bias: bool) -> None:
     _, parameters, weights = of_one_shape(hidden, bias, 3)
     for i, own in enumerate(weights):
         taken = parameters.take(i)
@@ -91,7 +93,7 @@ def test_parameters_come_out_as_they_were_put_in(hidden: str, bias: bool) -> Non
         assert all(torch.equal(again, own[name]) for name, again in parameters.take(i).items())
 
 
-def test_every_matrix_starts_at_a_cache_line_and_what_lies_between_is_zero() -> None:
+def test_matrices_start_at_cache_lines_and_gaps_are_zero() -> None:
     _, parameters, weights = of_one_shape("33,7,16", True, 3)
     for layer in parameters.layers:
         assert all(matrix.data_ptr() % (4 * LINE) == 0 for matrix in layer)
@@ -102,7 +104,7 @@ def test_every_matrix_starts_at_a_cache_line_and_what_lies_between_is_zero() -> 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("hidden", ["none", "1", "7", "16", "33,7,16"])
-def test_a_row_of_parameters_is_whole_pairs_of_the_widest_vectors(hidden: str, bias: bool) -> None:
+def test_row_of_parameters_is_a_multiple_of_two_vectors(hidden: str, bias: bool) -> None:
     _, parameters, _ = of_one_shape(hidden, bias, 2)
     row = parameters.rows[0]
     assert parameters.rows.is_contiguous()
@@ -112,11 +114,13 @@ def test_a_row_of_parameters_is_whole_pairs_of_the_widest_vectors(hidden: str, b
 @pytest.mark.parametrize("hidden", ["none", "33,7"])
 @pytest.mark.parametrize("streams", [[0, 0, 0], [0, 1, 2], [2, 0, 0]])
 @pytest.mark.usefixtures("one_thread")
-def test_an_evaluation_judges_each_model_on_its_own_rows(hidden: str, streams: list[int]) -> None:
+def test_evaluation_uses_each_networks_own_rows(hidden: str, streams: list[int]) -> None:
     specs, parameters, _ = of_one_shape(hidden, True, 3)
     data = load("digits", Path("nowhere"))
     generator = torch.Generator().manual_seed(1)
-    rows = torch.stack([torch.randperm(1297, generator=generator)[:600] for _ in range(3)])  # more than go at a time
+    rows = torch.stack(
+        [torch.randperm(1297, generator=generator)[:600] for _ in range(3)]
+    )  # more than are evaluated at a time
     losses, correct = Evaluation(parameters, streams, rows, data.train_y[rows], data.scale).run(data.train_x)
     for i, (spec, stream) in enumerate(zip(specs, streams, strict=True)):
         own = rows[stream]

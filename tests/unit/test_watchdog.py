@@ -1,32 +1,32 @@
-"""When a worker counts as hung."""
+"""When a pulse counts as hanging."""
 
 from __future__ import annotations
 
-from mlpq_workers.worker.watchdog import LOOKS, Pulse, Watchdog
+from mlpq_workers.worker.watchdog import CHECKS, Pulse, Watchdog
 
 
-def test_what_does_not_go_on_for_a_minute_hangs() -> None:
-    lively, stuck = Pulse("lively"), Pulse("stuck")
-    watchdog = Watchdog([lively, stuck])
-    for _ in range(LOOKS):
-        lively.tick()
-        assert watchdog.look() is None
-    assert watchdog.look() is stuck
+def test_pulse_without_ticks_for_a_minute_hangs() -> None:
+    ticking, stuck = Pulse("ticking"), Pulse("stuck")
+    watchdog = Watchdog([ticking, stuck])
+    for _ in range(CHECKS):
+        ticking.tick()
+        assert watchdog.check() is None
+    assert watchdog.check() is stuck
 
 
-def test_one_tick_is_a_sign_of_life() -> None:
+def test_one_tick_restarts_the_count() -> None:
     pulse = Pulse("slow")
     watchdog = Watchdog([pulse])
-    for look in range(10 * LOOKS):
-        if look % LOOKS == 0:
+    for check in range(10 * CHECKS):
+        if check % CHECKS == 0:
             pulse.tick()
-        assert watchdog.look() is None
+        assert watchdog.check() is None
 
 
-def test_of_what_rests_nothing_is_expected() -> None:
-    pulse = Pulse("resting")
+def test_paused_pulse_does_not_hang() -> None:
+    pulse = Pulse("paused")
     watchdog = Watchdog([pulse])
-    pulse.rests = True
-    assert all(watchdog.look() is None for _ in range(10 * LOOKS))
-    pulse.rests = False
-    assert [watchdog.look() for _ in range(LOOKS)] == [*[None] * (LOOKS - 1), pulse]
+    pulse.paused = True
+    assert all(watchdog.check() is None for _ in range(10 * CHECKS))
+    pulse.paused = False
+    assert [watchdog.check() for _ in range(CHECKS)] == [*[None] * (CHECKS - 1), pulse]

@@ -1,4 +1,4 @@
-"""Files of weights read without torch: the hash is the workers' own, and no byte can be changed unseen."""
+"""Files of weights read without torch: the hash equals the workers', and every damaged byte is detected."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlpq.errors import DataError
+from mlpq.records import EpochMetrics
 from mlpq.verification import weights
 from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Trained
+from mlpq_workers.engine.training_state import Snapshot, Trained
 from mlpq_workers.trainer import checkpoints
 
 SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3), "layer2.weight": (0, 5), "one": ()}
@@ -23,13 +24,14 @@ def saved(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, str]:
     generator = torch.Generator().manual_seed(7)
     tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
     state = generator.get_state()
-    trained = Trained(tensors, state, state, weights_sha256(tensors), 1, 1, None, None, None, 0.5, 1, 2, 0.1)
+    metrics = EpochMetrics(1, 0.5, None, None, None, 0.5, 1, 2, 0.1)
+    trained = Trained(Snapshot(tensors, state, state), weights_sha256(tensors), metrics, 1, 0.1)
     checkpoints.save(trained, "ab" * 32, folder / "weights.safetensors")
     return folder / "weights.safetensors", trained.weights_sha256
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_the_hash_is_the_one_that_the_worker_records(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_hash_equals_the_one_that_the_worker_records(tmp_path: Path, dtype: torch.dtype) -> None:
     path, sha256 = saved(tmp_path, dtype)
     read = weights.read(path)
     assert read.sha256 == sha256 == read.metadata["weights_sha256"]
@@ -38,7 +40,7 @@ def test_the_hash_is_the_one_that_the_worker_records(tmp_path: Path, dtype: torc
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(data=st.data())
-def test_no_byte_can_be_changed_unseen(tmp_path: Path, data: st.DataObject) -> None:
+def test_every_changed_byte_is_detected(tmp_path: Path, data: st.DataObject) -> None:
     path, sha256 = saved(tmp_path)
     content = bytearray(path.read_bytes())
     place = data.draw(st.integers(0, len(content) - 1))
@@ -52,20 +54,20 @@ def test_no_byte_can_be_changed_unseen(tmp_path: Path, data: st.DataObject) -> N
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 100, -1])
-def test_a_file_that_was_cut_short_is_damaged(tmp_path: Path, kept: int) -> None:
+def test_truncated_file_is_damaged(tmp_path: Path, kept: int) -> None:
     path, _ = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DataError, match=r"weights\.safetensors is damaged"):
         weights.read(path)
 
 
-def test_a_file_with_more_than_its_tensors_is_damaged(tmp_path: Path) -> None:
+def test_file_with_extra_bytes_is_damaged(tmp_path: Path) -> None:
     path, _ = saved(tmp_path)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(DataError):
         weights.read(path)
 
 
-def test_a_file_that_is_not_there_is_no_damaged_one(tmp_path: Path) -> None:
+def test_missing_file_is_not_reported_as_damaged(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         weights.read(tmp_path / "weights.safetensors")

@@ -1,4 +1,4 @@
-"""Ranks that train together: who has which rows."""
+"""How ranks share rows, and what a process alone does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mlpq_workers.engine.world import ALONE, World
 
 
 @given(st.integers(0, 1000), st.integers(1, 9))
-def test_every_row_is_one_ranks_in_order_and_the_parts_are_as_even_as_can_be(n: int, size: int) -> None:
+def test_rows_are_split_in_order_and_first_ranks_get_the_remainder(n: int, size: int) -> None:
     parts = [range(n)[World(rank, size).part(n)] for rank in range(size)]
     assert [row for part in parts for row in part] == list(range(n))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert [len(part) for part in parts] == [n // size + (rank < n % size) for rank in range(size)]
 
 
-def test_who_is_alone_has_all_rows_and_asks_nobody() -> None:
+def test_single_process_has_all_rows_and_broadcasts_to_itself() -> None:
     assert ALONE.part(7) == slice(0, 7)
-    assert ALONE.agree({"a": 1}) == {"a": 1}
+    assert ALONE.broadcast({"a": 1}) == {"a": 1}

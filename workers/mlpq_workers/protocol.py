@@ -1,24 +1,53 @@
-"""The training process's end of what joins it to its worker: what it is told at its start, and the pipe of events."""
+"""The messages between a worker and its training process: all that the two share.
+
+Each message is one line of JSON. Commands go to the training process by its standard input, events come from it by its
+standard output. `kind` tells which message a line holds.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import signal
-import sys
-import threading
-import time
-from dataclasses import asdict, dataclass
-from typing import IO, Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, TypeAdapter
+
+from mlpq.records import EpochMetrics, JobResult
+from mlpq.spec.job import JobSpec
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What a training process is told at its start, as one argument of JSON.
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
-    `parent` is the process that starts it. Without a `world_size` there is a rank for each GPU. `checkpoint_seconds` is
-    the least time between two checkpoints of a job, `scratch` a folder that is removed with the process.
+
+class Message:
+    """What can be written as a line of JSON and read back."""
+
+    __slots__ = ()
+
+    def dump(self) -> str:
+        """One line of JSON, without its line break."""
+        kind: Any = type(self)
+        return str(_adapter(kind).dump_json(self), "utf-8")
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """The message that `dump` wrote; raises ValueError."""
+        kind: Any = cls
+        message: Self = _adapter(kind).validate_json(line)
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings(Message):
+    """The only argument of a training process.
+
+    `parent` is the process id of the worker. Without a `world_size` there is one rank for each GPU.
+    `checkpoint_seconds` is the least time between two checkpoints of a job. `scratch` is a folder that the worker
+    removes after the process has ended.
     """
 
     parent: int
@@ -29,52 +58,163 @@ class TrainingSettings:
     checkpoint_seconds: int
     scratch: str
 
-    def dump(self) -> str:
-        return json.dumps(asdict(self))
 
-    @classmethod
-    def parse(cls, text: str) -> TrainingSettings:
-        return cls(**json.loads(text))
+@dataclass(frozen=True, slots=True)
+class TrainJob(Message):
+    """A job to train: one attempt, the weights that it continues from, and the file for its final weights.
 
+    Checkpoints of all attempts are in the folder of that file.
+    """
 
-def die_with_parent(parent: int) -> None:
-    """End this process with its parent: by the kernel's signal where there is one, and within a second elsewhere."""
-    if sys.platform == "linux":
-        import ctypes
+    id: str
+    attempt: int
+    spec: JobSpec
+    parent_weights: Path | None
+    parent_sha256: str | None
+    weights_file: Path
 
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before
-        os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    @property
+    def token(self) -> str:
+        """What events call this attempt."""
+        return attempt_token(self.id, self.attempt)
 
 
-class Pipe:
-    """The child's end of the pipe of events."""
-
-    def __init__(self, out: IO[str]) -> None:
-        self._out, self._writing = out, threading.Lock()
-
-    def tell(self, event: str, token: str = "", **more: Any) -> None:
-        """Send an event to the parent."""
-        line = json.dumps({"event": event, "token": token, **more}) + "\n"
-        with self._writing:
-            self._out.write(line)
-            self._out.flush()
-
-    def fileno(self) -> int:
-        return self._out.fileno()
+def attempt_token(job_id: str, attempt: int) -> str:
+    """The name of an attempt in events and log lines."""
+    return f"{job_id}/{attempt}"
 
 
-def own_output() -> Pipe:
-    """The pipe of events, that was standard output. What libraries print goes to standard error, as logs do."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    return Pipe(out)
+# --- commands, to the training process
+
+
+@dataclass(frozen=True, slots=True)
+class TrainGang(Message):
+    """Train these jobs together. Each of them ends with exactly one `JobEnding`."""
+
+    jobs: tuple[TrainJob, ...]
+    kind: Literal["train_gang"] = "train_gang"
+
+
+@dataclass(frozen=True, slots=True)
+class StopJob(Message):
+    """Stop a job before its next batch."""
+
+    token: str
+    kind: Literal["stop_job"] = "stop_job"
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Message):
+    """Stop every job after the epoch it is in, with a checkpoint."""
+
+    kind: Literal["leave"] = "leave"
+
+
+Command = TrainGang | StopJob | Leave
+_COMMANDS: TypeAdapter[Command] = TypeAdapter(Annotated[Command, Field(discriminator="kind")])
+
+
+def parse_command(line: str) -> Command:
+    """The command in a line of JSON; raises ValueError."""
+    return _COMMANDS.validate_json(line)
+
+
+# --- events, from the training process
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """The process can train on `device` ("cpu", "cuda" or "mps"); `facts` describe the environment of its attempts.
+
+    At most `most_ranks` processes can train together there.
+    """
+
+    device: str
+    device_name: str
+    most_ranks: int
+    facts: Mapping[str, Any]
+    kind: Literal["ready"] = "ready"
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together now."""
+        return int(self.facts["world_size"])
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable(Message):
+    """The process can't train with its settings, and exits."""
+
+    error: str
+    kind: Literal["unusable"] = "unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Alive(Message):
+    """Sent every few seconds, so that the worker can distinguish a process that hangs from one that is busy."""
+
+    kind: Literal["alive"] = "alive"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone(Message):
+    """A job has trained and evaluated one more epoch, or resumes after a checkpoint that holds it."""
+
+    token: str
+    metrics: EpochMetrics
+    kind: Literal["epoch_done"] = "epoch_done"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSucceeded(Message):
+    """A job is trained, and its final weights are on the disk."""
+
+    token: str
+    result: JobResult
+    kind: Literal["job_succeeded"] = "job_succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class JobDiverged(Message):
+    """The loss of a job became infinite or NaN."""
+
+    token: str
+    error: str
+    kind: Literal["job_diverged"] = "job_diverged"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStopped(Message):
+    """A job was stopped by a command."""
+
+    token: str
+    kind: Literal["job_stopped"] = "job_stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(Message):
+    """A job failed. `alone`: another job of the gang may have caused it, so each should be retried alone."""
+
+    token: str
+    error: str
+    alone: bool = False
+    kind: Literal["job_failed"] = "job_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Died(Message):
+    """The process has ended, and with it every job that it was training. `alone` is that of `JobFailed`."""
+
+    error: str
+    alone: bool = True
+    kind: Literal["died"] = "died"
+
+
+JobEnding = JobSucceeded | JobDiverged | JobStopped | JobFailed
+Event = Ready | Unusable | Alive | EpochDone | JobEnding | Died
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def parse_event(line: str) -> Event:
+    """The event in a line of JSON; raises ValueError."""
+    return _EVENTS.validate_json(line)

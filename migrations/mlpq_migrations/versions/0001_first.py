@@ -14,8 +14,73 @@ Json = sa.JSON().with_variant(JSONB(), "postgresql")
 Id = sa.String(36).with_variant(sa.String(36, collation="C"), "postgresql")
 Time = sa.DateTime(timezone=True)
 
+VIEW = """
+CREATE VIEW results AS
+SELECT
+    jobs.seq,
+    jobs.id,
+    experiments.name AS experiment,
+    jobs.status,
+    attempts.outcome,
+    {text:dataset} AS dataset,
+    {hidden} AS hidden,
+    {text:activation} AS activation,
+    CAST({text:bias} AS BOOLEAN) AS bias,
+    CAST({text:dropout} AS DOUBLE PRECISION) AS dropout,
+    {text:optimizer} AS optimizer,
+    CAST({text:lr} AS DOUBLE PRECISION) AS lr,
+    CAST({text:optimizer_settings,weight_decay} AS DOUBLE PRECISION) AS weight_decay,
+    {text:optimizer_settings} AS optimizer_settings,
+    CAST({text:l1} AS DOUBLE PRECISION) AS l1,
+    jobs.seed,
+    CAST({text:epochs} AS INTEGER) AS epochs,
+    CAST({text:batch_size} AS INTEGER) AS batch_size,
+    CAST({text:validation} AS DOUBLE PRECISION) AS validation,
+    CAST({text:patience} AS INTEGER) AS patience,
+    job_results.test_correct,
+    job_results.test_total,
+    CAST(job_results.test_correct AS DOUBLE PRECISION) / job_results.test_total AS test_accuracy,
+    job_results.test_loss,
+    job_results.validation_correct,
+    job_results.validation_total,
+    CAST(job_results.validation_correct AS DOUBLE PRECISION) / job_results.validation_total AS validation_accuracy,
+    job_results.validation_loss,
+    job_results.best_epoch,
+    job_results.epochs_run,
+    job_results.weights_sha256,
+    job_results.weights_file,
+    job_results.train_seconds,
+    job_results.device,
+    job_results.world_size,
+    job_results.gang_size,
+    jobs.attempt,
+    jobs.spec_hash,
+    jobs.parent_id,
+    jobs.device AS requested_device,
+    jobs.priority,
+    jobs.worker,
+    jobs.created_at,
+    attempts.started_at,
+    jobs.finished_at,
+    jobs.error
+FROM jobs
+JOIN experiments ON experiments.id = jobs.experiment_id
+LEFT JOIN attempts ON attempts.job_id = jobs.id AND attempts.attempt = jobs.attempt
+LEFT JOIN job_results ON job_results.job_id = jobs.id
+"""
+
 
 def upgrade() -> None:
+    _create_environments_experiments_and_workers()
+    _create_jobs()
+    _create_indexes_of_jobs()
+    _create_attempts()
+    _create_job_results()
+    _create_epochs()
+    op.execute(view.statement(VIEW, op.get_bind().dialect.name))
+
+
+def _create_environments_experiments_and_workers() -> None:
     op.create_table(
         "environments",
         sa.Column("id", Serial, nullable=False),
@@ -40,6 +105,9 @@ def upgrade() -> None:
         sa.Column("beat_at", Time, nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
     )
+
+
+def _create_jobs() -> None:
     op.create_table(
         "jobs",
         sa.Column("seq", Serial, nullable=False),
@@ -77,6 +145,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("experiment_id", "spec_hash", "repeat", name=op.f("uq_jobs_experiment_id")),
         sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
     )
+
+
+def _create_indexes_of_jobs() -> None:
     op.create_index(
         "ix_jobs_claim",
         "jobs",
@@ -95,6 +166,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'running'"),
     )
     op.create_index("ix_jobs_parent_id", "jobs", ["parent_id"], unique=False)
+
+
+def _create_attempts() -> None:
     op.create_table(
         "attempts",
         sa.Column("job_id", Id, nullable=False),
@@ -115,6 +189,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_attempts_job_id")),
         sa.PrimaryKeyConstraint("job_id", "attempt", name=op.f("pk_attempts")),
     )
+
+
+def _create_job_results() -> None:
     op.create_table(
         "job_results",
         sa.Column("job_id", Id, nullable=False),
@@ -137,6 +214,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_results_job_id")),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_job_results")),
     )
+
+
+def _create_epochs() -> None:
     op.create_table(
         "epochs",
         sa.Column("job_id", Id, nullable=False),
@@ -155,4 +235,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("job_id", "attempt", "epoch", name=op.f("pk_epochs")),
     )
-    op.execute(view.statement(view.FIRST, op.get_bind().dialect.name))

@@ -1,4 +1,4 @@
-"""Verifications: what came of running a finished job again."""
+"""Verifications: the findings of running a finished job again."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Attempts count the writes that the fence rejected, and can be counted by outcome without reading them."""
+"""Attempts count the writes that the fence rejected; indexes to count attempts by outcome."""
 
 import sqlalchemy as sa
 from alembic import op

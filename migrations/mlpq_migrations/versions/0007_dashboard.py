@@ -1,4 +1,4 @@
-"""Indexes for the dashboard: pages of an experiment's jobs, and what its queued jobs ask for."""
+"""Indexes for the dashboard: pages of an experiment's jobs, and what its queued jobs request."""
 
 import sqlalchemy as sa
 from alembic import op

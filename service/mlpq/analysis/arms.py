@@ -1,61 +1,86 @@
-"""Jobs grouped into arms: those that differ only in the seed."""
+"""Jobs grouped into arms: an arm holds the jobs that differ only in the seed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq.analysis.summary import Summary, summarize
+from mlpq.jobs import Status
+from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 
-Row = Mapping[str, Any]
 
-# What makes two jobs of one arm: every field of the spec but the seed. What they go on from is compared by its arm.
-ARM_KEYS = tuple(field for field in JobSpec.model_fields if field not in ("seed", "parent"))
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Arm:
-    """`first` is a row that stands for the arm, `rows` are all of its specs; `accuracy` and `seconds` are None before
-    the first success.
+    """The jobs that differ only in the seed: one record for each spec, in order of appearance.
 
-    `parent` is a row of the arm that this one goes on from, if it does.
+    `accuracy` summarizes test accuracies from 0 to 1, `seconds` is the mean training time; both are None before the
+    first success. `parent` is a job of the arm that this one continues from, None where it starts from new weights.
     """
 
-    first: Row
-    rows: Sequence[Row]
+    records: Sequence[JobRecord]
     accuracy: Summary | None
     seconds: float | None
-    parent: Row | None
+    parent: JobRecord | None
+
+    @property
+    def first(self) -> JobRecord:
+        """A job that represents the arm."""
+        return self.records[0]
+
+    @property
+    def spec(self) -> JobSpec:
+        """The spec of the first job; the others' differ in the seed, and in the parent of that seed."""
+        return self.first.spec
 
 
-def arms(rows: Sequence[Row], ancestors: Sequence[Row] = ()) -> list[Arm]:
-    """The arms of `rows`, in order of appearance. A spec that ran several times counts once: it is one sample.
+def arms(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -> list[Arm]:
+    """The arms of `records`, in order of appearance. A spec that ran several times counts once: it is one sample.
 
-    `ancestors` are the jobs outside `rows` that some of them go on from.
+    `ancestors` are the jobs outside `records` that some of them continue from, all generations.
     """
-    by_id = {row["id"]: row for row in (*ancestors, *rows)}
-    groups: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        group = groups.setdefault(_key(row, by_id), {})
-        if row["status"] == "succeeded" or row["spec_hash"] not in group:
-            group[row["spec_hash"]] = row
+    by_id = {job.id: job for job in (*ancestors, *records)}
+    groups: dict[str, dict[str, JobRecord]] = {}
+    for job in records:
+        group = groups.setdefault(_arm_key(_lineage(job, by_id)), {})
+        if job.status is Status.SUCCEEDED or job.spec_hash not in group:
+            group[job.spec_hash] = job
     return [_arm(list(group.values()), by_id) for group in groups.values()]
 
 
-def _arm(rows: list[Row], by_id: Mapping[str, Row]) -> Arm:
-    done = [row for row in rows if row["test_accuracy"] is not None]
+def group_specs(specs: Sequence[JobSpec]) -> list[list[JobSpec]]:
+    """The specs of a submission grouped as `arms` groups jobs; a parent outside of `specs` is left out of account."""
+    by_hash = {spec.hash: spec for spec in specs}
+    groups: dict[str, list[JobSpec]] = {}
+    for spec in specs:
+        lineage = [spec]
+        while (parent := by_hash.get(lineage[-1].parent or "")) is not None:
+            lineage.append(parent)
+        groups.setdefault(_arm_key(lineage), []).append(spec)
+    return list(groups.values())
+
+
+def _arm(records: list[JobRecord], by_id: Mapping[str, JobRecord]) -> Arm:
+    results = [job.result for job in records if job.result is not None]
     return Arm(
-        first=rows[0],
-        rows=rows,
-        accuracy=summarize([row["test_accuracy"] for row in done]) if done else None,
-        seconds=sum(row["train_seconds"] for row in done) / len(done) if done else None,
-        parent=by_id.get(rows[0]["parent_id"]),
+        records=records,
+        accuracy=summarize([result.test_accuracy for result in results]) if results else None,
+        seconds=sum(result.train_seconds for result in results) / len(results) if results else None,
+        parent=by_id.get(records[0].parent_id or ""),
     )
 
 
-def _key(row: Row, by_id: Mapping[str, Row]) -> str:
-    above = _key(by_id[row["parent_id"]], by_id) if row["parent_id"] else None
-    return json.dumps([[row[key] for key in ARM_KEYS], above])
+def _lineage(job: JobRecord, by_id: Mapping[str, JobRecord]) -> list[JobSpec]:
+    """The specs of the job and of those that it continues from, itself first."""
+    found = [job.spec]
+    while job.parent_id is not None:
+        job = by_id[job.parent_id]
+        found.append(job.spec)
+    return found
+
+
+def _arm_key(lineage: Sequence[JobSpec]) -> str:
+    """What two jobs of one arm agree in: every field but the seed, in each generation."""
+    return json.dumps([spec.model_dump(mode="json", exclude={"seed", "parent"}) for spec in lineage], sort_keys=True)

@@ -1,32 +1,26 @@
-"""What tuning buys: the accuracy to expect of an optimizer after so many settings were tried."""
+"""The test accuracy to expect of an optimizer after k of its settings were tried, as a function of k."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
-from mlpq.analysis.metrics import percent
+from mlpq.analysis.metrics import percent_on_test
 from mlpq.analysis.summary import Summary, best_of_k, summarize
 from mlpq.jobs import Outcome
-from mlpq.spec.datasets import DATASETS
-
-Row = Mapping[str, Any]
+from mlpq.records import JobRecord
 
 
-NO_SEED = "no seed has a result of every setting"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BestOf:
-    """`expected[k - 1]` is, over the seeds, the test accuracy in percent to expect of the best of k settings.
+    """The expected test accuracies of one optimizer with several settings.
 
-    The best by validation accuracy; k goes to the number of `settings`, each k of them as likely as any other. A run
-    that diverged counts as the worst of its seed, with the accuracy of chance. Without a seed that has a result of
-    every setting there is nothing to expect.
+    `expected[k - 1]` summarizes over `seeds`, in percent, the test accuracy to expect of the best by validation
+    accuracy of k settings, each k of them as likely as any other; k goes from 1 to `settings`. A run that diverged
+    counts as the worst of its seed, with the accuracy of chance. `expected` is empty where no seed has a result of
+    every setting.
     """
 
     optimizer: str
@@ -35,48 +29,37 @@ class BestOf:
     expected: tuple[Summary, ...]
 
 
-def best_of(rows: Sequence[Row], ancestors: Sequence[Row] = ()) -> list[BestOf]:
+def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -> list[BestOf]:
     """For each optimizer with several settings on the same data and split, on the seeds that all settings have.
 
-    An optimizer without a validation split is left out: nothing is chosen by the test set.
+    Jobs without a validation split are left out: nothing is chosen by the test set.
     """
-    found = arms(rows, ancestors)
-    several_data = len({arm.first["dataset"] for arm in found}) > 1
-    groups: dict[tuple[object, ...], list[Arm]] = {}
+    found = arms(records, ancestors)
+    several_data = len({arm.spec.dataset for arm in found}) > 1
+    groups: dict[tuple[str, str, float, bool], list[Arm]] = {}
     for arm in found:
-        first = arm.first
-        if first["validation"]:
-            key = (first["optimizer"], first["dataset"], first["validation"], arm.parent is None)
-            groups.setdefault(key, []).append(arm)
+        spec = arm.spec
+        if spec.validation:
+            groups.setdefault((spec.optimizer, spec.dataset, spec.validation, arm.parent is None), []).append(arm)
     return [
-        _best_of(f"{settings[0].first['optimizer']}{f', {data}' if several_data else ''}", settings)
-        for (_, data, *_), settings in groups.items()
+        _best_of(f"{optimizer}, {data}" if several_data else optimizer, settings)
+        for (optimizer, data, *_), settings in groups.items()
         if len(settings) > 1
     ]
 
 
 def _best_of(name: str, settings: Sequence[Arm]) -> BestOf:
-    by_seed = [{row["seed"]: figures for row in arm.rows if (figures := _figures(row))} for arm in settings]
+    by_seed = [{job.spec.seed: figures for job in arm.records if (figures := _figures(job))} for arm in settings]
     seeds = tuple(sorted(set.intersection(*(set(figures) for figures in by_seed))))
     curves = [best_of_k(*zip(*(figures[seed] for figures in by_seed), strict=True)) for seed in seeds]
     expected = tuple(summarize(values) for values in zip(*curves, strict=True))
     return BestOf(name, len(settings), seeds, expected)
 
 
-def _figures(row: Row) -> tuple[float, float] | None:
-    """Validation and test accuracy; None where the job has neither and did not diverge."""
-    if row["outcome"] == Outcome.DIVERGED:
-        return -math.inf, 100 / DATASETS[row["dataset"]].classes
-    found = row["validation_accuracy"], percent(row, "test")
-    return None if found[0] is None or found[1] is None else (found[0], found[1])
-
-
-def counts(length: int) -> list[int]:
-    """The numbers of settings that a table shows: 1, 2, 3, 5, 10, 20 … and the last."""
-    shown = [k for k in (1, 2, 3, 5, 10, 20, 50, 100) if k < length]
-    return [*shown, length]
-
-
-def label(each: BestOf) -> str:
-    """ "sgd (7 settings)"."""
-    return f"{each.optimizer} ({formatting.count_of(each.settings, 'setting')})"
+def _figures(job: JobRecord) -> tuple[float, float] | None:
+    """Validation accuracy from 0 to 1 and test accuracy in percent; None where the job has none and did not diverge."""
+    if job.outcome is Outcome.DIVERGED:
+        return -math.inf, 100 / job.spec.data.classes
+    if job.result is None or job.result.validation_accuracy is None:
+        return None
+    return job.result.validation_accuracy, percent_on_test(job.result)

@@ -1,59 +1,71 @@
-"""Arms compared by one metric, paired by seed. What is computed here is worded and drawn elsewhere."""
+"""Arms compared by one metric, paired by seed. Findings only: `verdicts` and `fairness` put them into sentences."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
-from mlpq.analysis.grouping import Choice, Fields, choose
+from mlpq.analysis.grouping import Fields, Selection, select_settings
 from mlpq.analysis.inference import Interval, Paired, holm, mean_interval, paired
 from mlpq.analysis.metrics import Curve, Metric
+from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.summary import Summary, summarize
 from mlpq.errors import SpecError
-
-Row = Mapping[str, Any]
+from mlpq.jobs import Status
+from mlpq.records import JobRecord
+from mlpq.spec.job import JobSpec
 
 ALPHA = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class MissingFigure:
+    """Why an arm has no figure for a seed; `is_lost` where its job failed or was cancelled, so that none will come."""
+
+    reason: str
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Side:
-    """An arm as one side of a comparison.
+    """An arm as one side of a comparison: its figures by seed, and for the comparison's other seeds why it has none."""
 
-    `values` are its figures by seed; `lacking` says of the other seeds why they have none.
-    """
-
-    choice: Choice
+    selection: Selection
     values: Mapping[int, float]
-    lacking: Mapping[int, str]
+    missing: Mapping[int, MissingFigure]
 
     @property
     def label(self) -> str:
-        return self.choice.label
+        return self.selection.label
 
     @property
     def arm(self) -> Arm:
-        return self.choice.arm
+        return self.selection.arm
+
+    @property
+    def spec(self) -> JobSpec:
+        """The spec of a job that represents the arm."""
+        return self.selection.arm.spec
 
     @property
     def summary(self) -> Summary | None:
+        """Of `values`; None without a figure."""
         return summarize(list(self.values.values())) if self.values else None
 
     @property
     def interval(self) -> Interval | None:
-        """95 %, Student's t, for the mean."""
+        """The 95 % interval of the mean (Student's t); None for fewer than two figures."""
         return mean_interval(list(self.values.values()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
-    """Two sides on the seeds that both have: the first is the one with the better mean on those.
+    """Two sides on the seeds that both have: `a` is the one with the better mean on those.
 
-    `paired` is None without a common seed; `p_adjusted` is Holm's over all pairs of the comparison.
+    `paired` is None without a common seed; `p_adjusted` is Holm's p-value over all pairs of the comparison.
     """
 
     a: Side
@@ -63,64 +75,69 @@ class Pair:
     p_adjusted: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """`sides` in order of their means, the best first; those without a figure last.
+    """`sides` are in the order of their means, the best first and those without a figure last.
 
-    `unchosen`: arms that agree in `by` stand side by side, since there was no validation figure to choose by.
+    `has_unselected`: settings that agree in `by` are compared by themselves, since they have no validation figures.
     """
 
     by: Fields
     metric: Metric
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
-    unchosen: bool
+    has_unselected: bool
 
     @property
     def tests(self) -> int:
-        """How many pairs were tested, which is what Holm's correction is for."""
+        """How many pairs were tested, the number for which Holm's method corrects."""
         return sum(pair.paired is not None for pair in self.pairs)
 
 
 def compare(
-    rows: Sequence[Row],
-    ancestors: Sequence[Row],
+    records: Sequence[JobRecord],
+    ancestors: Sequence[JobRecord],
     curves: Mapping[str, Curve],
-    metric: Metric,
-    by: Fields = (),
-    against: str | None = None,
+    params: ComparisonParams,
     pairs_at_most: int | None = None,
 ) -> Comparison:
-    """The arms of `rows` side by side.
+    """Compare the arms of `records` as `params` say; `curves` are by job id, for metrics that need them.
 
-    `by` makes sides of arms (see `sides.choose`). With `against`, each side is compared only with that one; else each
-    with each. Raises SpecError, also where there would be more pairs than `pairs_at_most`.
+    `ancestors` are the jobs outside `records` that some of them continue from. With `params.against`, each side is
+    compared with that one only, otherwise each with each. Raises SpecError for params that are not valid, and where
+    there are more pairs than `pairs_at_most`.
     """
-    found = arms(rows, ancestors)
-    choices, unchosen = choose(found, by)
-    seeds = {row["seed"] for choice in choices for row in choice.arm.rows}
-    sides = [_side(choice, curves, metric, seeds) for choice in choices]
+    metric, by = params.parsed_metric(), params.parsed_by()
+    selections, has_unselected = select_settings(arms(records, ancestors), by)
+    seeds = {job.spec.seed for selection in selections for job in selection.arm.records}
+    sides = [_side(selection, curves, metric, seeds) for selection in selections]
     sides.sort(key=lambda side: _rank(side, metric))
-    chosen = _chosen(sides, against)
-    if pairs_at_most is not None and len(chosen) > pairs_at_most:
+    to_compare = _pairs_of(sides, params.against)
+    if pairs_at_most is not None and len(to_compare) > pairs_at_most:
         raise SpecError(
-            f"{len(sides)} arms make {len(chosen)} pairs, and more than {pairs_at_most} are not compared here: choose "
-            "fewer arms by a field, as optimizer, or one arm to compare with"
+            f"{len(sides)} arms make {len(to_compare)} pairs, more than the {pairs_at_most} that can be compared here: "
+            "group the arms by a field, such as optimizer, or compare with one arm only"
         )
-    return Comparison(by, metric, tuple(sides), tuple(_pairs(chosen, metric)), unchosen)
+    return Comparison(by, metric, tuple(sides), tuple(_compared(to_compare, metric)), has_unselected)
 
 
-def _side(choice: Choice, curves: Mapping[str, Curve], metric: Metric, seeds: set[int]) -> Side:
-    values, lacking = {}, dict.fromkeys(sorted(seeds), "not submitted")
-    for row in sorted(choice.arm.rows, key=lambda row: row["seed"]):
-        succeeded = row["status"] == "succeeded"
-        value = metric.value(row, curves.get(row["id"], ())) if succeeded else None
+def _side(selection: Selection, curves: Mapping[str, Curve], metric: Metric, seeds: set[int]) -> Side:
+    values: dict[int, float] = {}
+    missing = dict.fromkeys(sorted(seeds), MissingFigure("not submitted"))
+    for job in sorted(selection.arm.records, key=lambda job: job.spec.seed):
+        value = None if job.result is None else metric.value(job.result, curves.get(job.id, ()))
         if value is None:
-            lacking[row["seed"]] = metric.missing if succeeded else formatting.status(row)
+            missing[job.spec.seed] = _missing(job, metric)
         else:
-            values[row["seed"]] = value
-            del lacking[row["seed"]]
-    return Side(choice, values, lacking)
+            values[job.spec.seed] = value
+            del missing[job.spec.seed]
+    return Side(selection, values, missing)
+
+
+def _missing(job: JobRecord, metric: Metric) -> MissingFigure:
+    if job.result is not None:
+        return MissingFigure(metric.missing)
+    return MissingFigure(formatting.status(job), is_lost=job.status in (Status.FAILED, Status.CANCELLED))
 
 
 def _rank(side: Side, metric: Metric) -> float:
@@ -129,16 +146,16 @@ def _rank(side: Side, metric: Metric) -> float:
     return -side.summary.mean if metric.higher_is_better else side.summary.mean
 
 
-def _chosen(sides: Sequence[Side], against: str | None) -> list[tuple[Side, Side]]:
-    chosen = list(itertools.combinations(sides, 2))
-    if against is None:
-        return chosen
-    reference = _named(against, sides)
-    return [(a, b) for a, b in chosen if reference is a or reference is b]
+def _pairs_of(sides: Sequence[Side], against: str) -> list[tuple[Side, Side]]:
+    pairs = list(itertools.combinations(sides, 2))
+    if not against:
+        return pairs
+    reference = _side_labelled(against, sides)
+    return [(a, b) for a, b in pairs if reference is a or reference is b]
 
 
-def _pairs(chosen: Sequence[tuple[Side, Side]], metric: Metric) -> list[Pair]:
-    compared = [_pair(a, b, metric) for a, b in chosen]
+def _compared(pairs: Sequence[tuple[Side, Side]], metric: Metric) -> list[Pair]:
+    compared = [_pair(a, b, metric) for a, b in pairs]
     adjusted = iter(holm([pair.paired.p_value for pair in compared if pair.paired]))
     return [replace(pair, p_adjusted=next(adjusted)) if pair.paired else pair for pair in compared]
 
@@ -149,14 +166,14 @@ def _pair(a: Side, b: Side, metric: Metric) -> Pair:
         return Pair(a, b, seeds, None, 1.0)
     found = paired([a.values[seed] for seed in seeds], [b.values[seed] for seed in seeds])
     if found.difference and (found.difference > 0) != metric.higher_is_better:
-        return _pair(b, a, metric)  # on the seeds that both have it is the other way round
+        return _pair(b, a, metric)  # b is better on the common seeds, though a is over all of its own
     return Pair(a, b, seeds, found, found.p_value)
 
 
-def _named(label: str, sides: Sequence[Side]) -> Side:
+def _side_labelled(label: str, sides: Sequence[Side]) -> Side:
     labels = [side.label for side in sides]
     found = [side for side in sides if side.label == label] or [side for side in sides if side.label.startswith(label)]
     if len(found) != 1:
-        many = "no arm is called" if not found else "several arms begin with"
-        raise SpecError(f"{many} '{label}': type one of {'; '.join(labels)}")
+        problem = "no arm is called" if not found else "several arms begin with"
+        raise SpecError(f"{problem} '{label}': type one of {'; '.join(labels)}")
     return found[0]

@@ -1,129 +1,123 @@
-"""What makes a comparison unfair, or leaves something out: said above its table."""
+"""What makes a comparison unfair or incomplete, as sentences that precede its tables."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.comparison import Comparison, Side
 from mlpq.analysis.grouping import arm_label, field_of
-from mlpq.spec.datasets import DATASETS
-
-Row = Mapping[str, Any]
 
 SETTINGS = (
     "dataset", "hidden", "bias", "initialisation", "activation", "dropout", "l1", "weight_decay", "epochs",
     "batch_size", "validation", "patience",
 )  # fmt: skip
-ON_VALIDATION = ("validation", "epochs", "seconds")
-NO_CHOICE = (
-    "no validation figures, so no setting may be chosen, and each stands for itself; submit with --validation 0.1 to "
-    "choose without looking at the test set"
+ON_VALIDATION = ("validation", "epochs", "seconds")  # metrics that use the validation split where there is one
+UNSELECTED = (
+    "no setting was chosen, since there are no validation figures: each setting is compared by itself; submit with "
+    "--validation 0.1 to choose without looking at the test set"
 )
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """Lines on what is not equal between the sides, on tuning, and on missing seeds; none where all is well."""
+    """What is unequal between the sides, how settings were chosen, which seeds are missing; empty where all is well."""
     sides, by = comparison.sides, comparison.by
     found = [
-        _difference(formatting.field_name(name), sides, partial(_setting, name)) for name in SETTINGS if name not in by
+        _unequal(formatting.field_name(name), sides, partial(_setting, name)) for name in SETTINGS if name not in by
     ]
-    found.append(_difference("initial weights", sides, lambda side: _start(side.arm)))
-    found.append(_difference("device", sides, _devices))
-    found += [_tuning(sides), *_choices(comparison), NO_CHOICE if comparison.unchosen else "", _weights(sides)]
-    found.append(_shared_time(comparison))
-    found += [_lacking(side) for side in sides]
+    found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
+    found.append(_unequal("device", sides, _devices))
+    found += [_tuning_budgets(sides), *_choices(comparison)]
+    found += [UNSELECTED if comparison.has_unselected else "", _shapes(sides), _shared_time(comparison)]
+    found += [_missing_seeds(side) for side in sides]
     return [note for note in found if note]
 
 
-def _difference(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> str:
+def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> str:
+    """The sides grouped by a value; empty where they agree. Sides with an empty value are left out."""
     groups: dict[str, list[str]] = {}
     for side in sides:
         groups.setdefault(value(side), []).append(side.label)
     groups.pop("", None)
     if len(groups) < 2:
         return ""
-    told = "; ".join(f"{value} in {_list(labels)}" for value, labels in groups.items())
-    return f"unequal {name}: {told}"
+    return f"unequal {name}: " + "; ".join(f"{value} in {_shortened(labels)}" for value, labels in groups.items())
 
 
 def _setting(name: str, side: Side) -> str:
-    return formatting.value_of(field_of(side.arm.first, name))
+    return formatting.value_of(field_of(side.spec, name))
 
 
-def _start(arm: Arm) -> str:
-    return "from the seed" if arm.parent is None else f"those that {formatting.optimizer(arm.parent)} left"
+def _initial_weights(arm: Arm) -> str:
+    if arm.parent is None:
+        return "drawn from the seed"
+    return f"final weights of {formatting.optimizer(arm.parent.spec)}"
 
 
 def _devices(side: Side) -> str:
-    used = {
-        f"{row['device']} by {row['world_size']} processes" if row["world_size"] > 1 else str(row["device"])
-        for row in side.arm.rows
-        if row["device"]
-    }
+    used = {formatting.ran_on(job.result) for job in side.arm.records if job.result is not None}
     return " and ".join(sorted(used))
 
 
-def _tuning(sides: Sequence[Side]) -> str:
-    """How many settings each optimizer was tried with, where that is not the same."""
+def _tuning_budgets(sides: Sequence[Side]) -> str:
+    """How many settings of each optimizer were tried; empty where that is equal."""
     counts: Counter[str] = Counter()
     for side in sides:
-        counts[side.arm.first["optimizer"]] += len(side.choice.tried)
+        counts[side.spec.optimizer] += len(side.selection.tried)
     if len(set(counts.values())) < 2:
         return ""
-    told = ", ".join(f"{name} with {formatting.count_of(count, 'setting')}" for name, count in counts.items())
-    return f"unequal tuning: {told}; who was tried with more had more chances to look good"
+    budgets = ", ".join(f"{name} with {formatting.count_of(count, 'setting')}" for name, count in counts.items())
+    return f"unequal tuning budgets: {budgets}; more settings tried is an advantage"
 
 
 def _choices(comparison: Comparison) -> list[str]:
-    """Which setting stands for a side, from how many, chosen on what."""
+    """Which setting represents a side, from how many it was chosen and on which seeds."""
     found = []
-    for choice in (side.choice for side in comparison.sides if side.choice.seeds):
-        tried = formatting.count_of(len(choice.tried), "setting")
-        if choice.ranked < len(choice.tried):
-            tried = f"{choice.ranked} of {tried} (the others have seeds that failed, or no result)"
-        name, seeds = arm_label(choice.arm, choice.tried), formatting.seeds(choice.seeds)
-        found.append(f"{choice.label} is {name}, chosen from {tried} by mean validation accuracy on seeds {seeds}")
-    if found and comparison.metric.name in ON_VALIDATION and comparison.sides[0].arm.first["validation"]:
-        found.append("settings were chosen by the validation figures that they are compared by: that flatters them")
+    for selection in (side.selection for side in comparison.sides if side.selection.seeds):
+        tried = formatting.count_of(len(selection.tried), "setting")
+        if selection.ranked < len(selection.tried):
+            tried = f"{selection.ranked} of {tried} (the others have failed seeds or no result)"
+        setting, seeds = arm_label(selection.arm, selection.tried), formatting.seeds(selection.seeds)
+        found.append(
+            f"{selection.label} is {setting}, chosen from {tried} by mean validation accuracy on seeds {seeds}"
+        )
+    if found and comparison.metric.name in ON_VALIDATION and comparison.sides[0].spec.validation:
+        found.append("the settings were chosen by the validation figures that this metric uses, which favors them")
     return found
 
 
-def _weights(sides: Sequence[Side]) -> str:
-    rows = [side.arm.first for side in sides]
-    shapes = {(_widths(row), row["bias"], row["initialisation"]) for row in rows}
-    return "the models are not of one shape: pairs share the seed, not the initial weights" if len(shapes) > 1 else ""
-
-
-def _widths(row: Row) -> tuple[int, ...]:
-    data = DATASETS[row["dataset"]]
-    return (data.features, *row["hidden"], data.classes)
+def _shapes(sides: Sequence[Side]) -> str:
+    shapes = {(side.spec.widths, side.spec.bias, side.spec.initialisation) for side in sides}
+    if len(shapes) < 2:
+        return ""
+    return "the models differ in shape or initialization: pairs share the seed, but not the initial weights"
 
 
 def _shared_time(comparison: Comparison) -> str:
-    """Jobs of one gang have equal shares of its time, whatever their optimizers cost."""
-    in_gangs = any((row["gang_size"] or 1) > 1 for side in comparison.sides for row in side.arm.rows)
+    """A gang's time is split equally between its jobs, whatever each optimizer costs."""
+    results = (job.result for side in comparison.sides for job in side.arm.records)
+    in_gangs = any(result is not None and result.gang_size > 1 for result in results)
     if comparison.metric.name != "seconds" or not in_gangs:
         return ""
     return (
-        "jobs that were trained in one gang have equal shares of its time: to compare seconds, train them by a worker "
-        "that was started with --gang 1"
+        "the time of a gang is split equally between its jobs: to compare seconds, train with a worker that was "
+        "started with --gang 1"
     )
 
 
-def _lacking(side: Side) -> str:
-    reasons: dict[str, list[int]] = {}
-    for seed, reason in side.lacking.items():
-        reasons.setdefault(reason, []).append(seed)
-    told = [
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {formatting.seeds(seeds)} {why}" for why, seeds in reasons.items()
+def _missing_seeds(side: Side) -> str:
+    seeds_by_reason: dict[str, list[int]] = {}
+    for seed, missing in side.missing.items():
+        seeds_by_reason.setdefault(missing.reason, []).append(seed)
+    parts = [
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {formatting.seeds(seeds)} ({reason})"
+        for reason, seeds in seeds_by_reason.items()
     ]
-    return f"{side.label}: {', '.join(told)}: left out" if told else ""
+    return f"{side.label}: left out {', '.join(parts)}" if parts else ""
 
 
-def _list(labels: Sequence[str]) -> str:
+def _shortened(labels: Sequence[str]) -> str:
     return ", ".join(labels) if len(labels) < 5 else f"{', '.join(labels[:3])} and {len(labels) - 3} more"

@@ -1,34 +1,33 @@
-"""Which arms stand side by side in a comparison, what they are called, and which setting stands for several."""
+"""The sides of a comparison: arms grouped by fields, the setting that represents each group, and their labels."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import Status
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.optimizers import OPTIMIZERS, Value
 
-Row = Mapping[str, Any]
 Fields = tuple[str, ...]
+FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
 FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS} - {"seed", "parent", "optimizer_settings"}))
-NEVER_TUNED = ("dataset", "validation")  # figures on other data are no choice between settings
-TOLD_APART = ("dataset", "epochs", "batch_size", "validation", "patience")
+DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
+LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")
 
 
-@dataclass(frozen=True)
-class Choice:
-    """`arm` stands for the arms in `tried`, itself among them; `ranked` of them were compared, on `seeds`.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The setting that represents a group of settings: `arm` is the best of `tried` by mean validation accuracy.
 
-    `seeds` is empty where there was nothing to choose.
+    `ranked` of them could be compared, on `seeds`, which is empty where there was nothing to select.
     """
 
     label: str
@@ -43,93 +42,105 @@ def parse_by(text: str | None) -> Fields:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
     for name in names:
         if name == "seed":
-            raise SpecError(
-                "arms differ in more than the seed: compare --by optimizer, or by another field of the spec"
-            )
+            raise SpecError("arms can't be compared by seed: use --by optimizer, or another field of the spec")
         if name not in FIELDS:
             raise SpecError(f"the spec has no field '{name}'{nearest(name, FIELDS)}")
     return names
 
 
-def field_of(row: Row, name: str) -> Any:
+def field_of(spec: JobSpec, name: str) -> FieldValue:
     """A field of the spec, or an option of the optimizer; None where its optimizer has no such option."""
-    return row[name] if name in JobSpec.model_fields else row["optimizer_settings"].get(name)
+    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else spec.optimizer_settings.get(name)
+    return value
 
 
-def choose(found: Sequence[Arm], by: Fields) -> tuple[list[Choice], bool]:
-    """The sides that `by` makes of arms, and whether somewhere no setting could be chosen: each is a side then.
+def select_settings(found: Sequence[Arm], by: Fields) -> tuple[list[Selection], bool]:
+    """The arms to compare, and whether some settings had no validation figures to select by.
 
-    Without `by` each arm is one. With it the arms that agree in those fields, and in the data, are settings of one.
+    Without `by`, every arm is compared. With it, arms that agree in those fields and in the data are settings of one
+    group, represented by the best of them by validation accuracy; without validation figures, each setting is compared.
     """
     if not by:
-        return [Choice(label, arm, (arm,)) for label, arm in zip(_labels(found, found), found, strict=True)], False
-    apart = [name for name in NEVER_TUNED if name not in by and len({arm.first[name] for arm in found}) > 1]
+        return [Selection(label, arm, (arm,)) for label, arm in zip(_labels(found, found), found, strict=True)], False
+    differing = [
+        name for name in DATA_FIELDS if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1
+    ]
     groups: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
-        groups.setdefault(tuple(str(field_of(arm.first, name)) for name in (*by, *apart)), []).append(arm)
-    sides, unchosen = [], False
-    for group in groups.values():
-        label = ", ".join(
-            [by_label(group[0].first, by), *(formatting.field(name, group[0].first[name]) for name in apart)]
-        )
-        choice = Choice(label, group[0], (group[0],)) if len(group) == 1 else _best(label, group)
-        if choice is not None:
-            sides.append(choice)
+        groups.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
+    selections: list[Selection] = []
+    has_unselected = False
+    for settings in groups.values():
+        spec = settings[0].spec
+        data = [formatting.field(name, field_of(spec, name)) for name in differing]
+        label = ", ".join([by_label(spec, by), *data])
+        selection = Selection(label, settings[0], (settings[0],)) if len(settings) == 1 else _best(label, settings)
+        if selection is not None:
+            selections.append(selection)
         else:
-            sides += [Choice(name, arm, (arm,)) for name, arm in zip(_labels(group, found), group, strict=True)]
-            unchosen = True
-    return sides, unchosen
+            labels = _labels(settings, found)
+            selections += [Selection(name, arm, (arm,)) for name, arm in zip(labels, settings, strict=True)]
+            has_unselected = True
+    return selections, has_unselected
 
 
-def _best(label: str, group: Sequence[Arm]) -> Choice | None:
-    """The setting with the best mean validation accuracy, on the seeds that all settings have that are ranked.
+def _best(label: str, settings: Sequence[Arm]) -> Selection | None:
+    """The setting with the best mean validation accuracy on the seeds that all ranked settings have; None without one.
 
-    Ranked are those without a failed seed, or if there is none, all; so a lucky seed that survived decides nothing.
+    Settings with a failed seed are ranked only where all have one, so that a lucky seed that survived decides nothing.
     """
-    sound = [arm for arm in group if not any(row["status"] in (Status.FAILED, Status.CANCELLED) for row in arm.rows)]
-    ranked = [(arm, figures) for arm in sound or group if (figures := _validated(arm))]
+    sound = [arm for arm in settings if not any(_has_failed(job.status) for job in arm.records)]
+    ranked = [(arm, figures) for arm in sound or settings if (figures := _validation_by_seed(arm))]
     seeds = sorted(set.intersection(*(set(figures) for _, figures in ranked))) if ranked else []
     if not seeds:
         return None
     arm, _ = max(ranked, key=lambda one: statistics.fmean(one[1][seed] for seed in seeds))
-    return Choice(label, arm, tuple(group), len(ranked), tuple(seeds))
+    return Selection(label, arm, tuple(settings), len(ranked), tuple(seeds))
 
 
-def _validated(arm: Arm) -> dict[int, float]:
-    """Validation accuracies by seed: the only figures by which a setting may be chosen."""
-    return {row["seed"]: row["validation_accuracy"] for row in arm.rows if row["validation_accuracy"] is not None}
+def _has_failed(status: Status) -> bool:
+    return status in (Status.FAILED, Status.CANCELLED)
 
 
-def by_label(row: Row, by: Fields) -> str:
+def _validation_by_seed(arm: Arm) -> dict[int, float]:
+    """Validation accuracies from 0 to 1 by seed: the only figures by which a setting may be selected."""
+    return {
+        job.spec.seed: accuracy
+        for job in arm.records
+        if job.result is not None and (accuracy := job.result.validation_accuracy) is not None
+    }
+
+
+def by_label(spec: JobSpec, by: Fields) -> str:
     """ "adam", "sgd momentum=0.9": the values of these fields.
 
-    Of options those that the optimizer has, and where it is named itself those that are not its defaults.
+    Options that the optimizer does not have are left out, and its defaults too where `by` has the optimizer itself.
     """
-    defaults = OPTIMIZERS[row["optimizer"]].defaults if "optimizer" in by else {}
-    values = {name: field_of(row, name) for name in by}
-    has = [name for name in by if values[name] is not None]
-    told = [name for name in has if name not in defaults or values[name] != defaults[name]]
-    return " ".join(formatting.field(name, values[name]) for name in told) or f"without {', '.join(by)}"
+    defaults = OPTIMIZERS[spec.optimizer].defaults if "optimizer" in by else {}
+    values = {name: field_of(spec, name) for name in by}
+    present = [name for name in by if values[name] is not None]
+    shown = [name for name in present if name not in defaults or values[name] != defaults[name]]
+    return " ".join(formatting.field(name, values[name]) for name in shown) or f"without {', '.join(by)}"
 
 
-def arm_label(arm: Arm, among: Sequence[Arm], optimizer: Callable[[Row], str] = formatting.optimizer) -> str:
-    """What sets the arm apart from the others: the optimizer, and whichever other field is not the same in all."""
-    parts = [optimizer(arm.first)]
-    if len({formatting.model(other.first) for other in among}) > 1:
-        parts.insert(0, formatting.model(arm.first))
-    for name in TOLD_APART:
-        if len({other.first[name] for other in among}) > 1:
-            parts.append(formatting.field(name, arm.first[name]))
+def arm_label(arm: Arm, among: Sequence[Arm], optimizer: Callable[[JobSpec], str] = formatting.optimizer) -> str:
+    """What distinguishes the arm from the others: its optimizer, and the fields in which they differ."""
+    parts = [optimizer(arm.spec)]
+    if len({formatting.model(other.spec) for other in among}) > 1:
+        parts.insert(0, formatting.model(arm.spec))
+    for name in LABEL_FIELDS:
+        if len({field_of(other.spec, name) for other in among}) > 1:
+            parts.append(formatting.field(name, field_of(arm.spec, name)))
     if arm.parent is not None:
-        parts.append(f"on from {formatting.optimizer(arm.parent)}")
+        parts.append(f"continued from {formatting.optimizer(arm.parent.spec)}")
     return ", ".join(parts)
 
 
 def _labels(arms: Sequence[Arm], among: Sequence[Arm]) -> list[str]:
-    """A label for each; those that would be the same get the number of a job."""
+    """A label for each arm; arms that would share one get the first digits of a job id."""
     found = [arm_label(arm, among) for arm in arms]
     times = Counter(found)
     return [
-        label if times[label] == 1 else f"{label} [{formatting.short_id(arm.first['id'])}]"
+        label if times[label] == 1 else f"{label} [{formatting.short_id(arm.first.id)}]"
         for label, arm in zip(found, arms, strict=True)
     ]

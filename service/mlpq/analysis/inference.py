@@ -1,4 +1,7 @@
-"""What figures that are paired by seed allow one to say. numpy and scipy take half a second to load: import it late."""
+"""Statistics of figures that are paired by seed.
+
+Import it late: numpy and scipy take half a second to load.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from numpy.typing import NDArray
 from scipy import special
 
 CONFIDENCE = 0.95
-ROUNDING = 1e-13  # of a figure, such as 0.8701: no binary fraction, and often the outcome of some arithmetic
+ROUNDING = 1e-13  # relative: figures such as 0.8701 are not binary fractions, and often computed
 FEWEST_FOR_BOOTSTRAP = 10
 BOOTSTRAP_RESAMPLES = 9_999
 MOST_FOR_EXACT = 20  # pairs: 2**20 sums are 8 MB and some 20 ms
-SIGN_FLIPS = 99_999  # drawn where there are more pairs
+SIGN_FLIPS = 99_999  # random ones, for more pairs than that
 MOST_PAIRS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Both ends of a confidence interval."""
+    """A confidence interval, with both ends in the unit of the figures."""
 
     low: float
     high: float
@@ -32,17 +35,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """A against B over n pairs: the mean difference A − B, how certain it is, and whether it could be chance.
+    """A compared with B over n pairs: the mean difference A − B, its uncertainty and its significance.
 
     `sd` is the sample standard deviation of the differences, None for a single pair, 0 where all are equal up to
     rounding. Both intervals are 95 % confidence intervals of the mean difference. `t_interval` is Student's, None for
-    a single pair. `bootstrap_interval` is None for fewer than FEWEST_FOR_BOOTSTRAP pairs, and where so many of the
-    differences are equal that a resample often has no spread.
+    a single pair. `bootstrap_interval` is the studentized bootstrap's, None for fewer than FEWEST_FOR_BOOTSTRAP pairs,
+    and where so many differences are equal that resamples often have no spread.
 
-    `p_value` is that of the two-sided sign-flip permutation test of the mean difference, `exact` up to MOST_FOR_EXACT
-    pairs, else of SIGN_FLIPS random flips.
-    `better` estimates P(A > B), a tie counting a half (Bouthillier et al. 2021, "Accounting for Variance in Machine
-    Learning Benchmarks").
+    `p_value` is that of the two-sided sign-flip permutation test of the mean difference: `exact` for up to
+    MOST_FOR_EXACT pairs, otherwise estimated from SIGN_FLIPS random flips.
+    `better` estimates P(A > B), where a tie counts one half (Bouthillier et al. 2021, "Accounting for Variance in
+    Machine Learning Benchmarks").
     """
 
     n: int
@@ -56,9 +59,10 @@ class Paired:
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Compares figures a[i] with b[i], of one seed each; at least one pair, all finite, else ValueError.
+    """Compare figures a[i] with b[i], which are of one seed each.
 
-    Nothing here is random from call to call: resamples come from a generator with a fixed seed.
+    Raises ValueError unless there is at least one pair and all figures are finite. Deterministic: resamples come from
+    a generator with a fixed seed.
     """
     differences = [x - y for x, y in zip(a, b, strict=True)]
     if not all(map(math.isfinite, differences)) or not differences:
@@ -81,14 +85,14 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
-    """Student's t interval of the mean of normal values; None for fewer than 2."""
+    """Student's t interval of the mean of normally distributed values; None for fewer than 2."""
     if len(values) < 2:
         return None
     return _t_interval(statistics.fmean(values), statistics.stdev(values), len(values), confidence)
 
 
 def prediction_interval(values: Sequence[float], confidence: float) -> Interval:
-    """Where the next of these normal values lies with that probability; of at least 2.
+    """The interval that contains the next value with probability `confidence`, from at least 2 normal values.
 
     mean ± t s sqrt(1 + 1/n), with Student's t of n - 1 degrees of freedom.
     """
@@ -98,18 +102,21 @@ def prediction_interval(values: Sequence[float], confidence: float) -> Interval:
 
 
 def sd_interval(sd: float, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """The chi-square interval of the standard deviation of normal values, from that of a sample of n, at least 2."""
+    """The chi-square interval of the standard deviation of normal values; `sd` is that of a sample of `n`.
+
+    Raises ValueError for n < 2.
+    """
     if n < 2:
-        raise ValueError(f"a standard deviation takes at least 2 values, not {n}")
+        raise ValueError(f"a standard deviation needs at least 2 values, not {n}")
     tail = (1 - confidence) / 2
     low, high = (sd * math.sqrt((n - 1) / special.chdtri(n - 1, upper)) for upper in (tail, 1 - tail))
     return Interval(low, high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values, in the given order: those up to alpha are the hypotheses that Holm's procedure rejects.
+    """Holm's adjusted p-values, in the given order: the procedure rejects the hypotheses with values up to alpha.
 
-    It keeps the chance of one false rejection or more below alpha however the tests depend on each other.
+    The probability of any false rejection stays below alpha, however the tests depend on each other.
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
     adjusted = [0.0] * len(p_values)
@@ -121,17 +128,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def fewest_pairs(alpha: float) -> int:
-    """The least number of pairs with which the sign-flip test of `paired` can reach alpha at all: 6 for 0.05."""
+    """The smallest number of pairs with which the sign-flip test of `paired` can reach alpha: 6 for 0.05."""
     return max(2, math.ceil(math.log2(2 / alpha)))
 
 
 def pairs_needed(difference: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """The least number of pairs with which a true mean difference is found significant with probability `power`.
+    """The smallest number of pairs that detects a true mean difference at level `alpha` with probability `power`.
 
-    It is that of the two-sided paired t test, by the noncentral t distribution (Cohen 1988), for differences with
-    standard deviation `sd`; but never fewer than `fewest_pairs`. The power of the sign-flip test is less,
-    by up to 0.17 with 6 pairs, 0.03 with 7, 0.02 with 8 or 9, where 0.8 is asked for. None where there is no
-    difference, or one so small that it takes more than MOST_PAIRS.
+    Computed for the two-sided paired t test from the noncentral t distribution (Cohen 1988), for differences with
+    standard deviation `sd`, but never fewer than `fewest_pairs`. At a power of 0.8 the sign-flip test has less power,
+    by up to 0.17 with 6 pairs, 0.03 with 7, 0.02 with 8 or 9. None where `difference` is 0, or so small that it takes
+    more than MOST_PAIRS.
     """
     fewest = fewest_pairs(alpha)
     if difference == 0:
@@ -160,16 +167,16 @@ def _t_interval(mean: float, sd: float, n: int, confidence: float) -> Interval:
 def _bootstrap_t(differences: Sequence[float], mean: float, sd: float) -> Interval | None:
     """The equal-tailed studentized bootstrap, or bootstrap-t: Efron & Tibshirani 1993, chapter 12; Hall 1988.
 
-    Each resample has its own mean and standard deviation, so quantiles of its t statistic stand where the t interval
-    has those of Student. Of 10 normal differences it covers 95 %, where the percentile and BCa bootstraps cover 90 %;
-    of skewed ones it covers more than the t interval does, of heavy-tailed ones less.
+    Quantiles of the resamples' t statistics, each with its own mean and standard deviation, replace those of Student's
+    t. With 10 normal differences its coverage is 95 %, where the percentile and BCa bootstraps have 90 %; it exceeds
+    that of the t interval for skewed differences and falls short of it for heavy-tailed ones.
     """
     n = len(differences)
     counts = _resamples(n)
     standard = (np.asarray(differences) - mean) / sd
     means = counts @ standard / n
     spreads = np.sqrt(np.maximum(counts @ standard**2 / n - means**2, 0) * n / (n - 1))
-    flat = spreads < 1e-6  # one value n times, but for rounding
+    flat = spreads < 1e-6  # n times the same value, up to rounding
     t = means / np.where(flat, 1, spreads)
     t[flat & (np.abs(means) > 1e-6)] *= np.inf
     tail = (1 - CONFIDENCE) / 2
@@ -179,15 +186,15 @@ def _bootstrap_t(differences: Sequence[float], mean: float, sd: float) -> Interv
 
 @lru_cache(maxsize=1)
 def _resamples(n: int) -> NDArray[np.float64]:
-    """How often each of n values is in each resample, (BOOTSTRAP_RESAMPLES, n)."""
+    """How often each resample contains each of n values, shape (BOOTSTRAP_RESAMPLES, n)."""
     return np.random.default_rng(0).multinomial(n, [1 / n] * n, size=BOOTSTRAP_RESAMPLES).astype(np.float64)
 
 
 def _sign_flip_p(differences: Sequence[float], rounding: float, exact: bool) -> float:
     """The share of sign flips whose sum is as far from 0 as the sum of the differences: Fisher 1935, section 21.
 
-    Of random flips the given signs count as one more, so that the test keeps its level (Phipson & Smyth 2010). Sums
-    that differ by rounding alone are equal; scipy's permutation_test tells them apart, and accuracies tie often.
+    The given signs count as one more random flip, so that the test keeps its level (Phipson & Smyth 2010). Sums that
+    differ only by rounding are equal here, but not in scipy's permutation_test; accuracies tie often.
     """
     if exact:
         sums = np.zeros(1)

@@ -1,23 +1,23 @@
-"""What arms can be compared by: one figure a job."""
+"""The metrics that arms can be compared by: one figure per job."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq.errors import SpecError, nearest
+from mlpq.records import EpochMetrics, JobResult
 
-Row = Mapping[str, Any]
-Curve = Sequence[Row]
+Curve = Sequence[EpochMetrics]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
-    """`value` takes a row of the view and its curve; None where the job has no such figure.
+    """`value` computes the figure from a job's result and its curve; None where the job has no such figure.
 
-    `heading` and `unit` stand over a mean and behind a difference, `title` says in full what it is; `decimals` are
-    those of a mean and of a difference.
+    `heading` is the column heading of a mean, `unit` that of a difference, `title` the metric's full name; `decimals`
+    is the precision of a mean and of a difference. `value` needs the curve only where `needs_curves`. Learning curves
+    show `curve` of each epoch on an axis called `curve_title`.
     """
 
     name: str
@@ -26,89 +26,132 @@ class Metric:
     unit: str
     decimals: int
     higher_is_better: bool
-    value: Callable[[Row, Curve], float | None]
+    value: Callable[[JobResult, Curve], float | None]
+    curve: Callable[[EpochMetrics], float | None]
+    curve_title: str
     needs_curves: bool = False
 
     @property
     def comparative(self) -> str:
-        """How an arm is called that has the better figure."""
-        return "faster" if self.name in SOON else "better"
+        """The adjective for the arm with the better figure."""
+        return "faster" if self.name in UNITS_TO_TARGET else "better"
 
     @property
     def missing(self) -> str:
         """Why a job that succeeded has no figure."""
-        return f"never reached {self.heading.partition(' to ')[2]}" if self.name in SOON else f"without {self.name}"
+        if self.name in UNITS_TO_TARGET:
+            return f"never reached {self.heading.partition(' to ')[2]}"
+        return f"no {self.name} figure"
 
     def signed(self, difference: float) -> str:
-        """The difference with its sign."""
+        """A difference with its sign, without its unit."""
         return f"{difference:+.{self.decimals}f}"
 
     def text(self, value: float) -> str:
-        """The figure, or a difference, without its unit."""
+        """A figure or a difference, without its unit."""
         return f"{value:.{self.decimals}f}"
 
 
 def metric(name: str, target: float | None = None) -> Metric:
-    """The metric of that name; `target` is an accuracy in percent, for those that say how soon it is reached.
+    """The metric of that name; `target` is the accuracy in percent for `epochs` and `seconds`, which need one.
 
     Raises SpecError.
     """
     if name not in NAMES:
         raise SpecError(f"unknown metric '{name}'{nearest(name, NAMES)}")
-    if name not in SOON:
+    if name not in UNITS_TO_TARGET:
         if target is not None:
-            raise SpecError(f"--target goes with --metric {' or '.join(SOON)}, not with {name}: leave it out")
+            raise SpecError(f"--target is for --metric {' or '.join(UNITS_TO_TARGET)}, not for {name}: leave it out")
         return METRICS[name]
     if target is None:
-        raise SpecError(f"--metric {name} needs the accuracy that is to be reached, in percent: add --target 85")
+        raise SpecError(f"--metric {name} needs the accuracy to reach, in percent: add --target 85")
     if not 0 < target <= 100:
-        raise SpecError(f"--target is an accuracy in percent, above 0 and at most 100, not {target:g}")
-    return _soon(name, target)
+        raise SpecError(f"--target must be an accuracy in percent, above 0 and at most 100, not {target:g}")
+    return _to_target(name, target)
 
 
-def percent(row: Row, side: str) -> float | None:
-    """Accuracy in percent, from the counts: equal counts are equal figures."""
-    correct, total = row[f"{side}_correct"], row[f"{side}_total"]
-    return None if correct is None else 100 * correct / total
+def percent_on_test(figures: EpochMetrics | JobResult) -> float:
+    """Test accuracy in percent, computed from the counts so that equal counts give equal figures."""
+    return 100 * figures.test_correct / figures.test_total
 
 
-def _loss(row: Row, _: Curve) -> float | None:
-    found: float | None = row["test_loss"]
-    return found
+def percent_on_validation(figures: EpochMetrics | JobResult) -> float | None:
+    """Validation accuracy in percent; None without a validation split."""
+    if figures.validation_correct is None or not figures.validation_total:
+        return None
+    return 100 * figures.validation_correct / figures.validation_total
 
 
-def _best_validation(_: Row, curve: Curve) -> float | None:
-    found = [percent(epoch, "validation") for epoch in curve]
+def _best_validation(_: JobResult, curve: Curve) -> float | None:
+    found = [percent_on_validation(epoch) for epoch in curve]
     return max((value for value in found if value is not None), default=None)
 
 
-def _soon(name: str, target: float) -> Metric:
-    """Epochs or seconds until an accuracy is reached: on the validation split where there is one."""
+def _to_target(name: str, target: float) -> Metric:
+    """Epochs or seconds until an accuracy is reached, on the validation split where there is one."""
 
-    def value(_: Row, curve: Curve) -> float | None:
+    def value(_: JobResult, curve: Curve) -> float | None:
         seconds = 0.0
         for epoch in curve:
-            seconds += epoch["seconds"]
-            held_out = percent(epoch, "validation")
-            if (percent(epoch, "test") if held_out is None else held_out) >= target:  # type: ignore[operator]
-                return float(epoch["epoch"]) if name == "epochs" else seconds
+            seconds += epoch.seconds
+            validation = percent_on_validation(epoch)
+            if (percent_on_test(epoch) if validation is None else validation) >= target:
+                return float(epoch.epoch) if name == "epochs" else seconds
         return None
 
-    unit = SOON[name]
+    unit = UNITS_TO_TARGET[name]
     return Metric(
-        name, f"{unit} to {target:g} %", f"{name} to {target:g} % accuracy", unit, 1 if name == "epochs" else 2, False,
-        value, needs_curves=True,
-    )  # fmt: skip
+        name=name,
+        heading=f"{unit} to {target:g} %",
+        title=f"{name} to {target:g} % accuracy",
+        unit=unit,
+        decimals=1 if name == "epochs" else 2,
+        higher_is_better=False,
+        value=value,
+        curve=percent_on_test,
+        curve_title="test accuracy (%)",
+        needs_curves=True,
+    )
 
 
-SOON = {"epochs": "epochs", "seconds": "s"}
+UNITS_TO_TARGET = {"epochs": "epochs", "seconds": "s"}  # the metrics that need a target accuracy
 METRICS = {
-    "accuracy": Metric(
-        "accuracy", "test %", "test accuracy (%)", "points", 2, True, lambda row, _: percent(row, "test")
-    ),
-    "validation": Metric(
-        "validation", "validation %", "best validation accuracy (%)", "points", 2, True, _best_validation, True
-    ),
-    "loss": Metric("loss", "test loss", "test loss (nats)", "nats", 4, False, _loss),
+    each.name: each
+    for each in (
+        Metric(
+            name="accuracy",
+            heading="test %",
+            title="test accuracy (%)",
+            unit="points",
+            decimals=2,
+            higher_is_better=True,
+            value=lambda result, _: percent_on_test(result),
+            curve=percent_on_test,
+            curve_title="test accuracy (%)",
+        ),
+        Metric(
+            name="validation",
+            heading="validation %",
+            title="best validation accuracy (%)",
+            unit="points",
+            decimals=2,
+            higher_is_better=True,
+            value=_best_validation,
+            curve=percent_on_validation,
+            curve_title="validation accuracy (%)",
+            needs_curves=True,
+        ),
+        Metric(
+            name="loss",
+            heading="test loss",
+            title="test loss (nats)",
+            unit="nats",
+            decimals=4,
+            higher_is_better=False,
+            value=lambda result, _: result.test_loss,
+            curve=lambda epoch: epoch.test_loss,
+            curve_title="test loss (nats)",
+        ),
+    )
 }
-NAMES = (*METRICS, *SOON)
+NAMES = (*METRICS, *UNITS_TO_TARGET)

@@ -1,4 +1,4 @@
-"""Figures of several runs summed up, by the standard library alone: `mlpq results` must not wait for scipy."""
+"""Summaries of the figures of several runs, without scipy: `mlpq results` must not wait until that is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one arm over its seeds; `sd` is the sample standard deviation, None for a single seed."""
+    """The figures of one arm over its n seeds; `sd` is the sample standard deviation, None for a single seed."""
 
     n: int
     mean: float
@@ -21,7 +21,7 @@ class Summary:
 
 
 def summarize(values: Sequence[float]) -> Summary:
-    """n, mean, standard deviation (n - 1 in the denominator), least and most of at least one value."""
+    """Summarize at least one value; the standard deviation has n - 1 in the denominator."""
     return Summary(
         n=len(values),
         mean=statistics.fmean(values),
@@ -32,18 +32,17 @@ def summarize(values: Sequence[float]) -> Summary:
 
 
 def best_of_k(validation: Sequence[float], test: Sequence[float]) -> list[float]:
-    """The test figure to expect of the best of k settings by validation, for k = 1 … K, from one seed's K settings.
+    """The expected test figure of the best of k settings by validation, for k = 1 … K, from one seed's K settings.
 
-    The mean over all subsets of k settings, so k settings tried out of these K without replacement; the curve of
-    Dodge et al. 2019, "Show Your Work", is the version with replacement. Higher is better: negate a loss. Of settings
-    that tie in validation, each is picked as often.
+    The mean over all subsets of k settings, that is, without replacement; Dodge et al. 2019, "Show Your Work", draw
+    with replacement. Higher is better: negate a loss. Settings that tie in validation are equally likely to be chosen.
     """
     tests = defaultdict(list)
     for score, figure in zip(validation, test, strict=True):
         tests[score].append(figure)
     settings = len(test)
     expected = [0.0] * settings
-    upto = 0  # settings with a lower score, and then those with this score too
+    upto = 0  # number of settings with a score up to this one
     for score in sorted(tests):
         below, upto = upto, upto + len(tests[score])
         for k in range(1, settings + 1):

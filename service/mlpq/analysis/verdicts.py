@@ -1,4 +1,4 @@
-"""Verdicts in words: which arm is better and by how much, or how many more seeds it would take to tell."""
+"""Verdicts: which arm is better and by how much, or how many more seeds it would take to detect a difference."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mlpq.analysis.inference import Paired, fewest_pairs, pairs_needed
 from mlpq.analysis.metrics import Metric
 
 POWER = 0.8
-MANY = 1000  # more seeds than anybody will file for one answer
+MANY = 1000  # beyond this many more seeds, their exact number is of no use
 
 
 def overall(comparison: Comparison) -> str | None:
-    """Which arms can't be told from the one with the best mean, and which can; None for fewer than three."""
+    """How the other arms compare with the one with the best mean; None where fewer than three arms are compared."""
     best = comparison.sides[0]
     with_best = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
     if len(with_best) < 2:
@@ -20,35 +20,44 @@ def overall(comparison: Comparison) -> str | None:
     groups: dict[str, list[str]] = {"tied": [], "worse": [], "better": [], "untested": []}
     for pair in with_best:
         other = pair.b if pair.a is best else pair.a
-        told = "tied" if pair.p_adjusted > ALPHA else "worse" if pair.a is best else "better"
-        groups[told if pair.paired else "untested"].append(other.label)
+        if pair.paired is None:
+            group = "untested"
+        elif pair.p_adjusted > ALPHA:
+            group = "tied"
+        else:
+            group = "worse" if pair.a is best else "better"
+        groups[group].append(other.label)
     sentences = {
-        "tied": "{} can't be told from it",
-        "worse": "{} {} worse",
-        "better": "{} {} better on the seeds that both have",
-        "untested": "{} can't be compared with it",
+        "tied": "no detectable difference from {labels}",
+        "worse": "{labels} {are} worse",
+        "better": "{labels} {are} better on the common seeds",
+        "untested": "{labels} {have} no seed in common with it",
     }
     parts = [
-        sentences[name].format(formatting.listed(labels), "are" if len(labels) > 1 else "is")
-        for name, labels in groups.items()
+        sentences[group].format(
+            labels=formatting.listed(labels),
+            are="are" if len(labels) > 1 else "is",
+            have="have" if len(labels) > 1 else "has",
+        )
+        for group, labels in groups.items()
         if labels
     ]
     return "; ".join([f"{best.label} has the best mean", *parts])
 
 
 def verdict(pair: Pair, metric: Metric, tests: int = 1) -> str:
-    """The verdict on one of so many pairs that are tested at once."""
+    """The verdict on one of `tests` pairs that are tested together."""
     found = pair.paired
     if found is None:
-        return f"can't compare {pair.a.label} and {pair.b.label}: no seed has a figure in both"
+        return f"{pair.a.label} and {pair.b.label} can't be compared: no seed has a figure in both"
     figures = f"{_difference(found, metric)} (n = {formatting.count_of(found.n, 'pair')}, {p_phrase(pair.p_adjusted)})"
     if pair.p_adjusted <= ALPHA:
         return f"{pair.a.label} is {metric.comparative} than {pair.b.label} by {figures}"
-    return f"can't tell {pair.a.label} from {pair.b.label}: {figures}; {_needed(found, tests)}"
+    return f"no detectable difference between {pair.a.label} and {pair.b.label}: {figures}; {_needed(found, tests)}"
 
 
 def _difference(found: Paired, metric: Metric) -> str:
-    """ "0.40 ± 0.21 points": the mean difference in favour of the first, and half the width of its t interval."""
+    """ "0.40 ± 0.21 points": the mean difference in favor of the first, and half the width of its t interval."""
     spread = ""
     if found.t_interval is not None:
         spread = f" ± {metric.text((found.t_interval.high - found.t_interval.low) / 2)}"
@@ -56,17 +65,18 @@ def _difference(found: Paired, metric: Metric) -> str:
 
 
 def _needed(found: Paired, tests: int) -> str:
-    """What it would take to tell, at 5 % and with a power of 80 %, after the correction for so many tests."""
+    """What it takes to detect the difference at 5 % with a power of 80 %, corrected for `tests` tests."""
     if found.n < fewest_pairs(ALPHA):
-        return f"no result of {formatting.count_of(found.n, 'pair')} could: at least {fewest_pairs(ALPHA)} are needed"
+        fewest = fewest_pairs(ALPHA)
+        return f"{formatting.count_of(found.n, 'pair')} can't give a significant result: at least {fewest} are needed"
     if not found.difference or not found.sd:
-        return "the differences are all equal" if found.difference else "the means are equal"
+        return "all differences are equal" if found.difference else "the means are equal"
     needed = pairs_needed(found.difference, found.sd, POWER, ALPHA / tests)
     if needed is None or needed - found.n > MANY:
-        return f"more than {MANY} more seeds would be needed for a difference this small"
+        return f"a difference this small takes more than {MANY} more seeds to detect"
     if needed <= found.n:
-        return "a few more seeds may tell"
-    return f"about {formatting.count_of(needed - found.n, 'more seed')} would be needed for a difference this small"
+        return "a few more seeds may be enough"
+    return f"a difference this small takes about {formatting.count_of(needed - found.n, 'more seed')} to detect"
 
 
 def p_text(p: float) -> str:

@@ -1,4 +1,4 @@
-"""The command `mlpq`. Each command is a thin module; heavy imports stand inside the bodies, so that --help is quick."""
+"""The command `mlpq`. Each command is a module; heavy imports are inside the functions, so that --help is fast."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mlpq.errors import MlpqError
 
 
 class OneLineErrors(click.Group):
-    """Bad input gets one line on standard error and exit status 2; nothing else."""
+    """A group that prints errors of the user as one line on standard error, with exit status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
@@ -51,7 +51,7 @@ class OneLineErrors(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("stopped", err=True)
             sys.exit(130)
-        except BrokenPipeError:  # a reader such as head has had enough
+        except BrokenPipeError:  # the reader of the output, such as head, has exited
             sys.stderr.close()
             sys.exit(141)
         sys.exit(status if isinstance(status, int) else 0)
@@ -67,8 +67,8 @@ def _fail(message: str) -> None:
 def cli() -> None:
     """Train multilayer perceptrons through a job queue, and compare optimizers fairly.
 
-    Without any configuration mlpq uses SQLite and an embedded queue on this machine. With MLPQ_DATABASE_URL and
-    MLPQ_BROKER_URL the same commands run over PostgreSQL and Redis.
+    Without configuration mlpq uses SQLite and an embedded queue on this machine. With MLPQ_DATABASE_URL and
+    MLPQ_BROKER_URL the same commands use PostgreSQL and Redis.
     """
 
 

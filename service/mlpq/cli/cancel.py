@@ -8,9 +8,9 @@ import click
 @click.command("cancel")
 @click.argument("name", metavar="JOB|EXPERIMENT")
 def command(name: str) -> None:
-    """Cancel a job, or an experiment's unfinished ones.
+    """Cancel a job, or the unfinished jobs of an experiment.
 
-    What waits for a cancelled job is cancelled too.
+    Jobs that wait for a cancelled job are cancelled too.
     """
     from mlpq.errors import NotFoundError
     from mlpq.settings import settings
@@ -27,9 +27,11 @@ def command(name: str) -> None:
         ids = queries.ids_of(store, name)
     else:
         if is_experiment:
-            raise NotFoundError(f"'{name}' is an experiment and begins the id of job {ids[0]}: type that id")
+            raise NotFoundError(
+                f"'{name}' is both an experiment and the beginning of the job id {ids[0]}: type the whole id"
+            )
     counts = submission.cancel(store, ids)
     if not any(counts.values()):
-        click.echo("nothing to cancel: finished already")
+        click.echo("nothing to cancel: already finished")
         return
     click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))

@@ -6,18 +6,18 @@ import click
 
 
 @click.command("dashboard")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is all.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes one that is free."
+    "--host", default="127.0.0.1", show_default=True, help="The address to listen on; 0.0.0.0 is every address."
 )
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
 @click.option(
     "--allow-host", "allowed", multiple=True, metavar="NAME",
-    help="Answer requests under this name too, as lab.example.org or *.example.org; repeatable.",
+    help="Also answer requests for this host name, as lab.example.org or *.example.org; repeatable.",
 )  # fmt: skip
 def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
-    """Serve a web page to watch experiments, jobs and workers.
+    """Serve a web page that shows experiments, jobs and workers.
 
-    It only reads. This machine alone reaches it unless --host says otherwise. Until Ctrl-C or SIGTERM.
+    It is read-only, and only reachable from this machine unless --host says otherwise. It runs until Ctrl-C or SIGTERM.
 
     \b
     mlpq dashboard
@@ -34,7 +34,7 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     set_up(config.log_format)
     store = ready_store(config)
     listening = listen(host, port)
-    click.echo(f"mlpq dashboard: {url(host, listening)} (Ctrl-C ends it)")
+    click.echo(f"mlpq dashboard: {url(host, listening)} (Ctrl-C stops it)")
     if is_everywhere(host) and not allowed:
-        click.echo("it answers as localhost only: --allow-host NAME adds the name that others reach it by")
+        click.echo("it answers requests for localhost only: --allow-host NAME adds the name that other machines use")
     serve(store, listening, hosts(host, allowed))

@@ -9,12 +9,12 @@ import click
 
 @click.group("data")
 def command() -> None:
-    """The data sets: list, fetch, import."""
+    """List, fetch and import data sets."""
 
 
 @command.command("list")
 def list_() -> None:
-    """Show the data sets and where their files are; every file's checksum is verified."""
+    """List the data sets and where their files are; verifies every checksum."""
     from mlpq.report import data_table, tables
     from mlpq.settings import settings
     from mlpq.spec.datasets import DATASETS
@@ -25,7 +25,7 @@ def list_() -> None:
 @command.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Find the files of NAME on this machine, else download them; their checksums are verified."""
+    """Locate the files of NAME on this machine, else download them; verifies their checksums."""
     import importlib.util
     import subprocess
     import sys
@@ -41,11 +41,11 @@ def fetch(name: str) -> None:
     folder = find(dataset, data_dir)
     if folder is not None:
         verify(dataset, folder)
-        click.echo(f"{dataset.name}: found in {folder}, checksums right")
+        click.echo(f"{dataset.name}: found in {folder}, checksums verified")
         return
     if importlib.util.find_spec("torchvision") is None:
         raise MlpqError(
-            f"{name} is not on this machine, and torchvision to download it isn't: pip install 'mlpq[worker]'"
+            f"{name} is not on this machine, and downloading it needs torchvision: pip install 'mlpq[worker]'"
         )
     download = [sys.executable, "-m", "mlpq_workers.trainer.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
     raise SystemExit(subprocess.run(download).returncode)
@@ -55,7 +55,7 @@ def fetch(name: str) -> None:
 @click.argument("name")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def import_(name: str, folder: Path) -> None:
-    """Copy the files of NAME from DIR into mlpq's data folder, if their checksums are right."""
+    """Copy the files of NAME from DIR into mlpq's data folder, after verifying their checksums."""
     from mlpq.errors import DataError
     from mlpq.settings import settings
     from mlpq.spec.datasets import dataset_named, import_files
@@ -64,6 +64,6 @@ def import_(name: str, folder: Path) -> None:
     if dataset.bundled:
         raise DataError(f"{dataset.name} comes with scikit-learn: there is nothing to import")
     if not folder.is_dir():
-        raise DataError(f"{folder} is no folder")
+        raise DataError(f"{folder} is not a folder")
     target = import_files(dataset, folder, settings().data_dir)
-    click.echo(f"{dataset.name}: imported into {target}, checksums right")
+    click.echo(f"{dataset.name}: imported into {target}, checksums verified")

@@ -7,12 +7,12 @@ import click
 
 @click.group("db")
 def command() -> None:
-    """The results database: its schema."""
+    """Create, migrate and check the schema of the results database."""
 
 
 @command.command()
 def upgrade() -> None:
-    """Bring the schema up to date; makes it in an empty database."""
+    """Migrate the schema to the latest revision; creates it in an empty database."""
     from mlpq.settings import masked, settings
     from mlpq.store import migrate
     from mlpq.store.session import open_store
@@ -25,7 +25,7 @@ def upgrade() -> None:
 
 @command.command()
 def current() -> None:
-    """Show the schema's revision, and the one that this mlpq needs."""
+    """Show the schema's revision and the one that this mlpq needs; exits 1 if they differ."""
     from mlpq.settings import masked, settings
     from mlpq.store import migrate
     from mlpq.store.session import open_store

@@ -7,22 +7,22 @@ import click
 
 @click.command("doctor")
 def command() -> None:
-    """Show each setting and whether it works.
+    """Check the settings.
 
-    Where it came from, and whether what it names answers; what there is to train on, and what makes bits differ ("!").
-    Exit 0 only if all is well.
+    Shows each setting, where its value comes from, and whether it works; the data sets and devices; and what makes bits
+    differ between workers ("!"). Exits 0 only if everything works.
     """
     from rich.text import Text
 
-    from mlpq.doctor import checkup
+    from mlpq.doctor import check
     from mlpq.report import tables
     from mlpq.settings import settings
 
-    lines = checkup(settings())
+    checks = check(settings())
     marks = {True: Text("ok", style="green"), False: Text("no", style="red"), None: Text("!", style="yellow")}
     table = tables.plain_table("", "what", "value", "from", "found")
-    for line in lines:
-        table.add_row(marks[line.well], line.what, line.value, line.source, line.found)
+    for each in checks:
+        table.add_row(marks[each.ok], each.what, each.value, each.source, each.found)
     tables.console().print(table)
-    if any(line.well is False for line in lines):
+    if any(each.ok is False for each in checks):
         raise SystemExit(1)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import click
 
+from mlpq.cli.output import NO_JOBS, format_option
+
 
 @click.command("jobs")
 @click.argument("experiment", required=False)
 @click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    metavar="STATUS",
-    help="Only jobs in these states, as failed,cancelled; repeatable.",
+    "--status", "statuses", multiple=True, metavar="STATUS",
+    help="Only jobs with this status, as failed,cancelled; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="At most N jobs, the latest [default: 50 in a table]."
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the latest ones [default: 50 in a table].")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None, format_: str) -> None:
     """List jobs, of one experiment or of all."""
     from mlpq import formatting
@@ -23,7 +24,7 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
     from mlpq.jobs import Outcome, Status
     from mlpq.report import tables
     from mlpq.settings import settings
-    from mlpq.store import queries
+    from mlpq.store import queries, worker_queries
     from mlpq.store.migrate import ready_store
 
     statuses = tuple(word.strip().lower() for given in statuses for word in given.split(","))
@@ -33,17 +34,17 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
             raise SpecError(f"unknown status '{status}'{nearest(status, known)}")
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
-    shown = limit or (50 if format_ == "table" else None)
-    rows = queries.job_rows(store, experiment, statuses, shown, newest_first=True)[::-1]
+    most = limit or (50 if format_ == "table" else None)
+    records = queries.job_records(store, experiment, statuses, most, newest_first=True)[::-1]
     if format_ == "json":
-        click.echo(tables.to_json(rows))
+        click.echo(tables.jobs_json(records))
         return
-    if rows:
-        tables.console().print(tables.jobs_table(rows))
+    if records:
+        tables.console().print(tables.jobs_table(records))
+    if most is not None and len(records) == most:
+        click.echo(f"the latest {formatting.count_of(most, 'job')}; --limit shows more")
     counts = queries.count_by_status(store, experiment)
-    if shown is not None and len(rows) == shown:
-        click.echo(f"the latest {formatting.count_of(shown, 'job')}; --limit shows more")
+    for each in worker_queries.jobs_without_worker(store, experiment):
+        click.echo(formatting.jobs_without_worker(each))
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    for row in queries.stranded(store, experiment):
-        click.echo(f"{formatting.count_of(row['jobs'], 'job')} {formatting.waiting_for(row)}")
-    click.echo(summary or "no job yet: mlpq submit --preset textbook --wait runs the first ones")
+    click.echo(summary or NO_JOBS)

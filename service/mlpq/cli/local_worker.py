@@ -1,4 +1,4 @@
-"""A worker for the length of a wait."""
+"""A worker for the duration of a wait."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ STOP_SECONDS = 30
 
 
 def worker_command(device: str, gang: int = GANG, world_size: int | None = None) -> list[str]:
-    """What runs a worker; raises MlpqError where torch is not installed."""
+    """The command line of a worker; raises MlpqError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise MlpqError("a worker needs torch, which is not installed here: pip install 'mlpq[worker]'")
+        raise MlpqError("a worker needs torch, which is not installed: pip install 'mlpq[worker]'")
     command = [sys.executable, "-m", "mlpq_workers.worker", "--device", device, "--gang", str(gang)]
     return command if world_size is None else [*command, "--world-size", str(world_size)]
 
 
 class LocalWorker:
-    """A worker for the length of the block, on the embedded default only; elsewhere workers are somebody's own."""
+    """A context manager that may start a worker and stops it at the end, in the embedded mode only.
+
+    With services, the user runs the workers.
+    """
 
     def __init__(self, config: Settings) -> None:
         self.may_start = config.embedded
@@ -32,31 +35,31 @@ class LocalWorker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, devices: Collection[str], world_size: int | None) -> None:
-        """Start it, unless it was: for jobs that ask for these devices, "auto" among them where any will do.
+        """Start the worker, once, for jobs that request these devices; "auto" stands for any device.
 
-        Where it can't have that world size it ends at once, and says why.
+        A worker that can't have this world size exits, and its log says why.
         """
         if self._process is not None:
             return
         self._log.parent.mkdir(parents=True, exist_ok=True)
         device = next(iter(devices)) if len(devices) == 1 else "auto"
         with self._log.open("ab") as log:
-            # However this process ends, the pipe closes with it, and the worker leaves.
+            # However this process ends, the pipe closes with it, and the worker shuts down.
             self._process = subprocess.Popen(
                 [*worker_command(device, world_size=world_size), "--until-eof"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def check(self) -> None:
-        """Raises MlpqError where it has ended."""
+        """Raise MlpqError where the worker has exited."""
         if self._process is not None and self._process.poll() is not None:
-            raise MlpqError(f"the worker ended: {_last_line(self._log)} (see {self._log})")
+            raise MlpqError(f"the worker exited: {_last_line(self._log)} (see {self._log})")
 
     def __enter__(self) -> LocalWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the worker give back what it holds and leave."""
+        """Stop the worker; it returns its jobs to the queue."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -67,4 +70,4 @@ class LocalWorker:
 
 def _last_line(file: Path) -> str:
     lines = file.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

@@ -17,9 +17,9 @@ def command(job: str) -> None:
     found = queries.find_job(store, job)
     attempts = queries.attempts_of(store, found)
     if not attempts:
-        click.echo(f"job {found} was not started yet")
+        click.echo(f"job {found} has not started yet")
     for attempt in attempts:
-        click.echo(f"attempt {attempt['attempt']} by {attempt['worker']}: {attempt['outcome'] or 'running'}")
-        click.echo(attempt["log_tail"] or "(no lines)")
-        if attempt["error"]:
-            click.echo(f"error: {attempt['error']}")
+        click.echo(f"attempt {attempt.attempt} by {attempt.worker}: {attempt.outcome or 'running'}")
+        click.echo(attempt.log_tail or "(empty)")
+        if attempt.error:
+            click.echo(f"error: {attempt.error}")

@@ -1,27 +1,46 @@
-"""Files that commands write."""
+"""The format option, messages, and files that commands write."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 from mlpq.errors import MlpqError
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+NO_JOBS = "no job yet: mlpq submit --preset textbook --wait runs the first ones"
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """The option --format of a command, as the parameter `format_`; the first of `formats` is its default."""
+    return click.option("--format", "format_", type=click.Choice(formats), default=formats[0], show_default=True)
+
+
+def warn(warning: str) -> None:
+    """Print a warning on standard error; nothing where it is empty."""
+    if warning:
+        click.echo(f"mlpq: warning: {warning}", err=True)
+
 
 def output_file(name: str, suffixes: Sequence[str] = ()) -> Path:
-    """Where to write; raises MlpqError where that can't be, or the name has none of these suffixes."""
+    """The file to write; raises MlpqError where it can't be created, or its suffix is none of `suffixes`."""
     path = Path(name)
     if suffixes and path.suffix not in suffixes:
-        raise MlpqError(f"'{name}' does not say what to write: name it {' or '.join(f'NAME{end}' for end in suffixes)}")
+        endings = " or ".join(f"NAME{suffix}" for suffix in suffixes)
+        raise MlpqError(f"the suffix of '{name}' is not a supported format: name the file {endings}")
     if not path.parent.is_dir():
-        raise MlpqError(f"there is no folder {path.parent} to write {path.name} to: make it, or name another")
+        raise MlpqError(f"the folder {path.parent} does not exist: create it, or choose another one for {path.name}")
     if path.is_dir():
         raise MlpqError(f"{name} is a folder: name a file in it")
     return path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Raises MlpqError where it can't be written."""
+    """Write a file; raises MlpqError where that fails."""
     try:
         path.write_bytes(content)
     except OSError as error:

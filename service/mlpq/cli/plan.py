@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from mlpq.cli.comparison_options import comparison_options
+from mlpq.cli.output import format_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlpq.analysis.comparison import Comparison
+    from mlpq.analysis.params import ComparisonParams
+    from mlpq.analysis.planning import SeedsNeeded
 
 
 @click.command("plan")
@@ -11,41 +23,27 @@ import click
     "--difference", metavar="D", type=float, required=True, help="The smallest difference that matters, as 0.2 points."
 )
 @click.option(
-    "--power", metavar="P", type=float, default=0.8, show_default=True, help="Probability to find it if it is there."
+    "--power", metavar="P", type=float, default=0.8, show_default=True, help="Probability to detect such a difference."
 )
-@click.option("--by", metavar="FIELDS", help="Which arms are sides, as for mlpq compare.")
-@click.option("--metric", metavar="NAME", default="accuracy", show_default=True, help="As for mlpq compare.")
-@click.option("--target", metavar="PERCENT", type=float, help="As for mlpq compare.")
-@click.option("--against", metavar="ARM", help="Compare each arm with this one only.")
-@click.option("--submit", "submit_", is_flag=True, help="File the seeds that are missing.")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@comparison_options
+@click.option("--submit", "submit_", is_flag=True, help="Submit the missing seeds.")
+@format_option("table", "json")
 def command(
-    experiment: str,
-    difference: float,
-    power: float,
-    by: str | None,
-    metric: str,
-    target: float | None,
-    against: str | None,
-    submit_: bool,
-    format_: str,
+    experiment: str, difference: float, power: float, params: ComparisonParams, submit_: bool, format_: str
 ) -> None:
-    """Say how many seeds a comparison needs.
+    """Compute how many seeds a comparison needs.
 
-    From the spread of the seeds that are there: how many it takes to find a true difference of D with probability P,
-    at a significance of 5 % (corrected where there are several comparisons).
+    From the spread of the existing seeds: how many seeds detect a true difference of D with probability P, at a
+    significance level of 5 % (corrected for several comparisons).
 
     \b
     mlpq plan sweep --by optimizer --difference 0.2 --power 0.8
     """
     from mlpq import formatting
-    from mlpq.analysis.fairness import notes
-    from mlpq.analysis.grouping import parse_by
-    from mlpq.analysis.metrics import metric as named
-    from mlpq.analysis.planning import needs, needs_document, needs_table, seeds_for, seeds_missing
+    from mlpq.analysis.planning import needs, seeds_for, seeds_missing
+    from mlpq.cli.output import warn
     from mlpq.errors import SpecError
-    from mlpq.experiment import load
-    from mlpq.report import tables
+    from mlpq.experiment import compare_experiment
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
     from mlpq.submit import submit_seeds
@@ -54,31 +52,44 @@ def command(
         raise SpecError(f"--difference must be a number above 0, not {difference:g}")
     if not 0 < power < 1:
         raise SpecError(f"--power is a probability between 0 and 1, not {power:g}: 0.8 is usual")
-    fields, chosen, config = parse_by(by), named(metric, target), settings()
+    config = settings()
     store = ready_store(config)
-    comparison = load(store, experiment, chosen, fields, against).comparison
+    comparison = compare_experiment(store, experiment, params).comparison
     if not comparison.pairs:
-        raise SpecError(f"{experiment} has one arm only; a comparison needs two: submit another optimizer or setting")
+        raise SpecError(f"{experiment} has only one arm; a comparison needs two: submit another optimizer or setting")
     found = needs(comparison, difference, power)
     seeds = seeds_for(comparison, max(need.needed for need in found))
     missing = seeds_missing(comparison, seeds)
-    filed, warning = submit_seeds(config, store, missing) if submit_ else ([], "")
-    new = sum(job.is_new for job in filed)
-    if warning:
-        click.echo(f"mlpq: warning: {warning}", err=True)
+    submitted, warning = submit_seeds(config, store, missing) if submit_ else ([], "")
+    new = sum(job.is_new for job in submitted)
+    warn(warning)
     if format_ == "json":
-        document = {"notes": notes(comparison), "seeds": seeds, "submitted": new, "pairs": needs_document(found)}
-        click.echo(tables.to_json(document))
+        _print_json(comparison, found, seeds, new)
         return
-    for note in notes(comparison):
-        click.echo(f"! {note}")
-    tables.console().print(needs_table(found, chosen))
-    shown = f"{difference:g} {chosen.unit}"
-    click.echo(
-        f"\n{formatting.count_of(len(seeds), 'seed')} in each arm show a difference of {shown}, probability {power:g}"
-    )
+    _print_table(comparison, found, seeds, f"{difference:g} {comparison.metric.unit} with probability {power:g}")
     if submit_:
         click.echo(f"{formatting.count_of(new, 'job')} submitted, seeds {formatting.seeds(seeds)}")
     elif missing:
         jobs = formatting.count_of(sum(len(each) for _, each in missing), "job")
-        click.echo(f"{jobs} to file: --submit does it")
+        click.echo(f"{jobs} missing: --submit submits them")
+
+
+def _print_json(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Sequence[int], new: int) -> None:
+    from mlpq.analysis.fairness import notes
+    from mlpq.report import tables
+    from mlpq.report.planning_tables import needs_document
+
+    document = {"notes": notes(comparison), "seeds": seeds, "submitted": new, "pairs": needs_document(found)}
+    click.echo(tables.to_json(document))
+
+
+def _print_table(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Sequence[int], goal: str) -> None:
+    from mlpq import formatting
+    from mlpq.analysis.fairness import notes
+    from mlpq.report import tables
+    from mlpq.report.planning_tables import needs_table
+
+    for note in notes(comparison):
+        click.echo(f"! {note}")
+    tables.console().print(needs_table(found, comparison.metric))
+    click.echo(f"\n{formatting.count_of(len(seeds), 'seed')} in each arm detect a difference of {goal}")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import click
 
+from mlpq.cli.output import NO_JOBS, format_option
+
 
 @click.command("results")
 @click.argument("experiment", required=False)
-@click.option(
-    "--format", "format_", type=click.Choice(["table", "json", "csv", "md"]), default="table", show_default=True
-)
+@format_option("table", "json", "csv", "md")
 def command(experiment: str | None, format_: str) -> None:
-    """Show the figures of an experiment, or of all.
+    """Show the results of an experiment, or of all.
 
-    Each job, and for each arm n and mean ± standard deviation over its seeds.
+    The figures of each job, and for each arm n and mean ± standard deviation over its seeds.
     """
     from mlpq.report import tables
     from mlpq.settings import settings
@@ -22,19 +22,21 @@ def command(experiment: str | None, format_: str) -> None:
 
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
-    rows = queries.job_rows(store, experiment)
+    records = queries.job_records(store, experiment)
     if format_ == "json":
-        click.echo(tables.to_json(rows))
+        click.echo(tables.jobs_json(records))
     elif format_ == "csv":
-        click.echo(tables.to_csv(rows, queries.COLUMNS))
-    elif not rows and format_ == "table":
-        click.echo("no job yet: mlpq submit --preset textbook --wait runs the first ones")
-    for name in dict.fromkeys(row["experiment"] for row in rows):
-        own = [row for row in rows if row["experiment"] == name]
+        click.echo(tables.jobs_csv(records))
+    elif not records and format_ == "table":
+        click.echo(NO_JOBS)
+    if format_ in ("json", "csv"):
+        return
+    for name in dict.fromkeys(job.experiment for job in records):
+        own = [job for job in records if job.experiment == name]
         ancestors = queries.ancestors(store, own)
         if format_ == "md":
             click.echo(tables.results_markdown(own, ancestors, heading=None if experiment else name))
-        elif format_ == "table":
+        else:
             if experiment is None:
                 click.echo(f"experiment {name}")
             tables.print_results(own, ancestors)

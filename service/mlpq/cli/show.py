@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import click
 
+from mlpq.cli.output import format_option
+
 
 @click.command("show")
 @click.argument("job")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 def command(job: str, format_: str) -> None:
-    """Show all about one JOB.
+    """Show everything about JOB.
 
     Its spec, result, learning curve, attempts, environment and verifications.
     """
-    from mlpq.report import job_details, tables
+    from dataclasses import asdict
+
+    from mlpq.report import grades, job_details, tables
+    from mlpq.results_view import flat
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
     store = ready_store(settings())
-    found = queries.find_job(store, job)
-    row = queries.jobs_by_id(store, [found])[0]
-    curve, attempts = queries.curve(store, found), queries.attempts_of(store, found)
-    verifications = queries.verifications_of(store, found)
-    if format_ == "json":
-        click.echo(tables.to_json({**row, "curve": curve, "attempts": attempts, "verifications": verifications}))
+    (record,) = queries.jobs_by_id(store, [queries.find_job(store, job)])
+    curve, attempts = queries.curve(store, record.id), queries.attempts_of(store, record.id)
+    verifications = queries.verifications_of(store, record.id)
+    if format_ == "table":
+        job_details.print_job(tables.console(), record, curve, attempts, verifications)
         return
-    job_details.print_job(tables.console(), row, curve, attempts, verifications)
+    findings = [grades.verification_document(found) for found in verifications]
+    for finding in findings:
+        del finding["job_id"]
+    document = {
+        **flat(record),
+        "curve": [asdict(epoch) for epoch in curve],
+        "attempts": [{"job_id": record.id, **asdict(attempt)} for attempt in attempts],
+        "verifications": findings,
+    }
+    click.echo(tables.to_json(document))

@@ -1,4 +1,4 @@
-"""Reading the FILE of `mlpq submit`."""
+"""Reads the FILE of `mlpq submit`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mlpq.errors import SpecError
 
 
 def read(file: str | None) -> dict[str, object]:
-    """The keys of a YAML or JSON file ("-" is standard input); the experiment is called after the file unless it says.
+    """The keys of a YAML or JSON file ("-" is standard input); the experiment defaults to the name of the file.
 
-    Raises SpecError with one line that names the place.
+    Raises SpecError with one line that names the position.
     """
     if file is None:
         return {}
@@ -28,21 +28,21 @@ def read(file: str | None) -> dict[str, object]:
         raise SpecError(f"{file} is not text: a spec file is YAML or JSON in UTF-8") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise SpecError(f"{file} {place} is broken JSON: {error.msg}") from None
+        raise SpecError(f"{file} {place} is not valid JSON: {error.msg}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SpecError(f"{file}{place} is broken YAML: {getattr(error, 'problem', None) or error}") from None
+        raise SpecError(f"{file}{place} is not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except (ValueError, RecursionError) as error:
-        raise SpecError(f"{file} holds a value that can't be read: {error}") from None
+        raise SpecError(f"{file} contains an invalid value: {error}") from None
     if not isinstance(document, dict):
-        raise SpecError(f"{file} must hold keys and values, as 'optimizer: [sgd, adam]'")
+        raise SpecError(f"{file} must contain keys and values, as 'optimizer: [sgd, adam]'")
     name = {"experiment": Path(file).stem} if file != "-" else {}
     return {**name, **{str(key): value for key, value in document.items()}}
 
 
 def _loader() -> Any:
-    """YAML's safe loader, which by itself lets the last of two equal keys win without a word."""
+    """YAML's safe loader, with an error for duplicate keys, of which it silently keeps the last."""
     import yaml
 
     class UniqueKeys(yaml.SafeLoader):

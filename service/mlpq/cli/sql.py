@@ -14,17 +14,18 @@ FORMATS = ("table", "json", "csv", "md", "parquet")
 @click.argument("statement")
 @click.option(
     "--format", "format_", type=click.Choice(FORMATS),
-    help="By default what FILE's name ends in, else table.",
+    help="Output format [default: the suffix of FILE, else table].",
 )  # fmt: skip
 @click.option(
     "-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
-    help="Write to FILE; parquet always needs one.",
+    help="Write to FILE; parquet needs one.",
 )  # fmt: skip
 def command(statement: str, format_: str | None, output: Path | None) -> None:
-    """Ask the database by one SELECT.
+    """Run a read-only SQL query.
 
-    It can only read. The view results has one row a job: docs/results.md lists its columns, docs/queries.md has twenty
-    questions with their statements. With - the STATEMENT comes from standard input.
+    The view results has one row per job: docs/reference/results-schema.md lists its columns, and
+    docs/how-to/query-results.md has twenty questions with their statements. With - the STATEMENT comes from standard
+    input.
     """
     from mlpq import formatting
     from mlpq.errors import MlpqError
@@ -33,10 +34,10 @@ def command(statement: str, format_: str | None, output: Path | None) -> None:
     from mlpq.store import sql
     from mlpq.store.migrate import ready_store
 
-    ending = output.suffix.removeprefix(".") if output else ""
-    format_ = format_ or (ending if ending in FORMATS else "table")
+    suffix = output.suffix.removeprefix(".") if output else ""
+    format_ = format_ or (suffix if suffix in FORMATS else "table")
     if format_ == "parquet" and output is None:
-        raise MlpqError("parquet is not text: name a file for it with -o FILE")
+        raise MlpqError("parquet is a binary format: name a file with -o FILE")
     if statement == "-":
         statement = sys.stdin.buffer.read().decode(errors="surrogateescape")  # as an argument is decoded
     columns, rows = sql.read_only(ready_store(settings()), statement)

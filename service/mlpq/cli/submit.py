@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+from mlpq.cli.output import format_option
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlpq.records import JobRecord, SubmittedJob
+    from mlpq.settings import Settings
     from mlpq.store.session import Store
-    from mlpq.store.submission import Filed
     from mlpq.submit import Submission
 
 
 @click.command("submit")
 @click.argument("file", required=False, metavar="[FILE]")
-@click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the file's or preset's name].")
-@click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp, instead of the options of the model.")
+@click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the name of the file or preset].")
+@click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp; replaces the options of the model.")
 @click.option("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
 @click.option("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
 @click.option("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
@@ -29,140 +32,153 @@ if TYPE_CHECKING:
     metavar="NAME[:SETTINGS]",
     help="sgd, adam, adamw, rmsprop, adagrad, nadam …; repeatable; settings as sgd:lr=0.1,momentum=0.9.",
 )
-@click.option("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01; for optimizers that don't name their own.")
+@click.option("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
 @click.option("--epochs", metavar="N", help="Epochs [default: 10].")
-@click.option("--batch-size", metavar="SIZES", help="Images a batch; several as 32,128 [default: 32].")
+@click.option("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
 @click.option("--seeds", metavar="SEEDS", help="42, or 1,2,3, or 0..9 with both ends included [default: 42].")
 @click.option("--weight-decay", metavar="VALUES", help="L2 penalty of the optimizer; several as 0,1e-4.")
 @click.option("--l1", metavar="VALUES", help="L1 penalty on all parameters; several as 0,1e-5.")
 @click.option("--dropout", metavar="VALUES", help="Dropout after each hidden layer; several as 0,0.2.")
-@click.option("--validation", metavar="FRACTION", help="Part of the training data that is held out, as 0.1.")
+@click.option("--validation", metavar="FRACTION", help="Fraction of the training data to hold out, as 0.1.")
 @click.option("--patience", metavar="N", help="Stop after N epochs without a lower validation loss; keep the best.")
 @click.option(
     "--continue-from",
     metavar="JOB",
-    help="Go on from a job's weights and shuffling generator, with a new optimizer; the rest is taken from that job.",
+    help="Continue from a job's weights and generators with a new optimizer; other options default to that job's.",
 )
 @click.option("--device", metavar="DEVICE", help="auto, cpu, cuda or mps [default: auto].")
 @click.option(
-    "--world-size", metavar="N", help="Train by N processes, one a GPU; auto is the worker's [default: auto]."
+    "--world-size",
+    metavar="N",
+    help="Train with N processes, one per GPU; auto lets the worker choose [default: auto].",
 )
-@click.option("--priority", metavar="N", help="Higher runs first [default: 0].")
-@click.option("--attempts", metavar="N", help="Give up a job after so many failed attempts [default: 3].")
-@click.option("--again", is_flag=True, help="Run a spec once more that the experiment has already.")
-@click.option("--wait", is_flag=True, help="Show progress until all is done; exit 0 only if every job succeeded.")
-@click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing.")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--priority", metavar="N", help="Jobs with a higher priority run first [default: 0].")
+@click.option("--attempts", metavar="N", help="Attempts until a job fails for good [default: 3].")
+@click.option("--again", is_flag=True, help="Also run specs that the experiment already has.")
+@click.option(
+    "--wait", is_flag=True, help="Show progress until all jobs are finished; exit 0 only if every job succeeded."
+)
+@click.option("--dry-run", is_flag=True, help="Show the jobs, and submit nothing.")
+@format_option("table", "json")
 def command(
     file: str | None, preset: str | None, again: bool, wait: bool, dry_run: bool, format_: str, **options: Any
 ) -> None:
     """Submit training jobs.
 
-    From FILE (YAML or JSON), from options, or both; options win.
-    Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment has
-    already is not run twice.
+    From FILE (YAML or JSON), from options, or both; options take precedence.
+    Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment already
+    has is not submitted again.
 
     \b
     mlpq submit --preset textbook --wait
     mlpq submit --optimizer sgd --optimizer adam --lr 0.1,0.01,0.001 --seeds 0..9 --experiment sweep
     """
     from mlpq.cli import spec_file
-    from mlpq.cli.local_worker import LocalWorker
+    from mlpq.jobs import Status
     from mlpq.settings import settings
     from mlpq.store import queries
-    from mlpq.store.migrate import has_database, ready_store
-    from mlpq.submit import check_data, plan, submit
+    from mlpq.store.migrate import ready_store
+    from mlpq.submit import check_data, plan
 
     given = {name: value for name, value in options.items() if value not in (None, ())}
     document = {**spec_file.read(file), **given}
     config = settings()
-    # What is wrong with the input is said before a database is looked for, or made.
+    # Invalid input is reported before the database is opened or created.
     store = ready_store(config) if document.get("continue_from") is not None else None
     submission = plan(document, preset, store)
     if dry_run:
         _show_plan(submission, format_)
         return
     check_data(config, submission)
+    store, submitted = _submit(config, submission, again, wait, quiet=format_ == "json")
+    jobs = queries.jobs_by_id(store, [job.id for job in submitted])
+    if format_ == "json":
+        _print_json(store, jobs, {job.id for job in submitted if job.is_new}, with_curves=wait)
+    elif wait:
+        _print_results(store, jobs, preset)
+    if wait and any(job.status is not Status.SUCCEEDED for job in jobs):
+        raise SystemExit(1)
+
+
+def _submit(
+    config: Settings, submission: Submission, again: bool, wait: bool, quiet: bool
+) -> tuple[Store, list[SubmittedJob]]:
+    """Submit the jobs, and wait until they are finished where `wait`; `quiet` prints warnings and progress only."""
+    from mlpq.cli.local_worker import LocalWorker
+    from mlpq.cli.output import warn
+    from mlpq.store.migrate import has_database, ready_store
+    from mlpq.submit import submit
+
     with LocalWorker(config) as worker:
         if wait and worker.may_start and not has_database(config):
-            # Then none can be alive, and one takes seconds to start: it does so while the jobs are filed.
-            worker.start({submission.device}, submission.world_size)
-        store = store or ready_store(config)
-        filed, warning = submit(config, store, submission, again)
-        if warning:
-            click.echo(f"mlpq: warning: {warning}", err=True)
-        if format_ == "table":
-            _show_filed(submission, filed)
+            # A new database has no live worker, and a worker takes seconds to start: start it while the jobs are
+            # submitted.
+            worker.start({submission.placement.device}, submission.placement.world_size)
+        store = ready_store(config)
+        submitted, warning = submit(config, store, submission, again)
+        warn(warning)
+        if not quiet:
+            _show_submitted(submission, submitted)
         if wait:
             from mlpq.cli.waiting import wait_for
 
-            wait_for(store, [job.id for job in filed], worker)
-    rows = queries.jobs_by_id(store, [job.id for job in filed])
-    _show_outcome(store, filed, rows, preset, wait, format_)
-    if wait and any(row["status"] != "succeeded" for row in rows):
-        raise SystemExit(1)
+            wait_for(store, [job.id for job in submitted], worker)
+    return store, submitted
 
 
 def _show_plan(submission: Submission, format_: str) -> None:
     from mlpq import formatting
     from mlpq.report import tables
 
-    rows = [
-        {**spec.model_dump(mode="json"), "spec_hash": spec.hash, "experiment": submission.experiment}
-        for spec in submission.specs
-    ]
     if format_ == "json":
-        click.echo(tables.to_json(rows))
+        documents = [
+            {**spec.model_dump(mode="json"), "spec_hash": spec.hash, "experiment": submission.experiment}
+            for spec in submission.specs
+        ]
+        click.echo(tables.to_json(documents))
         return
     tables.console().print(tables.plan_table(submission.specs))
-    click.echo(
-        f"experiment {submission.experiment}: {formatting.count_of(len(rows), 'job')} to submit; nothing was written"
-    )
+    count = formatting.count_of(len(submission.specs), "job")
+    click.echo(f"experiment {submission.experiment}: {count} to submit; nothing was written")
 
 
-def _show_filed(submission: Submission, filed: Sequence[Filed]) -> None:
+def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob]) -> None:
     from mlpq import formatting
 
-    new = sum(job.is_new for job in filed)
-    there = f", {len(filed) - new} there already (--again runs them once more)" if new < len(filed) else ""
-    click.echo(f"experiment {submission.experiment}: {formatting.count_of(new, 'job')} submitted{there}")
-    if len(filed) == 1:
-        click.echo(f"job {filed[0].id}")
+    new = sum(job.is_new for job in submitted)
+    old = len(submitted) - new
+    known = f", {old} already there (--again submits them again)" if old else ""
+    click.echo(f"experiment {submission.experiment}: {formatting.count_of(new, 'job')} submitted{known}")
+    if len(submitted) == 1:
+        click.echo(f"job {submitted[0].id}")
 
 
-def _show_outcome(
-    store: Store,
-    filed: Sequence[Filed],
-    rows: Sequence[Mapping[str, Any]],
-    preset: str | None,
-    wait: bool,
-    format_: str,
-) -> None:
+def _print_json(store: Store, jobs: Sequence[JobRecord], new: set[str], with_curves: bool) -> None:
+    from dataclasses import asdict
+
     from mlpq.report import tables
-
-    if format_ == "json":
-        new = {job.id for job in filed if job.is_new}
-        click.echo(tables.to_json([{**row, "submitted": row["id"] in new, **_curve(store, row, wait)} for row in rows]))
-    elif wait:
-        _print_results(store, rows, preset)
-
-
-def _curve(store: Store, row: Mapping[str, Any], wait: bool) -> dict[str, Any]:
+    from mlpq.results_view import flat
     from mlpq.store import queries
 
-    return {"curve": queries.curve(store, row["id"])} if wait else {}
+    documents = [{**flat(job), "submitted": job.id in new} for job in jobs]
+    if with_curves:
+        for document in documents:
+            document["curve"] = [asdict(epoch) for epoch in queries.curve(store, document["id"])]
+    click.echo(tables.to_json(documents))
 
 
-def _print_results(store: Store, rows: Sequence[Mapping[str, Any]], preset: str | None) -> None:
+def _print_results(store: Store, jobs: Sequence[JobRecord], preset: str | None) -> None:
     from mlpq.report import tables
     from mlpq.store import queries
 
-    tables.print_results(rows, queries.ancestors(store, rows))
+    tables.print_results(jobs, queries.ancestors(store, jobs))
     if preset == "textbook":
         click.echo()
-        table = tables.textbook_table(rows, {row["id"]: queries.curve(store, row["id"]) for row in rows})
+        table = tables.textbook_table(jobs, {job.id: queries.curve(store, job.id) for job in jobs})
         if table is None:
-            note = "The source's figures are for Fashion-MNIST, seed 42, 10 epochs, batch size 32: not shown."
+            note = (
+                "no comparison with the textbook: its figures are for Fashion-MNIST, seed 42, 10 epochs, batch size 32"
+            )
             tables.console().print(note)
         else:
             tables.console().print(table)

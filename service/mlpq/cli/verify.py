@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlpq.cli.output import format_option
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlpq.records import Verification
     from mlpq.settings import Settings
     from mlpq.store.session import Store
-    from mlpq.verification.verify import Verification
 
 REFUTED, NOT_VERIFIED = 1, 3
 
@@ -19,29 +21,29 @@ REFUTED, NOT_VERIFIED = 1, 3
 @click.command("verify")
 @click.argument("names", nargs=-1, required=True, metavar="JOB…|EXPERIMENT")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N of the results, drawn at random.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="SEED", help="Draw the same sample once more.")
-@click.option("--device", metavar="DEVICE", help="Run on auto, cpu, cuda or mps [default: what the result is from].")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), metavar="SEED", help="Draw the same sample again.")
+@click.option("--device", metavar="DEVICE", help="Run on auto, cpu, cuda or mps [default: the device of the result].")
+@format_option("table", "json")
 def command(names: tuple[str, ...], sample: int | None, seed: int | None, device: str | None, format_: str) -> None:
     """Run finished jobs again and grade their results.
 
     JOB is the first digits of an id; EXPERIMENT means all of its results.
 
-    What is stored is first looked through for what does not fit together. Then every job is run once more, and its
-    weights, figures and curve are compared. The grades are same bits, same figures, consistent, refuted and not
-    verified; docs/verify.md says what each means.
+    First the stored data are audited for inconsistencies. Then every job runs once more, and its weights, figures and
+    curve are compared. The grades are same bits, same figures, consistent, refuted and not verified;
+    docs/reference/verification-grades.md explains them.
 
     Exits 0 if every result was verified, 1 if one is refuted, 3 if one could not be run again.
     """
     from mlpq.errors import SpecError, nearest
+    from mlpq.records import Grade
     from mlpq.settings import settings
     from mlpq.spec.job import DEVICES
     from mlpq.store.migrate import ready_store
     from mlpq.verification import verify
-    from mlpq.verification.grading import Grade
 
     if seed is not None and sample is None:
-        raise click.UsageError("--seed goes with --sample N.")
+        raise click.UsageError("--seed needs --sample N.")
     if device is not None and device not in DEVICES:
         raise SpecError(f"unknown device '{device}'{nearest(device, DEVICES)}")
     config = settings()
@@ -52,8 +54,8 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
         seed = verify.any_seed() if seed is None else seed
         drawn, ids = {"of": len(ids), "seed": seed}, verify.sampled(ids, sample, seed)
         if format_ == "table":
-            named = " ".join(job[:8] for job in ids)
-            click.echo(f"{len(ids)} of {drawn['of']} results, drawn with --seed {seed}: {named}")
+            shown = " ".join(job[:8] for job in ids)
+            click.echo(f"{len(ids)} of {drawn['of']} results, drawn with --seed {seed}: {shown}")
     found = _verified(config, store, ids, device)
     _show(store, found, drawn, format_)
     grades = {each.grade for each in found}
@@ -64,37 +66,35 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
 
 
 def _verified(config: Settings, store: Store, ids: Sequence[str], device: str | None) -> list[Verification]:
-    """What was found about these jobs, after they were run again. What interrupts that cancels the new runs."""
+    """Audit the results, run the jobs again and grade them. An interruption or error cancels the reruns."""
     from mlpq.cli.local_worker import LocalWorker
-    from mlpq.cli.waiting import attend
+    from mlpq.cli.output import warn
+    from mlpq.cli.waiting import follow
     from mlpq.errors import MlpqError
     from mlpq.verification import verify
 
-    cases = verify.look_through(store, ids)
+    cases = verify.audit_results(store, ids)
     with LocalWorker(config) as worker:
-        reruns, warning = verify.file_reruns(config, store, cases, device)
-        if warning:
-            click.echo(f"mlpq: warning: {warning}", err=True)
+        reruns, warning = verify.submit_reruns(config, store, cases, device)
+        warn(warning)
         try:
-            attend(store, list(reruns.values()), worker)
+            follow(store, list(reruns.values()), worker)
         except (KeyboardInterrupt, MlpqError) as error:
-            verify.abandon(store, reruns)
+            verify.cancel_reruns(store, reruns)
             if isinstance(error, MlpqError):
                 raise
-            click.echo("stopped: the new runs are cancelled, and nothing was verified", err=True)
+            click.echo("stopped: the reruns are cancelled, and nothing was verified", err=True)
             raise SystemExit(130) from None
     return verify.conclude(store, cases, reruns)
 
 
 def _show(store: Store, found: Sequence[Verification], drawn: Mapping[str, int] | None, format_: str) -> None:
-    from dataclasses import asdict
-
     from mlpq.report import grades, tables
     from mlpq.store import queries
 
-    plain = [asdict(each) for each in found]
     if format_ == "json":
-        click.echo(tables.to_json({"summary": grades.summary(plain), "sample": drawn, "verifications": plain}))
+        documents = [grades.verification_document(each) for each in found]
+        click.echo(tables.to_json({"summary": grades.summary(found), "sample": drawn, "verifications": documents}))
         return
     wanted = [job for each in found for job in (each.job_id, each.rerun_id) if job]
-    grades.print_grades(tables.console(), plain, {row["id"]: row for row in queries.jobs_by_id(store, wanted)})
+    grades.print_grades(tables.console(), found, {job.id: job for job in queries.jobs_by_id(store, wanted)})

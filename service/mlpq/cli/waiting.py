@@ -1,59 +1,62 @@
-"""Waiting for jobs."""
+"""Waits for jobs and shows their progress; starts a local worker where the jobs need one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
+from mlpq.records import JobRecord
 from mlpq.report import tables
-from mlpq.report.progress import follow
+from mlpq.report.progress import show
 from mlpq.store import queries
 from mlpq.store.session import Store
+from mlpq.store.worker_queries import live_workers
+from mlpq.waiting import snapshots
 
-Asked = Mapping[str, Any]  # a `device` and a `world_size`, None where the worker may choose
+Request = tuple[str, int | None]  # device and world size; a world size of None leaves the choice to the worker
 
 
 def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
-    """Show progress on standard error until the jobs are finished. Ctrl-C leaves them queued and says so."""
+    """Show progress on standard error until the jobs are finished. On Ctrl-C the jobs stay queued."""
     try:
-        attend(store, ids, worker)
+        follow(store, ids, worker)
     except KeyboardInterrupt:
-        stopped = "stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel ends them"
-        tables.console(stderr=True).print(stopped)
+        message = "stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel cancels them"
+        tables.console(stderr=True).print(message)
         raise SystemExit(130) from None
 
 
-def attend(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
-    """Show progress on standard error until the jobs are finished; a worker is started where there must be one."""
-    asked = asked_for(queries.jobs_by_id(store, ids))
-    follow(store, ids, tables.console(stderr=True), lambda: _tend(store, worker, asked))
+def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) -> None:
+    """Show progress on standard error until the jobs are finished; start `worker` where no live one can run them."""
+    requests = _requests(queries.jobs_by_id(store, ids))
+
+    def obstacle() -> str:
+        return _start_if_missing(store, worker, requests) if worker else _missing_worker(store, requests)
+
+    show(snapshots(store, ids, obstacle), tables.console(stderr=True), total=len(ids))
 
 
-def asked_for(rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
-    """The devices and world sizes that jobs ask for, each pair once."""
-    pairs = {(row["requested_device"], row["requested_world_size"]) for row in rows}
-    return [
-        {"device": device, "world_size": size}
-        for device, size in sorted(pairs, key=lambda pair: (pair[0], pair[1] or 1))
-    ]
+def _requests(jobs: Iterable[JobRecord]) -> list[Request]:
+    """What the jobs request, without duplicates."""
+    pairs = {(job.requested_device, job.requested_world_size) for job in jobs}
+    return sorted(pairs, key=lambda pair: (pair[0], pair[1] or 1))
 
 
-def what_is_missing(store: Store, asked: Sequence[Asked]) -> str:
-    """Which worker would have to be started for jobs that ask for these; empty where none is missing."""
-    alive = queries.live_workers(store)
-    for each in asked:
-        if not any(queries.can_run(worker, each["device"], each["world_size"]) for worker in alive):
-            return formatting.waiting_for(each)
+def _missing_worker(store: Store, requests: Sequence[Request]) -> str:
+    """Which worker to start, for the first request that no live worker can run; empty where there is none."""
+    alive = live_workers(store)
+    for device, world_size in requests:
+        if not any(worker.can_run(device, world_size) for worker in alive):
+            return formatting.waiting_for(device, world_size)
     return ""
 
 
-def _tend(store: Store, worker: LocalWorker, asked: Sequence[Asked]) -> str:
-    """Start the worker if none is alive; says what stands in the way. Raises MlpqError where it can't start."""
+def _start_if_missing(store: Store, worker: LocalWorker, requests: Sequence[Request]) -> str:
+    """Start the worker where none can run the jobs; what they wait for. Raises MlpqError where it can't start."""
     worker.check()
-    obstacle = what_is_missing(store, asked)
-    if obstacle and worker.may_start:
-        worker.start({each["device"] for each in asked}, max(each["world_size"] or 0 for each in asked) or None)
-        return "starting a worker" if not queries.live_workers(store) else obstacle
-    return obstacle
+    missing = _missing_worker(store, requests)
+    if missing and worker.may_start:
+        worker.start({device for device, _ in requests}, max(size or 0 for _, size in requests) or None)
+        return missing if live_workers(store) else "starting a worker"
+    return missing

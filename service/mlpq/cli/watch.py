@@ -10,12 +10,11 @@ import click
 def command(experiment: str | None) -> None:
     """Show the progress of unfinished jobs.
 
-    Those of EXPERIMENT, or all, until they are done. Ctrl-C only stops the view.
+    Those of EXPERIMENT, or all, until they are finished. Ctrl-C stops the view only.
     """
-    from mlpq.cli.waiting import asked_for, what_is_missing
+    from mlpq.cli.waiting import follow
     from mlpq.jobs import Status
     from mlpq.report import tables
-    from mlpq.report.progress import follow
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
@@ -23,12 +22,10 @@ def command(experiment: str | None) -> None:
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
     unfinished = [status for status in Status if not status.is_finished]
-    rows = queries.job_rows(store, experiment, unfinished)
-    if not rows:
+    ids = [job.id for job in queries.job_records(store, experiment, unfinished)]
+    if not ids:
         click.echo("nothing to watch: every job is finished")
         return
-    ids = [row["id"] for row in rows]
-    asked = asked_for(rows)
-    follow(store, ids, tables.console(stderr=True), lambda: what_is_missing(store, asked))
+    follow(store, ids)
     finished = queries.jobs_by_id(store, ids)
     tables.print_results(finished, queries.ancestors(store, finished))

@@ -10,20 +10,20 @@ from mlpq.jobs import GANG, MAX_GANG
 @click.command("worker")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True,
-    help="What to train on; auto takes CUDA, else MPS, else the CPU.",
+    help="The device to train on; auto takes CUDA, else MPS, else the CPU.",
 )  # fmt: skip
 @click.option(
     "--gang", type=click.IntRange(1, MAX_GANG), default=GANG, show_default=True, metavar="N",
-    help="Train up to N compatible jobs at once, as one stacked model.",
+    help="Train up to N compatible jobs together, as one stacked model.",
 )  # fmt: skip
 @click.option(
     "--world-size", default="auto", show_default=True, metavar="N",
-    help="Processes that train together, for jobs that ask for no number; auto takes one for each GPU.",
+    help="Processes per job, for jobs that request no number; auto takes one per GPU.",
 )  # fmt: skip
 def command(device: str, gang: int, world_size: str) -> None:
-    """Run a worker that takes one gang of jobs after another.
+    """Run a worker that claims and trains jobs.
 
-    Until Ctrl-C or SIGTERM; it then gives its jobs back.
+    It runs until Ctrl-C or SIGTERM, and then returns its jobs to the queue.
     """
     import os
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import click
 
+from mlpq.cli.output import format_option
+
 
 @click.command("workers")
-@click.option("--format", "format_", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@format_option("table", "json")
 def command(format_: str) -> None:
-    """List the workers that are alive.
+    """List the live workers.
 
-    What each has to run jobs on, what it does, and when it was last heard of.
+    The device of each, its running and finished jobs, and its last heartbeat.
     """
     from mlpq import formatting
     from mlpq.report import tables
     from mlpq.settings import settings
-    from mlpq.store import queries
+    from mlpq.store import worker_queries
     from mlpq.store.migrate import ready_store
 
     store = ready_store(settings())
-    rows = queries.live_workers(store)
+    alive = worker_queries.live_workers(store)
     if format_ == "json":
-        click.echo(tables.to_json([tables.worker_facts(row) for row in rows]))
+        click.echo(tables.to_json([tables.worker_document(worker) for worker in alive]))
         return
-    if rows:
-        tables.console().print(tables.workers_table(rows))
-    click.echo(
-        f"{formatting.count_of(len(rows), 'worker')} alive" if rows else "no worker is alive: mlpq worker starts one"
-    )
-    for row in queries.stranded(store):
-        click.echo(f"{formatting.count_of(row['jobs'], 'job')} {formatting.waiting_for(row)}")
+    if alive:
+        tables.console().print(tables.workers_table(alive))
+        click.echo(f"{formatting.count_of(len(alive), 'worker')} alive")
+    else:
+        click.echo("no worker is alive: mlpq worker starts one")
+    for each in worker_queries.jobs_without_worker(store):
+        click.echo(formatting.jobs_without_worker(each))

@@ -1,4 +1,4 @@
-"""The web application: routes, checks of what is asked, and answers that are only made anew when there is news."""
+"""The web application: routes, error pages, and ETags, with which unchanged pages are not rendered again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mlpq import __version__
+from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard import pages
-from mlpq.dashboard.comparing import BusyError, Comparisons, Question
+from mlpq.dashboard.bounded_cache import BusyError
+from mlpq.dashboard.comparisons import Comparisons
 from mlpq.dashboard.metrics import CONTENT_TYPE, metrics
 from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.store import queries
-from mlpq.store.change_tokens import Changes
+from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.session import Store
 
 HEADERS = {
@@ -31,7 +33,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-FRESH = {"Cache-Control": "no-cache"}  # a browser asks each time whether its copy is still right
+REVALIDATE = {"Cache-Control": "no-cache"}  # a browser may store a page, but must revalidate it by its ETag
 Position = Annotated[int, Query(ge=0, le=2**62)]
 
 router = APIRouter()
@@ -39,40 +41,42 @@ get = partial(router.api_route, methods=["GET", "HEAD"], response_class=HTMLResp
 
 
 def make_app(store: Store, hosts: Sequence[str]) -> FastAPI:
-    """The application over `store`, for requests that name one of `hosts`."""
+    """The application for `store`, which answers requests for `hosts` only."""
     app = FastAPI(title="mlpq", openapi_url=None)
     app.state.site = Site(store)
     app.include_router(router)
     app.mount("/static", StaticFiles(packages=[("mlpq.dashboard", "static")]))
-    for kind, answer in (
+    for kind, handler in (
         (NotFoundError, partial(_problem, 404)),
         (SpecError, partial(_problem, 400)),
         (StoreError, partial(_problem, 503)),
         (BusyError, partial(_problem, 503)),
-        (RequestValidationError, lambda request, _: _problem(400, request, "an address with such numbers has no page")),
+        (RequestValidationError, lambda request, _: _problem(400, request, "a number in the address is not valid")),
         (HTTPException, _http_problem),
     ):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, handler)
     app.middleware("http")(_with_headers)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
 
 
 class Site:
-    """What all pages share."""
+    """The state that all pages share."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.changes = Changes(store)
+        self.changes = ChangeTokens(store)
         self.comparisons = Comparisons(store)
-        self.started = secrets.token_hex(8)  # what is kept by browsers was made by one process
+        self.process = secrets.token_hex(8)  # another process, perhaps of another version, has other ETags
         loader = ChoiceLoader([PackageLoader("mlpq.dashboard"), PackageLoader("mlpq.report")])
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 
-    def tag(self, state: str) -> str:
-        return f'"{hashlib.sha256(f"{self.started} {state}".encode()).hexdigest()[:24]}"'
+    def etag(self, token: str) -> str:
+        """The ETag of content that changes with `token`."""
+        return f'"{hashlib.sha256(f"{self.process} {token}".encode()).hexdigest()[:24]}"'
 
     def render(self, template: str, **content: Any) -> str:
+        """The HTML of a page."""
         return self.templates.get_template(template).render(mlpq_version=__version__, **content)
 
 
@@ -81,19 +85,19 @@ def experiments(request: Request, before: Position | None = None) -> Response:
     return _page(request, "experiments.html", lambda site: (pages.experiments(site.store, before), 200))
 
 
-def _asked(by: str = "", metric: str = "accuracy", target: str = "", against: str = "") -> Question:
-    return Question(by.strip(), metric.strip(), target.strip(), against.strip())
+def _params(by: str = "", metric: str = "accuracy", target: str = "", against: str = "") -> ComparisonParams:
+    return ComparisonParams(by.strip(), metric.strip(), target.strip(), against.strip())
 
 
-Asked = Annotated[Question, Depends(_asked)]
+Params = Annotated[ComparisonParams, Depends(_params)]
 
 
 @get("/experiments/{name:path}")
-def experiment(request: Request, name: str, question: Asked, status: str = "", after: Position = 0) -> Response:
+def experiment(request: Request, name: str, params: Params, status: str = "", after: Position = 0) -> Response:
     return _page(
         request,
         "experiment.html",
-        lambda site: pages.experiment(site.store, site.comparisons, name, question, status, after),
+        lambda site: pages.experiment(site.store, site.comparisons, name, params, status, after),
     )
 
 
@@ -108,64 +112,64 @@ def workers(request: Request) -> Response:
 
 
 @get("/charts/now.svg")
-def training_now(request: Request, experiment: str, question: Asked) -> Response:
+def chart_of_running(request: Request, experiment: str, params: Params) -> Response:
     site: Site = request.app.state.site
-    return _picture(request, *site.comparisons.training_now(experiment, question))
+    return _svg(request, *site.comparisons.chart_of_running(experiment, params))
 
 
 @get("/charts/{name}.svg")
-def chart(request: Request, name: str, experiment: str, question: Asked) -> Response:
+def chart(request: Request, name: str, experiment: str, params: Params) -> Response:
     site: Site = request.app.state.site
-    return _picture(request, *site.comparisons.picture(experiment, question, name))
+    return _svg(request, *site.comparisons.chart(experiment, params, name))
 
 
 @get("/jobs/{prefix}/{name}.svg")
 def job_chart(request: Request, prefix: str, name: str) -> Response:
     site: Site = request.app.state.site
-    return _picture(request, *site.comparisons.job_picture(queries.find_job(site.store, prefix), name))
+    return _svg(request, *site.comparisons.job_chart(queries.find_job(site.store, prefix), name))
 
 
 @get("/healthz")
 def health(request: Request) -> Response:
     try:
-        request.app.state.site.changes.state()
+        request.app.state.site.changes.current()
     except StoreError as error:
         return PlainTextResponse(f"{' '.join(str(error).split())}\n", 503)
     return PlainTextResponse("ok\n")
 
 
 @get("/metrics")
-def scraped(request: Request) -> Response:
+def prometheus(request: Request) -> Response:
     return Response(metrics(request.app.state.site.store), media_type=CONTENT_TYPE)
 
 
 def _page(request: Request, template: str, make: Callable[[Site], tuple[dict[str, Any], int]]) -> Response:
-    """The page, or 304 where nothing was committed since the browser got it."""
+    """The page, or 304 where nothing was committed since the browser loaded it."""
     site: Site = request.app.state.site
-    tag = site.tag(site.changes.state())  # before the page is read: it may be newer than its tag, and never older
-    headers = {**FRESH, "ETag": tag}
-    if request.headers.get("if-none-match") == tag:
+    etag = site.etag(site.changes.current())  # before reading the rows: they may be newer than the ETag, never older
+    headers = {**REVALIDATE, "ETag": etag}
+    if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     content, status = make(site)
-    return HTMLResponse(site.render(template, tag=tag, path=request.url.path, **content), status, headers)
+    return HTMLResponse(site.render(template, etag=etag, path=request.url.path, **content), status, headers)
 
 
-def _picture(request: Request, drawn: str, state: str) -> Response:
-    headers = {**FRESH, "ETag": request.app.state.site.tag(state)}
+def _svg(request: Request, svg: str, token: str) -> Response:
+    headers = {**REVALIDATE, "ETag": request.app.state.site.etag(token)}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(drawn, media_type="image/svg+xml", headers=headers)
+    return Response(svg, media_type="image/svg+xml", headers=headers)
 
 
 def _problem(status: int, request: Request, error: object) -> Response:
-    """A page that says in a line what is wrong; one without the database tries again by itself."""
-    titles = {400: "Not so", 404: "Not found", 405: "Only reading", 503: "Not now"}
+    """An error page; with status 503 it reloads itself."""
+    titles = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 503: "Service unavailable"}
     page = request.app.state.site.render(
         "problem.html",
-        title=titles.get(status, "No page"),
+        title=titles.get(status, "Error"),
         message=str(error),
         live=status == 503,
-        tag="",
+        etag="",
         path=request.url.path,
     )
     return HTMLResponse(page, status, {"Cache-Control": "no-store"})
@@ -173,12 +177,12 @@ def _problem(status: int, request: Request, error: object) -> Response:
 
 def _http_problem(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    said = {404: "there is no page at this address", 405: "this page is only for looking: it takes GET and HEAD"}
-    return _problem(status, request, said.get(status, getattr(error, "detail", "")))
+    messages = {404: "there is no page at this address", 405: "read-only: GET and HEAD only"}
+    return _problem(status, request, messages.get(status, getattr(error, "detail", "")))
 
 
-async def _with_headers(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await answer(request)
+async def _with_headers(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await respond(request)
     response.headers.update(HEADERS)
     response.headers.setdefault("Cache-Control", "no-cache")  # static files change with mlpq
     return response

@@ -1,4 +1,4 @@
-"""What a Prometheus server scrapes. All of it is read from the database, so it is the same whoever is asked."""
+"""The metrics for Prometheus. All are read from the database, so every dashboard reports the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mlpq.jobs import Outcome
-from mlpq.store import monitoring, queries
+from mlpq.store import monitoring, worker_queries
 from mlpq.store.session import Store
 
 __all__ = ["CONTENT_TYPE", "metrics"]
@@ -38,24 +38,22 @@ class _Reader(Collector):
 
 
 def _jobs(store: Store) -> Iterator[Metric]:
-    count = GaugeMetricFamily("mlpq_jobs", "Jobs by status and the device asked for.", labels=["status", "device"])
+    count = GaugeMetricFamily("mlpq_jobs", "Jobs by status and requested device.", labels=["status", "device"])
     for status, device, number in monitoring.jobs_by_status_and_device(store):
         count.add_metric([status, device], number)
     yield count
-    stranded = GaugeMetricFamily(
+    without_worker = GaugeMetricFamily(
         "mlpq_jobs_without_worker", "Queued jobs that no live worker can run.", labels=["device", "world_size"]
     )
-    for row in queries.stranded(store):
-        stranded.add_metric([row["device"], str(row["world_size"] or "auto")], row["jobs"])
-    yield stranded
+    for each in worker_queries.jobs_without_worker(store):
+        without_worker.add_metric([each.device, str(each.world_size or "auto")], each.jobs)
+    yield without_worker
 
 
 def _attempts(store: Store) -> Iterator[Metric]:
     found = monitoring.attempts_by_outcome_and_device(store)
-    running = GaugeMetricFamily("mlpq_attempts_running", "Attempts that run, by device.", labels=["device"])
-    ended = CounterMetricFamily(
-        "mlpq_attempts", "Attempts that ended, by outcome and device.", labels=["outcome", "device"]
-    )
+    running = GaugeMetricFamily("mlpq_attempts_running", "Running attempts, by device.", labels=["device"])
+    ended = CounterMetricFamily("mlpq_attempts", "Ended attempts, by outcome and device.", labels=["outcome", "device"])
     for outcome, device, number in found:
         if outcome is None:
             running.add_metric([device], number)
@@ -63,11 +61,13 @@ def _attempts(store: Store) -> Iterator[Metric]:
             ended.add_metric([outcome, device], number)
     yield running
     yield ended
-    expired = sum(number for outcome, _, number in found if outcome == Outcome.LOST)
-    yield CounterMetricFamily("mlpq_lease_expiries", "Leases that ran out: their workers fell silent.", value=expired)
+    expired = sum(number for outcome, _, number in found if outcome is Outcome.LOST)
+    yield CounterMetricFamily(
+        "mlpq_lease_expiries", "Expired leases: the worker stopped sending heartbeats.", value=expired
+    )
     yield CounterMetricFamily(
         "mlpq_fence_rejections",
-        "Writes of workers that were rejected since their attempt had lost its job.",
+        "Writes of workers that were rejected because their attempt had lost its lease.",
         value=monitoring.fence_rejections(store),
     )
 
@@ -75,7 +75,7 @@ def _attempts(store: Store) -> Iterator[Metric]:
 def _seconds(store: Store) -> Metric:
     seconds = HistogramMetricFamily(
         "mlpq_job_seconds",
-        "Seconds that the jobs with a result trained, by device; an equal share for each job of a gang.",
+        "Training seconds of jobs with a result, by device; an equal share for each job of a gang.",
         labels=["device"],
     )
     for device, within, count, total in monitoring.training_seconds(store, SECONDS):
@@ -86,17 +86,19 @@ def _seconds(store: Store) -> Metric:
 
 def _workers(store: Store) -> Iterator[Metric]:
     labels = ["worker", "device"]
-    beat = GaugeMetricFamily("mlpq_worker_beat_age_seconds", "Since a live worker's last beat.", labels=labels)
-    busy = GaugeMetricFamily("mlpq_worker_jobs_running", "Jobs that a live worker runs.", labels=labels)
+    age = GaugeMetricFamily(
+        "mlpq_worker_beat_age_seconds", "Seconds since a live worker's last heartbeat.", labels=labels
+    )
+    running = GaugeMetricFamily("mlpq_worker_jobs_running", "Jobs that a live worker runs.", labels=labels)
     done = CounterMetricFamily("mlpq_worker_jobs_done", "Results that a live worker has recorded.", labels=labels)
     alive: dict[str, int] = {}
-    for row in queries.live_workers(store):
-        names = [row["name"], row["device"]]
-        beat.add_metric(names, (row["now"] - row["beat_at"]).total_seconds())
-        busy.add_metric(names, row["jobs_running"])
-        done.add_metric(names, row["jobs_done"])
-        alive[row["device"]] = alive.get(row["device"], 0) + 1
+    for worker in worker_queries.live_workers(store):
+        names = [worker.name, worker.device]
+        age.add_metric(names, (worker.now - worker.beat_at).total_seconds())
+        running.add_metric(names, worker.jobs_running)
+        done.add_metric(names, worker.jobs_done)
+        alive[worker.device] = alive.get(worker.device, 0) + 1
     count = GaugeMetricFamily("mlpq_workers", "Live workers, by device.", labels=["device"])
     for device, number in alive.items():
         count.add_metric([device], number)
-    yield from (count, beat, busy, done)
+    yield from (count, age, running, done)

@@ -17,43 +17,45 @@ from mlpq.errors import MlpqError, SettingsError
 from mlpq.store.session import Store
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-STOP_SECONDS = 3  # what a page that is being made has left when the server is told to end
+STOP_SECONDS = 3  # for requests in progress when the server shuts down
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket on that address; port 0 takes a free one. Raises MlpqError."""
+    """A socket that listens on that address; port 0 takes a free port. Raises MlpqError."""
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise MlpqError(f"port {port} of {host} is in use: give --port another one, or 0 for a free one") from error
+            raise MlpqError(
+                f"port {port} of {host} is in use: give --port another number, or 0 for a free port"
+            ) from error
         raise MlpqError(f"can't listen on port {port} of {host}: {error.strerror}") from error
 
 
 def check_name(name: str) -> None:
-    """Raises SettingsError where no request can come under that name."""
+    """Raise SettingsError where that is not a host name, or a pattern of names."""
     is_address = ":" in name and "/" not in name and name.count(":") > 1
     if not is_address and not re.fullmatch(r"\*|(\*\.)?[\w-]+(\.[\w-]+)*\.?", name):
         raise SettingsError(
-            f"'{name}' is no host's name: give --allow-host a name without port or scheme, as lab.example.org, or "
+            f"'{name}' is not a host name: give --allow-host a name without scheme and port, as lab.example.org or "
             "*.example.org"
         )
 
 
 def hosts(host: str, allowed: Sequence[str]) -> list[str]:
-    """The names that a request may come under, those of `allowed` among them."""
+    """The host names that requests may have: this machine's own, and `allowed`."""
     own = [] if is_everywhere(host) else [host]
     return [*LOOPBACK, *(f"[{name}]" if ":" in name else name for name in (*own, *allowed))]
 
 
 def url(host: str, listening: socket.socket) -> str:
-    """Where a browser on this machine finds it."""
+    """The URL for a browser on this machine."""
     name = "127.0.0.1" if is_everywhere(host) else f"[{host}]" if ":" in host else host
     return f"http://{name}:{listening.getsockname()[1]}/"
 
 
 def serve(store: Store, listening: socket.socket, names: Sequence[str]) -> None:
-    """Answer requests that come under one of `names` until SIGINT or SIGTERM, which then end the process with 0."""
+    """Answer requests for the hosts in `names`. SIGINT and SIGTERM end the process with exit status 0."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     config = uvicorn.Config(
@@ -70,7 +72,7 @@ def serve(store: Store, listening: socket.socket, names: Sequence[str]) -> None:
 
 
 def is_everywhere(host: str) -> bool:
-    """Whether that address stands for all of this machine's."""
+    """Whether that address means every address of this machine."""
     try:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:

@@ -1,4 +1,4 @@
-"""The charts of a comparison: learning curves, paired differences, accuracy against learning rate, best of k."""
+"""The charts of a comparison and of a job, for pages and files."""
 
 from __future__ import annotations
 
@@ -14,56 +14,82 @@ from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.grouping import Fields, arm_label, by_label
-from mlpq.analysis.metrics import Curve, Metric, percent
-from mlpq.experiment import Compared
+from mlpq.analysis.metrics import Curve, Metric, percent_on_test, percent_on_validation
+from mlpq.experiment import ExperimentComparison
+from mlpq.records import EpochMetrics, JobRecord
 from mlpq.report.comparison_tables import shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
 
-Row = Mapping[str, Any]
+Point = dict[str, Any]  # a datum of a Vega-Lite chart: JSON
 
-FAINT_POINTS = 5000  # more make a picture slow, and a blot
-ON_LOSS = "Training: the mean during each epoch. Validation and test: after it."
+# Alternative texts of the charts, by their names.
+CHART_TITLES = {
+    "curves": "Learning curves: mean and band over the seeds, by epoch",
+    "differences": "Paired differences: each seed, their mean and its 95 % interval",
+    "rates": "Accuracy against the learning rate",
+    "tuning": "Expected accuracy of the best of k settings",
+}
+JOB_CHART_TITLES = {"loss": "Loss by epoch", "accuracy": "Accuracy by epoch"}
+CURVES_SO_FAR_TITLE = "Learning curves of all jobs, running and finished, by epoch"
+BEST_OF_K_TITLE = "Expected best of k settings"
+
+FAINT_POINTS = 5000  # beyond this many, thin lines are slow to draw and cover each other
+LOSS_CAPTION = "Training: the mean during each epoch. Validation and test: after it."
 
 
-def charts(compared: Compared) -> list[Chart]:
-    """The charts that these jobs allow."""
+def charts(compared: ExperimentComparison) -> list[Chart]:
+    """The charts that the jobs of an experiment allow."""
     return list(named_charts(compared).values())
 
 
-def named_charts(compared: Compared) -> dict[str, Chart]:
-    """The same, by a name that is fit for a file."""
+def named_charts(compared: ExperimentComparison) -> dict[str, Chart]:
+    """The same, by their names in CHART_TITLES."""
     comparison, labels = compared.comparison, [side.label for side in compared.comparison.sides]
     found = {
         "curves": learning_curves(comparison, compared.curves),
         "differences": paired_differences(comparison),
-        "rates": by_learning_rate(arms(compared.rows, compared.ancestors), labels),
+        "rates": by_learning_rate(arms(compared.records, compared.ancestors), labels),
         "tuning": best_of_k(compared.tuned, labels),
     }
+    assert found.keys() == CHART_TITLES.keys(), "each chart has a title"
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
 def job_charts(curve: Curve) -> dict[str, Chart]:
-    """The losses and the accuracies of one job by epoch."""
-    sides = [side for side in ("train", "validation", "test") if curve and curve[0].get(f"{side}_loss") is not None]
-    losses = [
-        {"arm": side, "epoch": epoch["epoch"], "value": epoch[f"{side}_loss"]} for side in sides for epoch in curve
-    ]
-    counted = [side for side in sides if side != "train"]
-    accuracies = [
-        {"arm": side, "epoch": epoch["epoch"], "value": percent(epoch, side)} for side in counted for epoch in curve
-    ]
+    """The losses and the accuracies of one job by epoch, by their names in JOB_CHART_TITLES; empty without an epoch."""
     if not curve:
         return {}
-    return {
-        "loss": _lines(losses, sides, sides, "Loss", "mean loss (nats)", ON_LOSS),
-        "accuracy": _lines(accuracies, counted, sides, "Accuracy", "accuracy (%)", "After each epoch."),
+    loss: dict[str, Callable[[EpochMetrics], float | None]] = {
+        "train": lambda epoch: epoch.train_loss,
+        "validation": lambda epoch: epoch.validation_loss,
+        "test": lambda epoch: epoch.test_loss,
     }
+    accuracy: dict[str, Callable[[EpochMetrics], float | None]] = {
+        "validation": percent_on_validation,
+        "test": percent_on_test,
+    }
+    splits = [split for split in loss if loss[split](curve[0]) is not None]
+    counted = [split for split in splits if split in accuracy]
+    losses, accuracies = _points(curve, loss, splits), _points(curve, accuracy, counted)
+    found = {
+        "loss": _lines(losses, (splits, splits), "Loss", "mean loss (nats)", LOSS_CAPTION),
+        "accuracy": _lines(accuracies, (counted, splits), "Accuracy", "accuracy (%)", "After each epoch."),
+    }
+    assert found.keys() == JOB_CHART_TITLES.keys(), "each chart has a title"
+    return found
+
+
+def _points(
+    curve: Curve, figures: Mapping[str, Callable[[EpochMetrics], float | None]], splits: Sequence[str]
+) -> list[Point]:
+    return [{"arm": split, "epoch": epoch.epoch, "value": figures[split](epoch)} for split in splits for epoch in curve]
 
 
 def _lines(
-    points: Sequence[Row], labels: Sequence[str], among: Sequence[str], title: str, unit: str, caption: str
+    points: Sequence[Point], labels: tuple[Sequence[str], Sequence[str]], title: str, unit: str, caption: str
 ) -> Chart:
-    color, dash = colors(labels, among)
+    """A line for each of the first labels, in the colors that they have among the second."""
+    color, dash = colors(*labels)
     x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
     drawn = (
         altair.Chart(Data(values=list(points)))
@@ -74,14 +100,14 @@ def _lines(
 
 
 def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Chart | None:
-    """Mean and band over the seeds by epoch, each seed faint."""
-    figure, title = _by_epoch(comparison.metric)
+    """Mean and band over the seeds by epoch, and a thin line for each seed; `curves` are by job id."""
+    figure, title = comparison.metric.curve, comparison.metric.curve_title
     seeds = [
-        {"arm": side.label, "seed": row["seed"], "epoch": epoch["epoch"], "value": value}
+        {"arm": side.label, "seed": job.spec.seed, "epoch": epoch.epoch, "value": value}
         for side in comparison.sides
-        for row in side.arm.rows
-        if row["seed"] in side.values
-        for epoch in curves.get(row["id"], ())
+        for job in side.arm.records
+        if job.spec.seed in side.values
+        for epoch in curves.get(job.id, ())
         if (value := figure(epoch)) is not None
     ]
     if not seeds:
@@ -94,14 +120,19 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
     return titled(_curves(faint, together, labels, title), "Learning curves", caption, 260)
 
 
-def curves_so_far(rows: Sequence[Row], by: Fields, curves: Mapping[str, Curve], metric: Metric) -> Chart | None:
-    """The curves of jobs that still train among the others, by what `by` tells apart; without it, by optimizer."""
-    figure, title = _by_epoch(metric)
+def curves_so_far(
+    records: Sequence[JobRecord], by: Fields, curves: Mapping[str, Curve], metric: Metric
+) -> Chart | None:
+    """The learning curves of all jobs, running ones too, grouped by the fields `by` or else by optimizer.
+
+    None without an epoch; `curves` are by job id.
+    """
+    figure, title = metric.curve, metric.curve_title
     fields = by or ("optimizer",)
     points = [
-        {"arm": by_label(row, fields), "seed": row["id"], "epoch": epoch["epoch"], "value": value}
-        for row in rows
-        for epoch in curves.get(row["id"], ())
+        {"arm": by_label(job.spec, fields), "seed": job.id, "epoch": epoch.epoch, "value": value}
+        for job in records
+        for epoch in curves.get(job.id, ())
         if (value := figure(epoch)) is not None
     ]
     if not points:
@@ -110,16 +141,16 @@ def curves_so_far(rows: Sequence[Row], by: Fields, curves: Mapping[str, Curve], 
     labels = sorted({arm for arm, _ in together})
     n = n_of([len(values) for values in together.values()])
     faint, thin = _faint(points, "job")
-    caption = f"All jobs, as far as they have come: mean, {n}; band: ± 1 standard deviation{thin}."
+    caption = f"All jobs up to their latest epoch: mean, {n}; band: ± 1 standard deviation{thin}."
     return titled(_curves(faint, together, labels, title), "Training now", caption, 220)
 
 
-def _faint(points: Sequence[Row], of: str) -> tuple[Sequence[Row], str]:
-    """What is drawn of each by itself, and the caption's words for it."""
+def _faint(points: Sequence[Point], of: str) -> tuple[Sequence[Point], str]:
+    """The points of the thin lines, and their description in the caption; none where they are too many."""
     return (points, f"; thin: each {of}") if len(points) <= FAINT_POINTS else ((), "")
 
 
-def _by_arm_and_epoch(points: Sequence[Row]) -> dict[tuple[str, int], list[float]]:
+def _by_arm_and_epoch(points: Sequence[Point]) -> dict[tuple[str, int], list[float]]:
     together: dict[tuple[str, int], list[float]] = {}
     for point in points:
         together.setdefault((point["arm"], point["epoch"]), []).append(point["value"])
@@ -127,9 +158,9 @@ def _by_arm_and_epoch(points: Sequence[Row]) -> dict[tuple[str, int], list[float
 
 
 def _curves(
-    seeds: Sequence[Row], together: Mapping[tuple[str, int], list[float]], labels: Sequence[str], title: str
+    seeds: Sequence[Point], together: Mapping[tuple[str, int], list[float]], labels: Sequence[str], title: str
 ) -> Chart:
-    """Mean and band of what is `together`, and each of `seeds` faint."""
+    """Mean and band of the values of each arm and epoch in `together`, and a thin line for each of `seeds`."""
     means = [{"arm": arm, "epoch": epoch, **_band(values)} for (arm, epoch), values in sorted(together.items())]
     color, dash = colors([label for label in labels if any(arm == label for arm, _ in together)], labels)
     x = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1))
@@ -144,7 +175,9 @@ def _curves(
 
 def paired_differences(comparison: Comparison) -> Chart | None:
     """The differences by seed of each pair that is shown, their mean and its 95 % interval."""
-    points, means, labels = [], [], []
+    points: list[Point] = []
+    means: list[Point] = []
+    labels: list[str] = []
     for pair in shown_pairs(comparison):
         if pair.paired is not None and pair.paired.t_interval is not None:
             label = f"{pair.a.label} − {pair.b.label} (n = {pair.paired.n})"
@@ -170,13 +203,13 @@ def paired_differences(comparison: Comparison) -> Chart | None:
 
 
 def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart | None:
-    """Final test accuracy against the learning rate, for optimizers that were tried at several."""
+    """Final test accuracy against the learning rate, for optimizers with several; colors are those in `among`."""
     together: dict[str, dict[float, list[float]]] = {}
     for arm in found:
-        values = [value for row in arm.rows if (value := percent(row, "test")) is not None]
+        values = [percent_on_test(job.result) for job in arm.records if job.result is not None]
         if values and arm.parent is None:
             rates = together.setdefault(arm_label(arm, found, formatting.optimizer_without_rate), {})
-            rates.setdefault(arm.first["lr"], []).extend(values)
+            rates.setdefault(arm.spec.lr, []).extend(values)
     together = {name: rates for name, rates in together.items() if len(rates) > 1}
     if not together:
         return None
@@ -200,7 +233,7 @@ def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart |
 
 
 def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = ()) -> Chart | None:
-    """Expected test accuracy of the best of k settings, chosen by validation accuracy."""
+    """Expected test accuracy of the best of k settings by validation accuracy; colors are those in `among`."""
     tuned = [each for each in tuned if each.expected]
     if not tuned:
         return None
@@ -218,16 +251,8 @@ def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = ()) -> Chart | Non
         base.mark_line(point=True, strokeWidth=2).encode(x, y, color, dash),
     )
     n = n_of([len(each.seeds) for each in tuned])
-    caption = f"Best by validation accuracy, shown on the test set: mean ± 1 sd over the seeds, {n}."
-    return titled(layers, "What tuning buys", caption, 220)
-
-
-def _by_epoch(metric: Metric) -> tuple[Callable[[Row], float | None], str]:
-    """What the curves show, and what it is called."""
-    if metric.name == "loss":
-        return lambda epoch: float(epoch["test_loss"]), metric.title
-    side = "validation" if metric.name == "validation" else "test"
-    return lambda epoch: percent(epoch, side), f"{side} accuracy (%)"
+    caption = f"Test accuracy of the best setting by validation accuracy: mean ± 1 sd over the seeds, {n}."
+    return titled(layers, BEST_OF_K_TITLE, caption, 220)
 
 
 def _band(values: Sequence[float]) -> dict[str, float]:

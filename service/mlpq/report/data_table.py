@@ -14,7 +14,7 @@ from mlpq.spec.datasets import Dataset, find, how_to_get, verify
 
 
 def data_table(datasets: Iterable[Dataset], data_dir: Path) -> Table:
-    """One line a data set: its size, and where its files are or how to get them."""
+    """One line per data set: its size, and where its files are or how to get them."""
     table = plain_table("data set", ">train", ">test", ">features", ">classes", "files")
     for dataset in datasets:
         sizes = (dataset.train, dataset.test, dataset.features, dataset.classes)

@@ -1,4 +1,4 @@
-"""How charts look, and how they become files."""
+"""The look of charts, and their files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import altair
 import vl_convert
 from altair.utils import schemapi
 
-schemapi.DEBUG_MODE = False  # to check each point against the schema of Vega-Lite takes most of the time
+schemapi.DEBUG_MODE = False  # validating each point against the schema of Vega-Lite takes most of the time
 
-Chart = Any  # altair's kinds of charts have no common type
+Chart = Any  # altair's chart classes have no common type
 
 PADDING = 8  # pixels
 WIDTH = 560  # pixels, a column of text
-# Okabe and Ito's colours, told apart by colour-blind people too, without the yellow: it is too light for lines.
+# Okabe and Ito's colors, which color-blind people can distinguish, without yellow, which is too light for lines.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ([1, 0], [6, 3], [2, 2])
-PIXELS_A_UNIT = 2  # of a PNG: sharp on dense screens
+PNG_SCALE = 2  # pixels of a PNG per pixel of the chart, for dense screens
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -35,23 +35,27 @@ svg {{ height: auto; max-width: 100%; overflow: visible }}
 
 
 def picture(drawn: Sequence[Chart], suffix: str, title: str) -> bytes:
-    """The charts, one below the other: a file of that kind, .png, .svg or .html."""
+    """The charts below each other, as the bytes of a file with that suffix: .png, .svg or .html."""
     whole = altair.vconcat(*drawn, spacing=28).resolve_scale(color="independent", strokeDash="independent")
     if suffix == ".png":
-        return bytes(vl_convert.vegalite_to_png(_specification(whole), scale=PIXELS_A_UNIT))
+        return bytes(vl_convert.vegalite_to_png(_specification(whole), scale=PNG_SCALE))
     text = svg(whole) if suffix == ".svg" else PAGE.format(title=escape(title), body=svg(whole))
     return text.encode()
 
 
 def svg(chart: Chart, room: int = 0) -> str:
-    """The chart as an SVG element, with so many pixels of room at the left for labels in a wider font than Arial."""
+    """The chart as an SVG element, with `room` more pixels at the left, for labels in a font wider than Arial."""
     found = _specification(chart)
     found["config"]["padding"] = {"left": PADDING + room, "right": PADDING, "top": PADDING, "bottom": PADDING}
     return str(vl_convert.vegalite_to_svg(found))
 
 
 def colors(labels: Sequence[str], among: Sequence[str] = ()) -> tuple[Any, Any]:
-    """A colour for each label, and a dash where the colours come round again; the ones of `among` if all are there."""
+    """The color and dash channels for these labels.
+
+    A label has the color of its place in `among`, where that has all of them, so that charts agree; dashes distinguish
+    labels whose colors repeat.
+    """
     known = among if set(labels) <= set(among) else labels
     places = [list(known).index(label) for label in labels]
     legend = altair.Legend(
@@ -68,7 +72,7 @@ def colors(labels: Sequence[str], among: Sequence[str] = ()) -> tuple[Any, Any]:
 
 
 def titled(layers: Chart, title: str, caption: str, height: Any) -> Chart:
-    """The chart with a title and, below it, what is drawn and n."""
+    """The chart with a title and a caption, which says what is drawn and n."""
     about = altair.TitleParams(
         title, subtitle=textwrap.wrap(caption, 92), anchor="start", frame="group", fontSize=14, subtitleColor="#555"
     )
@@ -84,7 +88,7 @@ def n_of(counts: Sequence[int]) -> str:
 def _specification(chart: Chart) -> dict[str, Any]:
     config = {
         "background": "white",
-        "font": "Arial, Liberation Sans, Helvetica, sans-serif",  # of one width: text keeps its place elsewhere
+        "font": "Arial, Liberation Sans, Helvetica, sans-serif",  # equally wide, so that text keeps its place elsewhere
         "padding": PADDING,
         "view": {"strokeWidth": 0},
         "axis": {"gridColor": "#e5e5e5", "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},

@@ -1,19 +1,19 @@
-"""What `mlpq verify` found, for people."""
+"""What `mlpq verify` found, as a table for the terminal and as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from mlpq import formatting
+from mlpq.records import EnvironmentDifference, FigureCheck, Grade, JobRecord, Verification
 from mlpq.report.tables import plain_table
-from mlpq.verification.grading import Grade, shown
-
-Row = Mapping[str, Any]
 
 GRADE_STYLES = {
     Grade.SAME_BITS: "green",
@@ -24,72 +24,88 @@ GRADE_STYLES = {
 }
 
 
-def print_grades(out: Console, found: Sequence[Row], rows: Mapping[str, Row]) -> None:
-    """The grades, what differs or doesn't fit, and a summary; `rows` are the jobs and those that ran them again."""
+def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str, JobRecord]) -> None:
+    """Print the grades, then what differs or is inconsistent, then a summary.
+
+    `jobs` has the verified jobs and their reruns, by id.
+    """
     table = plain_table("job", "optimizer", ">seed", ">recorded", ">now", "grade")
     for each in found:
-        row, rerun = rows[each["job_id"]], rows.get(each["rerun_id"])
+        job, rerun = jobs[each.job_id], jobs.get(each.rerun_id or "")
         table.add_row(
-            formatting.short_id(row["id"]), formatting.optimizer(row), str(row["seed"]), _correct(row),
-            _correct(rerun) if rerun else "", _grade(each),
+            formatting.short_id(job.id), formatting.optimizer(job.spec), str(job.spec.seed), _correct(job),
+            _correct(rerun), _grade(each),
         )  # fmt: skip
     out.print(table)
-    notes: dict[str, list[str]] = {}
+    ids_by_note: dict[str, list[str]] = {}
     for each in found:
         for line in notes_on(each):
-            notes.setdefault(line, []).append(formatting.short_id(each["job_id"]))
-    if notes:
+            ids_by_note.setdefault(line, []).append(formatting.short_id(each.job_id))
+    if ids_by_note:
         out.print()
-    for line, ids in notes.items():
+    for line, ids in ids_by_note.items():
         out.print(f"{_those(ids, len(found))}: {line}", markup=False, soft_wrap=True)
     out.print()
     out.print(summary(found), markup=False, soft_wrap=True)
 
 
-def notes_on(found: Row) -> list[str]:
-    """What there is to say beside the grade: why, what doesn't fit, what differs, and what was not checked."""
-    grade = Grade(found["grade"])
-    lines = [] if grade is Grade.SAME_BITS else [f"{grade.words}: {found['reason']}"]
-    lines += [f"does not fit: {misfit}" for misfit in found["misfits"]]
-    lines += [_change(figure["name"], figure) for figure in found["figures"] if figure["recorded"] != figure["now"]]
-    lines += [f"environment: {_change(each['field'], each)}" for each in found["differences"]]
-    return lines + [f"not checked: {what}" for what in found["unchecked"]]
+def notes_on(verification: Verification) -> list[str]:
+    """The reason for the grade, what is inconsistent, what differs, and what was not checked."""
+    grade = verification.grade
+    lines = [] if grade is Grade.SAME_BITS else [f"{grade.words}: {verification.reason}"]
+    lines += [f"inconsistent: {misfit}" for misfit in verification.misfits]
+    lines += [_change(figure.name, figure) for figure in verification.figures if not figure.is_same]
+    lines += [f"environment: {_change(each.field, each)}" for each in verification.differences]
+    return lines + [f"not checked: {unchecked}" for unchecked in verification.unchecked]
 
 
-def summary(found: Sequence[Row]) -> str:
+def summary(found: Sequence[Verification]) -> str:
     """ "10 of 10 results: same bits", or "8 of 10 results: same bits; 2: refuted"."""
-    counts = Counter(Grade(each["grade"]) for each in found)
+    counts = Counter(each.grade for each in found)
     parts = [f"{counts[grade]}: {grade.words}" for grade in Grade if counts[grade]]
     first, *rest = parts
     number, _, grade = first.partition(": ")
     return "; ".join([f"{number} of {formatting.count_of(len(found), 'result')}: {grade}", *rest])
 
 
-def print_history(out: Console, found: Sequence[Row]) -> None:
-    """All that was found about one job, the latest last."""
-    table = plain_table("verified (UTC)", "by", "grade")
+def print_history(out: Console, found: Sequence[Verification]) -> None:
+    """Print the stored verifications of one job, the latest last, and the notes on that one."""
+    table = plain_table("verified (UTC)", "rerun", "grade")
     for each in found:
-        by = formatting.short_id(each["rerun_id"]) if each["rerun_id"] else ""
-        table.add_row(f"{each['checked_at']:%Y-%m-%d %H:%M:%S}", by, _grade(each))
+        rerun = formatting.short_id(each.rerun_id) if each.rerun_id else ""
+        table.add_row(f"{each.checked_at:%Y-%m-%d %H:%M:%S}", rerun, _grade(each))
     out.print(table)
     for line in notes_on(found[-1]):
         out.print(f"  {line}", markup=False, soft_wrap=True)
 
 
-def _grade(found: Row) -> Text:
-    grade = Grade(found["grade"])
-    return Text(grade.words, style=GRADE_STYLES[grade])
+def verification_document(verification: Verification) -> dict[str, Any]:
+    """A verification as JSON; one that is not stored yet has no `checked_at`."""
+    document = asdict(verification)
+    if verification.checked_at is None:
+        del document["checked_at"]
+    return document
 
 
-def _correct(row: Row) -> str:
-    return "" if row["test_correct"] is None else f"{row['test_correct']}/{row['test_total']}"
+def _grade(verification: Verification) -> Text:
+    return Text(verification.grade.words, style=GRADE_STYLES[verification.grade])
 
 
-def _change(name: str, found: Row) -> str:
-    recorded, now = shown(found["recorded"]), shown(found["now"])
+def _correct(job: JobRecord | None) -> str:
+    if job is None or job.result is None:
+        return ""
+    return f"{job.result.test_correct}/{job.result.test_total}"
+
+
+def _change(name: str, change: FigureCheck | EnvironmentDifference) -> str:
+    recorded, now = _text(change.recorded), _text(change.now)
     if name == "weights_sha256":
         recorded, now = f"{recorded[:12]}…", f"{now[:12]}…"
     return f"{name} was {recorded}, now {now}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _those(ids: Sequence[str], of: int) -> str:

@@ -1,9 +1,9 @@
-"""The report of an experiment: one HTML page that needs nothing but itself."""
+"""The report of an experiment: one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,47 +12,49 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from mlpq import __version__, formatting
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.fairness import SETTINGS, notes
-from mlpq.experiment import Compared
-from mlpq.report.charts import charts
-from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, told
+from mlpq.analysis.grouping import field_of
+from mlpq.analysis.params import ComparisonParams
+from mlpq.experiment import ExperimentComparison
+from mlpq.records import EnvironmentRecord, JobRecord
+from mlpq.report.charts import BEST_OF_K_TITLE, charts
+from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, verdict_lines
 from mlpq.report.drawing import svg
-from mlpq.report.tables import results_cells
-
-Row = Mapping[str, Any]
+from mlpq.report.tables import JOB_HEADINGS, results_cells
 
 
-def report(compared: Compared, environments: Sequence[Row], options: Mapping[str, object]) -> str:
-    """The page; `environments` hold `facts` and how many `jobs` had them, `options` are those of the comparison."""
-    rows = compared.rows
-    done = [row for row in rows if row["status"] == "succeeded"]
+def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRecord], params: ComparisonParams) -> str:
+    """The page; `environments` are those of the experiment's results, `params` the options of the comparison."""
+    records = compared.records
+    succeeded = [job for job in records if job.result is not None]
     return _template().render(
-        **answer(compared),
+        **rendered_comparison(compared),
         folded=False,
         experiment=compared.experiment,
-        summary=f"{len(done)} of {formatting.count_of(len(rows), 'job')} succeeded",
+        summary=f"{len(succeeded)} of {formatting.count_of(len(records), 'job')} succeeded",
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         charts=[svg(chart) for chart in charts(compared)],
-        environments=[
-            {"jobs": formatting.count_of(each["jobs"], "job"), "facts": each["facts"]} for each in environments
-        ],
-        commands=_commands(compared.experiment, done, options),
+        environments=[{"jobs": formatting.count_of(each.jobs, "job"), "facts": each.facts} for each in environments],
+        commands=_commands(compared.experiment, succeeded, params),
         jobs={
-            "headings": ("job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time", "weights"),
-            "lines": [[*results_cells(row), (row["weights_sha256"] or "")[:16]] for row in rows],
+            "headings": (*JOB_HEADINGS, "weights"),
+            "lines": [[*results_cells(job), job.result.weights_sha256[:16] if job.result else ""] for job in records],
         },
     )
 
 
-def answer(compared: Compared) -> dict[str, Any]:
-    """What `answer.html` and `figures.html` show of a comparison of at least one job, and the `question`."""
+def rendered_comparison(compared: ExperimentComparison) -> dict[str, Any]:
+    """What the templates `comparison.html` and `figures.html` show of a comparison of at least one job.
+
+    Keys: `question`, `verdicts`, `notes`, `tables` and `shared`.
+    """
     comparison = compared.comparison
     return {
         "question": _question(comparison),
-        "verdicts": told(comparison),
+        "verdicts": verdict_lines(comparison),
         "notes": notes(comparison),
         "tables": _tables(compared),
-        "shared": _shared(compared.rows),
+        "shared": _shared(compared.records),
     }
 
 
@@ -61,13 +63,13 @@ def _template() -> Template:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
 
 
-def _tables(compared: Compared) -> list[dict[str, Any]]:
-    """Title, headings, lines and what is said below, of those that have lines."""
+def _tables(compared: ExperimentComparison) -> list[dict[str, Any]]:
+    """Title, headings, lines and the text below, of the tables that have lines."""
     comparison = compared.comparison
     found = (
         ("Arms", sides_table(comparison), ""),
         ("Pairs", pairs_table(comparison), methods(comparison)),
-        ("What tuning buys", best_of_table(compared.tuned), ""),
+        (BEST_OF_K_TITLE, best_of_table(compared.tuned), ""),
     )
     return [
         {"title": title, "headings": headings, "lines": lines, "below": below}
@@ -76,14 +78,12 @@ def _tables(compared: Compared) -> list[dict[str, Any]]:
     ]
 
 
-def _commands(experiment: str, done: Sequence[Row], options: Mapping[str, object]) -> list[str]:
-    """What to type to check the page."""
-    given = [
-        word for name, value in options.items() if value is not None for word in (f"--{name}", shlex.quote(str(value)))
-    ]
+def _commands(experiment: str, succeeded: Sequence[JobRecord], params: ComparisonParams) -> list[str]:
+    """The commands with which a reader can check the page."""
+    options = [word for name, value in params.given().items() for word in (f"--{name}", shlex.quote(value))]
     name = shlex.quote(experiment)
-    exports = [f"mlpq export {formatting.short_id(done[0]['id'])} --script"] if done else []
-    return [f"mlpq verify {name} --sample 3", *exports, " ".join(["mlpq compare", name, *given])]
+    exports = [f"mlpq export {formatting.short_id(succeeded[0].id)} --script"] if succeeded else []
+    return [f"mlpq verify {name} --sample 3", *exports, " ".join(["mlpq compare", name, *options])]
 
 
 def _question(comparison: Comparison) -> str:
@@ -95,7 +95,8 @@ def _question(comparison: Comparison) -> str:
     return f"Which of {len(names)} arms is best by {comparison.metric.title.removesuffix(' (%)')}?"
 
 
-def _shared(rows: Sequence[Row]) -> str:
-    """The settings that all jobs have."""
-    same = [name for name in SETTINGS if len({str(row[name]) for row in rows}) == 1]
-    return ", ".join(formatting.field(name, rows[0][name]) for name in same if rows[0][name] is not None)
+def _shared(records: Sequence[JobRecord]) -> str:
+    """The settings that all jobs have in common."""
+    first = {name: field_of(records[0].spec, name) for name in SETTINGS}
+    shared = [name for name, value in first.items() if all(field_of(job.spec, name) == value for job in records[1:])]
+    return ", ".join(formatting.field(name, first[name]) for name in shared if first[name] is not None)

@@ -3,99 +3,93 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mlpq import formatting
-from mlpq.store import queries
-from mlpq.store.session import Store
+from mlpq.records import JobRecord, RunningJob
+from mlpq.waiting import Snapshot
 
-LOOK_SECONDS = 0.25
 BARS_AT_MOST = 8  # jobs shown at a time; the first line counts them all
 
-Row = Mapping[str, Any]
 
-
-def follow(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
-    """Show the jobs until every one is finished. `tend` is called at each look and says what stands in the way, if
-    anything does."""
+def show(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
+    """Draw the snapshots of `total` jobs as they come, until there are no more."""
     if console.is_terminal:
-        _follow_live(store, ids, console, tend)
+        _show_bars(snapshots, console, total)
     else:
-        _follow_lines(store, ids, console, tend)
+        _show_lines(snapshots, console, total)
 
 
-def _follow_live(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
+def _show_bars(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
         TextColumn("{task.fields[figures]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        every = progress.add_task("all jobs", total=len(ids), figures="")
+        all_jobs = progress.add_task("all jobs", total=total, figures="")
         bars: dict[str, TaskID] = {}
-        left = queries.unfinished(store, ids)
-        before, began = len(ids) - len(left), time.monotonic()
-        while left := queries.unfinished(store, left):
-            running = queries.running(store, left)
-            done = len(ids) - len(left)
-            partly = sum((row["epoch"] or 0) / row["spec"]["epochs"] for row in running)
-            eta = _eta(time.monotonic() - began, done + partly - before, len(ids) - before)
-            progress.update(every, completed=done + partly, figures=f"{done} of {len(ids)} done{eta} {tend()}")
-            _show_running(progress, bars, running)
-            time.sleep(LOOK_SECONDS)
+        began, done_before = time.monotonic(), -1
+        for snapshot in snapshots:
+            done = total - len(snapshot.unfinished)
+            if done_before < 0:
+                done_before = done
+            partly = sum(_epoch(job) / job.spec.epochs for job in snapshot.running)
+            eta = _eta(time.monotonic() - began, done + partly - done_before, total - done_before)
+            figures = f"{done} of {total} done{eta} {snapshot.obstacle}"
+            progress.update(all_jobs, completed=done + partly, figures=figures)
+            _show_running(progress, bars, snapshot.running)
 
 
-def _show_running(progress: Progress, bars: dict[str, TaskID], running: Sequence[Row]) -> None:
-    for job in set(bars) - {row["id"] for row in running}:
-        progress.remove_task(bars.pop(job))
-    for row in running[:BARS_AT_MOST]:
-        spec = row["spec"]
-        if row["id"] not in bars:
-            label = f"{formatting.short_id(row['id'])} {formatting.optimizer(spec)} seed {spec['seed']}"
-            bars[row["id"]] = progress.add_task(label, total=spec["epochs"], figures="")
-        progress.update(bars[row["id"]], completed=row["epoch"] or 0, figures=_figures(row))
+def _show_running(progress: Progress, bars: dict[str, TaskID], running: Sequence[RunningJob]) -> None:
+    for job_id in set(bars) - {job.id for job in running}:
+        progress.remove_task(bars.pop(job_id))
+    for job in running[:BARS_AT_MOST]:
+        if job.id not in bars:
+            label = f"{formatting.short_id(job.id)} {formatting.optimizer(job.spec)} seed {job.spec.seed}"
+            bars[job.id] = progress.add_task(label, total=job.spec.epochs, figures="")
+        progress.update(bars[job.id], completed=_epoch(job), figures=_figures(job))
 
 
-def _figures(row: Row) -> str:
-    epochs = row["spec"]["epochs"]
-    if row["epoch"] is None:
+def _epoch(job: RunningJob) -> int:
+    return 0 if job.latest is None else job.latest.epoch
+
+
+def _figures(job: RunningJob) -> str:
+    latest, epochs = job.latest, job.spec.epochs
+    if latest is None:
         return f"epoch 0/{epochs}"
-    elapsed = (row["now"] - row["started_at"]).total_seconds()
-    accuracy = formatting.percent(row["test_correct"] / row["test_total"])
-    eta = _eta(elapsed, row["epoch"], epochs)
-    return f"epoch {row['epoch']}/{epochs} loss {row['train_loss']:.3f} {accuracy}{eta}"
+    elapsed = (job.now - job.started_at).total_seconds()
+    accuracy = formatting.percent(latest.test_accuracy)
+    eta = _eta(elapsed, latest.epoch, epochs)
+    return f"epoch {latest.epoch}/{epochs} loss {latest.train_loss:.3f} {accuracy}{eta}"
 
 
 def _eta(elapsed: float, done: float, total: float) -> str:
+    """The time left after `done` of `total` took `elapsed` seconds; empty where nothing is done yet."""
     return f" {formatting.seconds(elapsed / done * (total - done))} left" if done else ""
 
 
-def _follow_lines(store: Store, ids: Sequence[str], console: Console, tend: Callable[[], str]) -> None:
-    left, said = list(ids), ""
-    done = 0
-    while left:
-        still = queries.unfinished(store, left)
-        waiting = set(still)
-        for row in queries.jobs_by_id(store, [job for job in left if job not in waiting]):
+def _show_lines(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
+    done, obstacle = 0, ""
+    for snapshot in snapshots:
+        for job in snapshot.finished:
             done += 1
-            console.print(f"[{done} of {len(ids)}] {finished_line(row)}", markup=False)
-        left = still
-        obstacle = tend() if left else ""
-        if obstacle and obstacle != said:
-            console.print(obstacle, markup=False)
-        said = obstacle
-        if left:
-            time.sleep(LOOK_SECONDS)
+            console.print(f"[{done} of {total}] {finished_line(job)}", markup=False)
+        if snapshot.obstacle and snapshot.obstacle != obstacle:
+            console.print(snapshot.obstacle, markup=False)
+        obstacle = snapshot.obstacle
 
 
-def finished_line(row: Row) -> str:
-    """One finished job in a line: what it was and what became of it."""
-    label = f"{formatting.short_id(row['id'])} {formatting.model(row)}, {formatting.optimizer(row)}, seed {row['seed']}"
-    if row["test_correct"] is None:
-        return f"{label}: {formatting.status(row)}: {row['error']}"
-    figures = f"{formatting.count(row['test_correct'], row['test_total'])} ({formatting.percent(row['test_accuracy'])})"
-    return f"{label}: {figures} in {formatting.seconds(row['train_seconds'])}"
+def finished_line(job: JobRecord) -> str:
+    """A finished job in one line: what it was, and its figures or why it has none."""
+    label = (
+        f"{formatting.short_id(job.id)} {formatting.model(job.spec)}, {formatting.optimizer(job.spec)}, "
+        f"seed {job.spec.seed}"
+    )
+    if job.result is None:
+        return f"{label}: {formatting.status(job)}: {job.error}"
+    return f"{label}: {formatting.figures(job.result)} in {formatting.seconds(job.result.train_seconds)}"

@@ -1,4 +1,4 @@
-"""What a query gave, in each format: the values of any columns, which only the query knows."""
+"""The result of a SQL query as a table, JSON, CSV, Markdown or Parquet: any columns, which only the query knows."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from rich.table import Table
 from mlpq.errors import MlpqError
 from mlpq.report import tables
 
-Row = Mapping[str, Any]
+QueryRow = Mapping[str, Any]  # None, bool, int, float, str, aware datetime, list or mapping, by column
 
-DIGITS = 6  # of a float, where people read it
-NARROWEST = 12  # characters: what a column is cut down to before a table becomes a list
+DIGITS = 6  # significant ones of a float, in tables
+NARROWEST = 12  # characters to which a column may shrink before the table becomes a list
 
 
-def write(columns: Sequence[str], rows: Sequence[Row], format_: str, file: IO[str] | None = None) -> None:
-    """Write an answer as text, by default to standard output: any format but parquet."""
+def write(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, file: IO[str] | None = None) -> None:
+    """Write a result as text in any format but parquet, by default to standard output."""
     if format_ == "table":
         _print_table(tables.console(file=file), columns, rows)
     elif format_ == "json":
         print(tables.to_json([{name: _finite(row[name]) for name in columns} for row in rows]), file=file)
     elif format_ == "csv":
-        print(tables.to_csv(rows, columns), file=file)
+        print(tables.csv_text(columns, [[row[name] for name in columns] for row in rows]), file=file)
     else:
         print(tables.markdown(columns, _lines(columns, rows)), file=file)
 
 
-def save(columns: Sequence[str], rows: Sequence[Row], format_: str, path: Path) -> None:
-    """Write an answer to a file; raises MlpqError where that can't be, and then leaves it as it was."""
+def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: Path) -> None:
+    """Write a result to a file; raises MlpqError where that fails, and does not touch the file without pyarrow."""
     table = _arrow_table(columns, rows) if format_ == "parquet" else None
     try:
         if table is None:
@@ -49,8 +49,8 @@ def save(columns: Sequence[str], rows: Sequence[Row], format_: str, path: Path) 
         raise MlpqError(f"can't write {path}: {error.strerror}") from error
 
 
-def _print_table(out: Console, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """One line a row; where the columns can't all stand side by side, one line a value."""
+def _print_table(out: Console, columns: Sequence[str], rows: Sequence[QueryRow]) -> None:
+    """One line per row; where the columns are too wide to be side by side, one line per value."""
     lines = _lines(columns, rows)
     widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     if sum(min(width, NARROWEST) + 2 for width in widths) <= out.width:
@@ -72,19 +72,19 @@ def _record(heading: str, columns: Sequence[str], line: Sequence[str]) -> Table:
     return table
 
 
-def _lines(columns: Sequence[str], rows: Sequence[Row]) -> list[list[str]]:
+def _lines(columns: Sequence[str], rows: Sequence[QueryRow]) -> list[list[str]]:
     cells = [_cells([row[name] for row in rows]) for name in columns]
     return [list(line) for line in zip(*cells, strict=True)]
 
 
 def _cells(values: Sequence[Any]) -> list[str]:
-    """A column for people: its floats with as many decimals as the one with the most of them needs."""
+    """A column as text: all its floats with as many decimals as the one that needs the most."""
     decimals = max((_decimals(value) for value in values if isinstance(value, float)), default=0)
     return [_cell(value, decimals) for value in values]
 
 
 def _decimals(value: float) -> float:
-    """How many decimals DIGITS digits are; infinitely many for numbers that are written with an exponent."""
+    """How many decimals show DIGITS digits; infinity for numbers that are written with an exponent."""
     shown = f"{value:.{DIGITS}g}"
     if "e-" in shown or abs(value) >= 1e15:
         return math.inf
@@ -103,17 +103,17 @@ def _cell(value: Any, decimals: float) -> str:
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
-def _is_number(rows: Sequence[Row], name: str) -> bool:
+def _is_number(rows: Sequence[QueryRow], name: str) -> bool:
     values = [row[name] for row in rows if row[name] is not None]
     return bool(values) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
 
 
 def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity: null stands for them."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _arrow_table(columns: Sequence[str], rows: Sequence[Row]) -> Any:
+def _arrow_table(columns: Sequence[str], rows: Sequence[QueryRow]) -> Any:
     try:
         import pyarrow
     except ImportError as error:
@@ -124,5 +124,7 @@ def _arrow_table(columns: Sequence[str], rows: Sequence[Row]) -> Any:
         try:
             arrays.append(pyarrow.array(values))
         except (pyarrow.ArrowException, OverflowError) as error:
-            raise MlpqError(f"the column '{name}' mixes types that parquet keeps apart: use CAST ({error})") from error
+            raise MlpqError(
+                f"the column '{name}' mixes types, which parquet can't store: use CAST ({error})"
+            ) from error
     return pyarrow.table(arrays, names=list(columns))

@@ -9,14 +9,16 @@ from string import Template
 from typing import Any
 
 from mlpq import formatting
-from mlpq.spec.job import TRUNCATED_NORMAL_SD, JobSpec
+from mlpq.jobs import Engine
+from mlpq.records import JobRecord
+from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 
-ACTIVATIONS = {"sigmoid": "Sigmoid", "relu": "ReLU", "tanh": "Tanh"}
+MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
 WIDTH = 100
-LISTED = 6  # hidden layers that get a line each; more are made in a loop
+LISTED = 6  # hidden layers that get a line each; more are built in a loop
 
-# A line that ends in "#: words" is there only for a job that has all of these features.
+# A line that ends in "#: features" is kept only for a job that has all of these features.
 BEGINNING = """\
 # Job $job of mlpq in plain PyTorch$after_others
 # Spec hash $spec_hash
@@ -78,18 +80,20 @@ END = """\
 x, y = test[:]
 with torch.inference_mode():
     correct = (model$eval(x).argmax(1) == y).sum().item()
-print(f"{correct} of {len(y)} test images right ({correct / len(y):.2%})")
+print(f"{correct} of {len(y)} test images correct ({correct / len(y):.2%})")
 """
 
 
-def script(chain: Sequence[JobSpec], row: Mapping[str, Any], environment: Mapping[str, Any] | None) -> str:
-    """The text of a script that trains the last job of `chain`, after those that it goes on from, oldest first.
+def script(job: JobRecord, ancestors: Sequence[JobRecord], environment: Mapping[str, Any] | None) -> str:
+    """The text of a script that trains the job, after those that it continues from.
 
-    `row` is the job's row of the view, and `environment` what its last attempt ran on, where there was one. On the CPU
-    the script has the bits of the plain engine, and those of a gang up to rounding. For one job, whatever its spec, it
-    has fewer than 60 lines; those that it goes on from add some, as many as they differ.
+    `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
+    has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
+    plain engine, and those of a gang up to rounding. For a job without ancestors it has fewer than 60 lines, whatever
+    the spec; ancestors add lines where their specs differ.
     """
-    spec, threads = chain[-1], _threads(row, environment)
+    chain = [each.spec for each in (*reversed(ancestors), job)]
+    spec, threads = job.spec, _threads(job, environment)
     features = _features(chain) | ({"threads"} if threads else set())
     settings = _settings(chain)
     template = f"{BEGINNING}{_trainings(chain, settings)}{END}"
@@ -97,10 +101,10 @@ def script(chain: Sequence[JobSpec], row: Mapping[str, Any], environment: Mappin
     kept = [line for line, _, needed in marked if features.issuperset(needed.split())]
     return Template("".join(f"{line}\n" for line in kept)).substitute(
         settings,
-        job=row["id"],
-        after_others="" if len(chain) == 1 else ", after those it goes on from",
-        spec_hash=row["spec_hash"],
-        recorded=_wrapped(_recorded(row, environment), "# "),
+        job=job.id,
+        after_others="" if len(chain) == 1 else ", after its ancestors",
+        spec_hash=job.spec_hash,
+        recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
         dataset=spec.data.torchvision,
         threads=threads,
@@ -134,22 +138,23 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
     return {name for name, is_present in present.items() if is_present}
 
 
-def _threads(row: Mapping[str, Any], environment: Mapping[str, Any] | None) -> int | None:
-    """How many threads computed the job on the CPU, in a gang one; None where that is not known."""
-    if row["device"] != "cpu" or environment is None:
+def _threads(job: JobRecord, environment: Mapping[str, Any] | None) -> int | None:
+    """How many threads trained the job on the CPU, one in a gang; None where that is unknown or it was not the CPU."""
+    if job.result is None or job.result.device != "cpu" or environment is None:
         return None
-    return 1 if row["engine"] == "gang" else int(environment["threads"])
+    return 1 if job.result.engine is Engine.GANG else int(environment["threads"])
 
 
-def _recorded(row: Mapping[str, Any], environment: Mapping[str, Any] | None) -> str:
-    if row["test_correct"] is None or environment is None:
-        return f"mlpq has no result of it: its status is {formatting.status(row)}."
-    count = formatting.count(row["test_correct"], row["test_total"])
-    return f"mlpq {environment['code_version']} with torch {environment['torch']} on {row['device']}: {count} right"
+def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
+    result = job.result
+    if result is None or environment is None:
+        return f"mlpq has no result of this job: its status is {formatting.status(job)}."
+    count = formatting.count(result.test_correct, result.test_total)
+    return f"mlpq {environment['code_version']} with torch {environment['torch']} on {result.device}: {count} correct"
 
 
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
-    """What the jobs of a chain agree in by its value, and what they differ in by its name, as a parameter."""
+    """The settings of a chain: the value where its jobs agree, otherwise the name, which becomes a parameter."""
     found = {}
     for name in ("batch_size", "l1", "dropout", "patience"):
         values = {getattr(spec, name) for spec in chain}
@@ -158,9 +163,9 @@ def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
 
 
 def _model(spec: JobSpec, dropout: object) -> str:
-    """The lines that make the model. Where the jobs of a chain differ in dropout, training sets it."""
+    """The lines that build the model. Where the jobs of a chain differ in dropout, the training sets it."""
     bias = "" if spec.bias else ", bias=False"
-    after = f", nn.{ACTIVATIONS[spec.activation]}()"
+    after = f", nn.{MODULES[spec.activation]}()"
     if dropout:
         after += f", nn.Dropout({'' if dropout == 'dropout' else dropout})"
     if len(spec.hidden) > LISTED:
@@ -178,7 +183,7 @@ def _model(spec: JobSpec, dropout: object) -> str:
 
 
 def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
-    """The training of one job; for several a function, and a call of it for each."""
+    """The training of one job; for several jobs a function, and a call of it for each."""
     if len(chain) == 1:
         return _wrapped(f"optimizer = {_optimizer(chain[0])}") + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
@@ -198,5 +203,5 @@ def _optimizer(spec: JobSpec) -> str:
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:
-    """A text in lines of WIDTH; the second and further ones begin with `indent`."""
+    """The text in lines of WIDTH; all but the first begin with `indent`."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

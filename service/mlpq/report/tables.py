@@ -1,4 +1,4 @@
-"""Tables for the terminal, and the same rows as JSON, CSV and Markdown."""
+"""Tables of jobs, arms and workers for the terminal, and the same as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -15,91 +15,107 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting
-from mlpq.analysis.arms import Arm, arms
+from mlpq.analysis.arms import Arm, arms, group_specs
+from mlpq.jobs import Status
+from mlpq.records import EpochMetrics, JobRecord, WorkerRecord
+from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
-from mlpq.spec.presets import FIGURES, Figure
+from mlpq.spec.presets import FIGURES, TextbookFigure
 
-Row = Mapping[str, Any]
-Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, those of figures with ">" before them, and lines
+Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, with ">" before those of figures, and lines
 
 STATUS_STYLES = {
-    "succeeded": "green",
-    "running": "cyan",
-    "failed": "red",
-    "diverged": "red",
-    "cancelled": "yellow",
-    "blocked": "dim",
-    "queued": "dim",
+    Status.SUCCEEDED: "green",
+    Status.RUNNING: "cyan",
+    Status.FAILED: "red",
+    Status.CANCELLED: "yellow",
+    Status.BLOCKED: "dim",
+    Status.QUEUED: "dim",
 }
 
-
 FILE_WIDTH = 160  # columns
+JOB_HEADINGS = ("job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time")
 ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
 
 
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """The terminal; where the output is a file or a pipe, lines are not broken to fit one."""
+    """The terminal; for a file or a pipe, lines are FILE_WIDTH wide instead of as wide as a terminal."""
     found = Console(stderr=stderr, file=file, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, file=file, highlight=False, width=FILE_WIDTH)
 
 
-def jobs_table(rows: Sequence[Row]) -> Table:
-    """One line a job: what it is and where it stands."""
+def jobs_table(records: Sequence[JobRecord]) -> Table:
+    """One line per job: what it is, and its status."""
     table = plain_table("job", "experiment", "model", "optimizer", ">seed", "status", ">test")
-    for row in rows:
+    for job in records:
         table.add_row(
-            formatting.short_id(row["id"]),
-            row["experiment"],
-            formatting.model(row),
-            formatting.optimizer(row),
-            str(row["seed"]),
-            _status(row),
-            formatting.percent(row["test_accuracy"]),
+            formatting.short_id(job.id),
+            job.experiment,
+            formatting.model(job.spec),
+            formatting.optimizer(job.spec),
+            str(job.spec.seed),
+            _status(job),
+            formatting.percent(None if job.result is None else job.result.test_accuracy),
         )
     return table
 
 
-def workers_table(rows: Sequence[Row]) -> Table:
-    """One line a worker, in 80 columns."""
-    table = plain_table("worker", "device", ">running", ">done", ">last beat")
-    for row in rows:
-        device = f"{row['device']}: {row['model']}"
-        ago = f"{formatting.seconds((row['now'] - row['beat_at']).total_seconds())} ago"
-        table.add_row(row["name"], device, str(row["jobs_running"]), str(row["jobs_done"]), ago)
+def workers_table(workers: Sequence[WorkerRecord]) -> Table:
+    """One line per worker, in 80 columns."""
+    table = plain_table("worker", "device", ">running", ">done", ">last heartbeat")
+    for worker in workers:
+        device = f"{worker.device}: {worker.device_name}"
+        ago = f"{formatting.seconds((worker.now - worker.beat_at).total_seconds())} ago"
+        table.add_row(worker.name, device, str(worker.jobs_running), str(worker.jobs_done), ago)
     return table
 
 
-def worker_facts(row: Row) -> dict[str, Any]:
-    """A worker as JSON."""
-    host, process, _ = row["name"].rsplit(":", 2)
-    return {"host": host, "process": int(process), **{name: value for name, value in row.items() if name != "now"}}
+def worker_document(worker: WorkerRecord) -> dict[str, Any]:
+    """A worker as JSON; its device's name has the key `model`."""
+    host, process, _ = worker.name.rsplit(":", 2)
+    return {
+        "host": host,
+        "process": int(process),
+        "name": worker.name,
+        "device": worker.device,
+        "model": worker.device_name,
+        "most_ranks": worker.most_ranks,
+        "world_size": worker.world_size,
+        "jobs_done": worker.jobs_done,
+        "started_at": worker.started_at,
+        "beat_at": worker.beat_at,
+        "jobs_running": worker.jobs_running,
+    }
 
 
-def results_table(rows: Sequence[Row]) -> Table:
-    """One line a job with its figures, in 80 columns; one without a result shows its status instead."""
+def results_table(records: Sequence[JobRecord]) -> Table:
+    """One line per job with its figures, in 80 columns; a job without a result shows its status instead."""
     table = plain_table("job", "model", "optimizer", ">seed", ">epochs", ">correct", ">test %", ">time")
-    for row in rows:
-        *figures, time = results_cells(row)
-        table.add_row(*figures, time if row["status"] == "succeeded" else _status(row))
+    for job in records:
+        *figures, time = results_cells(job)
+        table.add_row(*figures, _status(job) if job.result is None else time)
     return table
 
 
-def results_cells(row: Row) -> list[str]:
-    run, planned = row["epochs_run"], row["epochs"]
+def results_cells(job: JobRecord) -> list[str]:
+    """The cells of a job under JOB_HEADINGS; its status takes the place of the time where it has no result."""
+    result, planned = job.result, str(job.spec.epochs)
+    own = [
+        formatting.short_id(job.id), formatting.model(job.spec), formatting.optimizer(job.spec), str(job.spec.seed),
+    ]  # fmt: skip
+    if result is None:
+        return [*own, planned, "", "", formatting.status(job)]
     return [
-        formatting.short_id(row["id"]),
-        formatting.model(row),
-        formatting.optimizer(row),
-        str(row["seed"]),
-        f"{run} of {planned}" if run and run != planned else str(planned),
-        "" if row["test_correct"] is None else f"{row['test_correct']}/{row['test_total']}",
-        formatting.percent(row["test_accuracy"]).removesuffix(" %"),
-        formatting.seconds(row["train_seconds"]) if row["status"] == "succeeded" else formatting.status(row),
+        *own,
+        planned if result.epochs_run == job.spec.epochs else f"{result.epochs_run} of {planned}",
+        f"{result.test_correct}/{result.test_total}",
+        formatting.percent(result.test_accuracy).removesuffix(" %"),
+        formatting.seconds(result.train_seconds),
     ]
 
 
 def arms_table(found: Sequence[Arm]) -> Table:
-    """One line an arm: n, mean ± standard deviation over its seeds, worst and best."""
+    """One line per arm: n, mean ± standard deviation over its seeds, worst and best."""
     table = plain_table(*(("" if index == 0 else ">") + heading for index, heading in enumerate(ARM_HEADINGS)))
     for arm in found:
         table.add_row(*arm_cells(arm))
@@ -107,107 +123,122 @@ def arms_table(found: Sequence[Arm]) -> Table:
 
 
 def arm_cells(arm: Arm) -> list[str]:
-    label = f"{formatting.model(arm.first)}, {formatting.optimizer(arm.first)}"
+    """The cells of an arm under ARM_HEADINGS."""
+    label = f"{formatting.model(arm.spec)}, {formatting.optimizer(arm.spec)}"
     if arm.parent is not None:
-        label += f", on from {formatting.optimizer(arm.parent)}"
-    if arm.accuracy is None:
-        return [label, f"0 of {len(arm.rows)}", "", "", "", ""]
-    n = str(arm.accuracy.n) if arm.accuracy.n == len(arm.rows) else f"{arm.accuracy.n} of {len(arm.rows)}"
-    ends = [f"{100 * end:.2f}" for end in (arm.accuracy.least, arm.accuracy.most)] if arm.accuracy.n > 1 else ["", ""]
-    return [label, n, formatting.spread(arm.accuracy), *ends, formatting.seconds(arm.seconds)]
+        label += f", continued from {formatting.optimizer(arm.parent.spec)}"
+    accuracy, jobs = arm.accuracy, len(arm.records)
+    if accuracy is None:
+        return [label, f"0 of {jobs}", "", "", "", ""]
+    n = str(jobs) if accuracy.n == jobs else f"{accuracy.n} of {jobs}"
+    ends = [f"{100 * end:.2f}" for end in (accuracy.least, accuracy.most)] if accuracy.n > 1 else ["", ""]
+    mean = formatting.mean_and_sd(100 * accuracy.mean, None if accuracy.sd is None else 100 * accuracy.sd)
+    return [label, n, mean, *ends, formatting.seconds(arm.seconds)]
 
 
-def print_results(rows: Sequence[Row], ancestors: Sequence[Row]) -> None:
-    """The jobs, and below them the arms where one has several seeds: no mean without its n and spread."""
+def print_results(records: Sequence[JobRecord], ancestors: Sequence[JobRecord]) -> None:
+    """Print the jobs, then their arms where one has several seeds (no mean without its n and spread), then errors.
+
+    `ancestors` are the jobs outside `records` that some of them continue from.
+    """
     out = console()
-    out.print(results_table(rows))
-    found = arms(rows, ancestors)
-    if len(found) < len(rows):
+    out.print(results_table(records))
+    found = arms(records, ancestors)
+    if len(found) < len(records):
         out.print()
         out.print(arms_table(found))
-    for row in rows:
-        if row["error"]:
-            out.print(f"{formatting.short_id(row['id'])}: {row['error']}", markup=False)
+    for job in records:
+        if job.error:
+            out.print(f"{formatting.short_id(job.id)}: {job.error}", markup=False)
 
 
 def plan_table(specs: Sequence[JobSpec]) -> Table:
-    """One line an arm of a submission that was only planned."""
+    """One line per arm of a submission that was only planned."""
     table = plain_table("model", "optimizer", ">epochs", ">batch", ">parameters", "seeds", ">jobs")
-    by_hash = {spec.hash: spec for spec in specs}
-    rows = [
-        {
-            **spec.model_dump(mode="json"),
-            "id": spec.hash,
-            "spec_hash": spec.hash,
-            "parent_id": spec.parent if spec.parent in by_hash else None,
-            "status": "planned",
-            "test_accuracy": None,
-        }
-        for spec in specs
-    ]
-    for arm in arms(rows):
-        first = by_hash[arm.first["id"]]
-        seeds = [row["seed"] for row in arm.rows]
+    for arm in group_specs(specs):
+        first, seeds = arm[0], [spec.seed for spec in arm]
         table.add_row(
-            formatting.model(arm.first), formatting.optimizer(arm.first), str(first.epochs), str(first.batch_size),
-            f"{first.parameters:,}", formatting.seeds(seeds), str(len(arm.rows)),
+            formatting.model(first), formatting.optimizer(first), str(first.epochs), str(first.batch_size),
+            f"{first.parameters:,}", formatting.seeds(seeds), str(len(arm)),
         )  # fmt: skip
     return table
 
 
-def textbook_table(rows: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> Table | None:
-    """The source's figures beside ours, by count; None where these jobs are not the source's protocol."""
-    protocol = {"dataset": "fashion-mnist", "seed": 42, "epochs": 10, "batch_size": 32}
-    if any(row[key] != value for row in rows for key, value in protocol.items()):
+def textbook_table(records: Sequence[JobRecord], curves: Mapping[str, Sequence[EpochMetrics]]) -> Table | None:
+    """The textbook's figures beside those of these jobs, as counts; None where the jobs do not follow its protocol.
+
+    `curves` has the epochs of each job by its id.
+    """
+    protocol = ("fashion-mnist", 42, 10, 32)
+    followed = ((job.spec.dataset, job.spec.seed, job.spec.epochs, job.spec.batch_size) for job in records)
+    if any(each != protocol for each in followed):
         return None
-    table = plain_table("textbook", ">epochs", ">it prints", ">its loop", ">ours", ">ours %", ">off by")
+    table = plain_table("textbook", ">epochs", ">printed", ">its loop", ">mlpq", ">mlpq %", ">difference")
     for figure in FIGURES:
-        correct, total = _reached(figure, rows, curves)
-        ours = formatting.percent(None if correct is None else correct / total).removesuffix(" %")
-        difference = "" if correct is None else f"{correct - figure.counted:+d}".replace("+0", "0")
-        table.add_row(
-            figure.run, str(figure.epoch), figure.printed, f"{figure.counted}/10000",
-            "" if correct is None else f"{correct}/{total}", ours, difference,
-        )  # fmt: skip
+        epoch = _reached(figure, records, curves)
+        cells = ["", "", ""]
+        if epoch is not None:
+            cells = [
+                f"{epoch.test_correct}/{epoch.test_total}",
+                formatting.percent(epoch.test_accuracy).removesuffix(" %"),
+                f"{epoch.test_correct - figure.counted:+d}".replace("+0", "0"),
+            ]
+        table.add_row(figure.run, str(figure.epoch), figure.printed, f"{figure.counted}/10000", *cells)
     return table
 
 
-def _reached(figure: Figure, rows: Sequence[Row], curves: Mapping[str, Sequence[Row]]) -> tuple[int | None, int]:
-    for row in rows:
-        same = (row["optimizer"], tuple(row["hidden"]), row["parent_id"] is not None)
-        if same == (figure.optimizer, figure.hidden, figure.goes_on):
-            for epoch in curves[row["id"]]:
-                if epoch["epoch"] == figure.epoch:
-                    return epoch["test_correct"], epoch["test_total"]
-    return None, 0
+def _reached(
+    figure: TextbookFigure, records: Sequence[JobRecord], curves: Mapping[str, Sequence[EpochMetrics]]
+) -> EpochMetrics | None:
+    """The epoch that the figure is of; None where no job has reached it."""
+    for job in records:
+        run = (job.spec.optimizer, job.spec.hidden, job.parent_id is not None)
+        if run == (figure.optimizer, figure.hidden, figure.is_continued):
+            for epoch in curves[job.id]:
+                if epoch.epoch == figure.epoch:
+                    return epoch
+    return None
 
 
 def to_json(document: Any) -> str:
-    """JSON, indented; times in ISO 8601 with their zone."""
+    """Indented JSON; times in ISO 8601 with their zone."""
     return json.dumps(document, indent=2, default=datetime.isoformat)
 
 
-def to_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
-    """A heading and one line a row; times in ISO 8601, lists and mappings as JSON, hidden layers as "1000,500"."""
+def jobs_json(records: Sequence[JobRecord]) -> str:
+    """A JSON list with one object per job; its keys are the columns of the view `results`."""
+    return to_json([flat(job) for job in records])
+
+
+def jobs_csv(records: Sequence[JobRecord]) -> str:
+    """A heading and one line per job; the columns are those of the view `results`."""
+    rows = [flat(job) for job in records]
+    return csv_text(COLUMNS, [[_csv_cell(name, row[name]) for name in COLUMNS] for row in rows])
+
+
+def csv_text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """CSV without a line break at its end; times in ISO 8601, lists and mappings as JSON, booleans in lower case."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([[_csv_cell(name, row[name]) for name in columns] for row in rows])
+    writer.writerow(heading)
+    writer.writerows([[_csv_value(value) for value in line] for line in lines])
     return out.getvalue().rstrip("\n")
 
 
-def results_markdown(rows: Sequence[Row], ancestors: Sequence[Row], heading: str | None) -> str:
-    """The tables of jobs and of arms as Markdown, under a heading or none."""
-    columns = ["job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time"]
-    jobs = markdown(columns, [results_cells(row) for row in rows])
-    summary = markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(rows, ancestors)])
+def results_markdown(records: Sequence[JobRecord], ancestors: Sequence[JobRecord], heading: str | None) -> str:
+    """The tables of jobs and of arms as Markdown, under a heading if there is one."""
+    jobs = markdown(JOB_HEADINGS, [results_cells(job) for job in records])
+    summary = markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(records, ancestors)])
     title = f"## {heading}\n\n" if heading else ""
     return f"{title}{jobs}\n\n{summary}\n"
 
 
 def _csv_cell(name: str, value: object) -> object:
-    if name == "hidden" and isinstance(value, list):
-        return ",".join(map(str, value)) if value else "none"
+    """Widths of hidden layers as they are typed, "1000,500" or "none"."""
+    return formatting.value_of(value) if name == "hidden" else value
+
+
+def _csv_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bool):
@@ -216,26 +247,25 @@ def _csv_cell(name: str, value: object) -> object:
 
 
 def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; what would end a cell or a row is written otherwise."""
+    """A table in Markdown; characters that would end a cell or a row are escaped."""
     cells = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
     rows = [cells[0], ["---"] * len(heading), *cells[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _status(row: Row) -> Text:
-    word = formatting.status(row)
-    return Text(word, style=STATUS_STYLES[word])
+def _status(job: JobRecord) -> Text:
+    return Text(formatting.status(job), style=STATUS_STYLES[job.status])
 
 
 class PlainTable(Table):
-    """A table whose cells are text as it stands: what people typed is never read as markup."""
+    """A table whose cells are literal text: what a user typed is never interpreted as markup."""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
 
 def print_tables(out: Console, tables: Iterable[Cells]) -> None:
-    """Each with an empty line before it; those without a line of cells are left out."""
+    """Print each table that has lines, after an empty line."""
     for headings, lines in tables:
         if lines:
             table = plain_table(*headings)
@@ -246,7 +276,7 @@ def print_tables(out: Console, tables: Iterable[Cells]) -> None:
 
 
 def plain_table(*headings: str) -> PlainTable:
-    """Headings that begin with ">" stand at the right, as figures do."""
+    """An empty table; a heading that begins with ">" is of figures, which are aligned to the right."""
     table = PlainTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         right = heading.startswith(">")

@@ -1,6 +1,7 @@
-"""The data sets: what they hold, where their files are, and whether the files are the right ones.
+"""The data sets: their sizes, where their files are, and their checksums.
 
-Only locates and verifies; workers turn the files into tensors. A spec names a data set of this registry, never a path.
+This module locates and verifies files; workers turn them into tensors. A spec names a data set of this registry, never
+a path.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ FILES = (
 
 @dataclass(frozen=True)
 class Dataset:
-    """`gz_md5` are of the files as published, compressed; `md5` of their content, where it is known.
+    """`gz_md5` are checksums of the files as published, compressed; `md5` of their content, where it is known.
 
-    `system_gz_md5` are of the system's package, which compressed the same content anew.
+    `system_gz_md5` are those of the system's package, which compresses the same content differently.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Dataset:
 
     @property
     def bundled(self) -> bool:
-        """True for data that comes inside a Python package: there is no file to find."""
+        """True for data that comes with a Python package: there is no file to locate."""
         return self.torchvision is None
 
     @property
@@ -131,7 +132,7 @@ DATASETS = {
 
 
 def dataset_named(name: str) -> Dataset:
-    """The data set of that name; raises DataError with the nearest right one."""
+    """The data set of that name; raises DataError that suggests the closest name."""
     try:
         return DATASETS[name.lower()]
     except KeyError:
@@ -139,9 +140,9 @@ def dataset_named(name: str) -> Dataset:
 
 
 def find(dataset: Dataset, data_dir: Path) -> Path | None:
-    """The folder that holds the data set's files: in `data_dir`, else the system's; None where there is none.
+    """The folder with the data set's files: in `data_dir`, else the system's; None where there is none.
 
-    In `data_dir` they may lie as torchvision lays them, in a folder of the data set's name, or directly. A folder with
+    In `data_dir` they may be in torchvision's layout, in a folder of the data set's name, or directly. A folder with
     only some of the files counts as found: it is a damaged copy, and `verify` says so. Bundled data has no folder.
     """
     if dataset.bundled:
@@ -149,14 +150,14 @@ def find(dataset: Dataset, data_dir: Path) -> Path | None:
     for folder in (own_folder(dataset, data_dir), data_dir / dataset.name):
         if _holds_any(folder):
             return folder
-    if _lies_directly(dataset, data_dir):
+    if _is_directly_in(dataset, data_dir):
         return data_dir
     return next((folder for folder in dataset.system_dirs if _holds_any(folder)), None)
 
 
-def _lies_directly(dataset: Dataset, data_dir: Path) -> bool:
-    """True for files right in `data_dir`, unless their checksums say that they are another data set's: all have the
-    same names."""
+def _is_directly_in(dataset: Dataset, data_dir: Path) -> bool:
+    """Whether the files are in `data_dir` itself and their checksums are not another data set's: all data sets use the
+    same file names."""
     others = (other for other in DATASETS.values() if other is not dataset and not other.bundled)
     return _holds_any(data_dir) and not any(_is_part_of(other, data_dir) for other in others)
 
@@ -176,17 +177,17 @@ def _holds_any(folder: Path) -> bool:
 
 
 def own_folder(dataset: Dataset, data_dir: Path) -> Path:
-    """Where `data fetch` and `data import` put the files: the layout of torchvision."""
+    """Where `data fetch` and `data import` put the files: torchvision's layout."""
     return data_dir / str(dataset.torchvision) / "raw"
 
 
 def verify(dataset: Dataset, folder: Path) -> dict[str, Path]:
-    """The four files of the data set in `folder`, checked; raises DataError that names the bad one."""
+    """The four files of the data set in `folder`, with verified checksums; raises DataError that names the bad one."""
     return {name: _verified(dataset, folder, name) for name in FILES}
 
 
 def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
-    """Copy verified files from `source` below `data_dir`; nothing is written unless all four are right."""
+    """Copy the files from `source` into `data_dir`; writes nothing unless all four checksums are right."""
     files = verify(dataset, source)
     target = own_folder(dataset, data_dir)
     try:
@@ -203,23 +204,23 @@ def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
 
 
 def how_to_get(dataset: Dataset) -> str:
-    """What to type when the files are nowhere."""
-    return f"mlpq data fetch {dataset.name}, or {how_to_bring(dataset)}"
+    """What to type when the files are not on this machine."""
+    return f"mlpq data fetch {dataset.name}, or {how_to_import(dataset)}"
 
 
-def how_to_bring(dataset: Dataset) -> str:
-    """What to type when they can't be downloaded either."""
+def how_to_import(dataset: Dataset) -> str:
+    """What to type when they can't be downloaded."""
     package = f", or apt install {dataset.system_package}" if dataset.system_package else ""
     return f"mlpq data import {dataset.name} DIR{package}"
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of an idx file, compressed or not; raises DataError where it is cut short."""
+    """The content of an idx file, compressed or not; raises DataError where it is truncated."""
     try:
         raw = file.read_bytes()
         return gzip.decompress(raw) if file.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} can't be read, it is damaged or cut short: {error}") from error
+        raise DataError(f"{file} can't be read, it is damaged or truncated: {error}") from error
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -232,16 +233,18 @@ def _file(folder: Path, name: str) -> Path | None:
 def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
     file = _file(folder, name)
     if file is None:
-        raise DataError(f"{folder / name}.gz is missing; get the data set whole with: {how_to_get(dataset)}")
+        raise DataError(f"{folder / name}.gz is missing; get the complete data set: {how_to_get(dataset)}")
     known = {(sums or {}).get(name) for sums in (dataset.gz_md5, dataset.system_gz_md5)}
     md5 = (dataset.md5 or {}).get(name)
     if file.suffix != ".gz" and md5 is None:
-        raise DataError(f"the checksum of {file} is known only for the compressed file: put {name}.gz beside it")
+        raise DataError(
+            f"{file} can't be verified, only the compressed file has a known checksum: put {name}.gz beside it"
+        )
     try:
         compressed_right = file.suffix == ".gz" and hashlib.md5(file.read_bytes()).hexdigest() in known
     except OSError as error:
         raise DataError(f"{file} can't be read: {error.strerror}") from error
-    # Any other .gz is judged by what is inside: the same content may have been compressed anew.
+    # Any other .gz is verified by its content: the same content may have been compressed differently.
     if compressed_right or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
         return file
-    raise DataError(f"{file} has the wrong checksum, it is damaged or cut short: remove it, then {how_to_get(dataset)}")
+    raise DataError(f"{file} has the wrong checksum, it is damaged or truncated: remove it, then {how_to_get(dataset)}")

@@ -1,36 +1,29 @@
-"""What a job is: a frozen, validated spec with a canonical JSON and its SHA-256, and the sweep that expands to many."""
+"""The spec of a job: frozen and validated, with a canonical JSON and its SHA-256."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mlpq.errors import SpecError, nearest
-from mlpq.jobs import MAX_ATTEMPTS
+from mlpq.errors import SpecError
 from mlpq.spec.datasets import DATASETS, Dataset
-from mlpq.spec.optimizers import Value, complete, optimizer
+from mlpq.spec.optimizers import Value, complete
 from mlpq.spec.parsing import (
     MAX_BATCH,
     MAX_EPOCHS,
-    MAX_JOBS,
     MAX_PARAMETERS,
     MAX_SEED,
     one_of,
-    parse_experiment,
     parse_flag,
     parse_hidden,
     parse_lr,
-    parse_optimizers,
-    parse_seeds,
     parse_world_size,
     real,
-    several,
     whole,
 )
 
@@ -38,8 +31,8 @@ ACTIVATIONS = ("sigmoid", "relu", "tanh")
 INITIALISATIONS = ("torch", "truncated-normal")
 TRUNCATED_NORMAL_SD = 0.03  # that of the normal before it is cut at twice this, as in DeepOBS's MLP
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# Parameters, and activations of a batch. One model with more fills a machine by itself: stacking would gain little and
-# take much memory, so it runs alone on the plain engine.
+# Parameters plus activations of a batch. A larger model uses the whole machine by itself: stacking would gain little
+# and take much memory, so it runs alone on the plain engine.
 MAX_STACKED = 2**20
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
@@ -61,11 +54,11 @@ Bias = Annotated[bool, BeforeValidator(parse_flag("bias"))]
 
 
 class JobSpec(BaseModel):
-    """One training run, complete: every default is filled in, so equal specs have equal hashes.
+    """One training run, with every default filled in, so that equal specs have equal hashes.
 
-    `parent` is the spec hash of the job from whose final weights and generators this one goes on. `initialisation` is
-    how the weights of the first job of such a chain are drawn, and the same in all of it;
-    see mlpq_workers.engine.network.
+    `parent` is the spec hash of the job whose final weights and generator states this one continues from.
+    `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
+    chain; see mlpq_workers.engine.network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,18 +86,22 @@ class JobSpec(BaseModel):
             raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(
-                f"hidden {_text(self.hidden)} makes {self.parameters:,} parameters; the cap is {MAX_PARAMETERS:,}"
+                f"hidden {typed_text(self.hidden)} makes {self.parameters:,} parameters; "
+                f"the limit is {MAX_PARAMETERS:,}"
             )
         if self.patience is not None and not self.validation:
             raise ValueError("patience needs a validation split: add --validation 0.1")
         if self.validation and not 1 <= self.validation_size < self.data.train:
-            raise ValueError(f"validation {self.validation} of {self.data.train} images leaves a side empty")
+            raise ValueError(
+                f"validation {self.validation} of {self.data.train} images leaves one of the two parts empty"
+            )
         if self.dropout and not self.hidden:
-            raise ValueError("dropout acts on hidden layers and there is none: leave it out, or give --hidden 32")
+            raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
 
     @property
     def data(self) -> Dataset:
+        """The data set that the job trains on."""
         return DATASETS[self.dataset]
 
     @property
@@ -114,24 +111,31 @@ class JobSpec(BaseModel):
 
     @property
     def parameters(self) -> int:
+        """Number of weights and biases."""
         return sum(m * n + n * self.bias for m, n in itertools.pairwise(self.widths))
 
     @property
     def validation_size(self) -> int:
-        """How many training images are held out."""
+        """Number of training images that are held out."""
         return round(self.data.train * self.validation)
 
     @property
     def gang_key(self) -> str | None:
-        """What jobs must agree in to be trained as one stacked model, as JSON; None where the job must run alone."""
+        """The fields in which the jobs of a gang agree, as JSON; None where the job must run alone."""
+        return self.gang_key_on(None)
+
+    def gang_key_on(self, world_size: int | None) -> str | None:
+        """The gang key of a job that requests a world size: only jobs that request the same one join its gang."""
         if self.parameters + self.batch_size * sum(self.widths) > MAX_STACKED:
             return None
-        return _canonical({name: getattr(self, name) for name in _SHAPE})
+        requested = {} if world_size is None else {"world_size": world_size}
+        return _canonical({name: getattr(self, name) for name in _SHAPE} | requested)
 
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed.
 
-        The initialisation is in it only where it isn't torch's: specs that are older than this field keep their hash.
+        It contains the initialisation only where that isn't torch's: specs that are older than this field keep their
+        hash.
         """
         document = self.model_dump(mode="json")
         if self.initialisation == "torch":
@@ -144,155 +148,25 @@ class JobSpec(BaseModel):
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
 
-class Sweep(BaseModel):
-    """What a person submits: like a spec, but several optimizers, rates and seeds; `jobs` expands their product.
-
-    `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    go to the optimizers that do not name their own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
-    dataset: DatasetName = "fashion-mnist"
-    hidden: Hidden = (32,)
-    activation: Activation = "sigmoid"
-    bias: Bias = True
-    initialisation: Initialisation = "torch"
-    dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
-    optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
-    lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
-    weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
-    l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
-    epochs: Epochs = 10
-    batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
-    validation: Validation = 0.0
-    patience: Patience = None
-    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
-    continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
-    device: Device = "auto"
-    world_size: WorldSize = None
-    priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
-    attempts: Annotated[int, BeforeValidator(whole("attempts", 1, 1000))] = MAX_ATTEMPTS
-
-    @classmethod
-    def parse(cls, document: Mapping[str, object]) -> Sweep:
-        """A sweep from a mapping of keys; raises SpecError with one line that says what to mend."""
-        for key in document:
-            if key not in cls.model_fields:
-                raise SpecError(f"unknown key '{key}'{nearest(str(key), cls.model_fields)}")
-        try:
-            return cls.model_validate(dict(document))
-        except ValidationError as error:
-            raise SpecError(_first_line(error)) from None
-
-    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
-        """The product of all that was given several times, seeds innermost; raises SpecError.
-
-        With `parent`, each job goes on from it: shape, seed and validation split must be the parent's.
-        """
-        arms = list(itertools.product(self._optimizers(), self.l1, self.dropout, self.batch_size))
-        if len(arms) * len(self.seeds) > MAX_JOBS:
-            raise SpecError(f"{len(arms) * len(self.seeds)} jobs in one submission; the cap is {MAX_JOBS}: split it")
-        specs = [
-            spec_from(
-                dataset=self.dataset,
-                hidden=self.hidden,
-                activation=self.activation if self.hidden else "sigmoid",
-                bias=self.bias,
-                initialisation=self.initialisation,
-                dropout=dropout,
-                optimizer=name,
-                lr=lr,
-                optimizer_settings=settings,
-                l1=l1,
-                epochs=self.epochs,
-                batch_size=batch_size,
-                validation=self.validation,
-                patience=self.patience,
-                seed=seed,
-                parent=parent.hash if parent else None,
-            )
-            for (name, lr, settings), l1, dropout, batch_size in arms
-            for seed in self.seeds
-        ]
-        if parent:
-            _check_goes_on(specs, parent)
-        return list({spec.hash: spec for spec in specs}.values())
-
-    def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
-        found = []
-        for key in ("lr", "weight_decay"):
-            if getattr(self, key) is not None and all(key in given for given in self.optimizer):
-                raise SpecError(f"every optimizer names its own {key}: leave {option(key)} out")
-        for given in self.optimizer:
-            options = dict(given)
-            name = str(options.pop("name")).lower()
-            known = optimizer(name)
-            own_lr = options.pop("lr", None)
-            rates = several("lr", parse_lr)(own_lr) if own_lr is not None else self.lr or (known.lr,)
-            decays: tuple[float | None, ...] = (None,)
-            if self.weight_decay is not None and "weight_decay" not in options:
-                decays = self.weight_decay
-            for lr, decay in itertools.product(rates, decays):
-                extra = {} if decay is None else {"weight_decay": decay}
-                found.append((name, lr, complete(name, {**options, **extra})))
-        return found
-
-
 def spec_from(**fields: object) -> JobSpec:
-    """A JobSpec from its fields; raises SpecError with one line."""
+    """A JobSpec from its fields; raises SpecError with a one-line message."""
     try:
         return JobSpec.model_validate(fields)
     except ValidationError as error:
-        raise SpecError(_first_line(error)) from None
-
-
-def option(key: str) -> str:
-    """How the key of a sweep is typed on the command line."""
-    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
-
-
-def inherited(parent: JobSpec) -> dict[str, object]:
-    """The keys of a sweep that a job takes from the one it goes on from, unless told otherwise.
-
-    All but the optimizer and early stopping: those are the new job's own.
-    """
-    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
-    fields["seeds"] = fields.pop("seed")
-    fields["hidden"] = fields["hidden"] or "none"
-    return fields
-
-
-def _check_goes_on(specs: list[JobSpec], parent: JobSpec) -> None:
-    for spec in specs:
-        for name in ("dataset", "hidden", "activation", "bias", "initialisation"):
-            mine, theirs = getattr(spec, name), getattr(parent, name)
-            if mine != theirs:
-                raise SpecError(
-                    f"a job that goes on from another has its model: {name} is {_text(mine)} here and "
-                    f"{_text(theirs)} there; leave {option(name)} out"
-                )
-        if spec.seed != parent.seed:
-            raise SpecError(
-                f"a job that goes on from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"
-            )
-        if spec.validation != parent.validation:
-            raise SpecError(
-                f"the parent trained with --validation {parent.validation}; another split would hold out images "
-                "that it has seen: leave --validation out"
-            )
+        raise SpecError(first_line(error)) from None
 
 
 def _canonical(document: object) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _text(value: object) -> str:
+def typed_text(value: object) -> str:
+    """A value of a spec as the user types it: "32,16", "none"."""
     return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _first_line(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
+    """The first problem that pydantic found, in one line."""
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error":

@@ -1,7 +1,8 @@
 """The optimizers of torch.optim that a job may use, with their options and torch's own defaults.
 
-The service must not import torch, so the table stands here; a test holds it against the signatures in torch.optim.
-Options that choose an implementation (foreach, fused, capturable …) are left out: they change speed, not the method.
+The service must not import torch, so the options are listed here; a test compares them with the signatures in
+torch.optim. Options that choose an implementation (foreach, fused, capturable …) are left out: they change the speed,
+not the method.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ BETAS: dict[str, Value] = {"betas": (0.9, 0.999), "eps": 1e-8}
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`torch_name` is the class in torch.optim; `defaults` maps each option but lr to torch's default."""
+    """`torch_name` is the class in torch.optim, `lr` its default learning rate; `defaults` has the other options."""
 
     torch_name: str
     lr: float
@@ -44,7 +45,7 @@ BELOW_ONE = {"momentum", "betas", "rho"}
 
 
 def optimizer(name: str) -> Optimizer:
-    """The optimizer of that name; raises SpecError with the nearest right one."""
+    """The optimizer of that name; raises SpecError that suggests the closest name."""
     try:
         return OPTIMIZERS[name.lower()]
     except KeyError:
@@ -52,7 +53,7 @@ def optimizer(name: str) -> Optimizer:
 
 
 def complete(name: str, given: Mapping[str, object]) -> dict[str, Value]:
-    """Every option of the optimizer, those `given` (text or numbers) checked and the others at torch's defaults."""
+    """Every option of the optimizer: those in `given` (text or numbers) checked, the others at torch's defaults."""
     defaults = optimizer(name).defaults
     for option in given:
         if option not in defaults:
@@ -100,9 +101,11 @@ def _check_together(name: str, settings: Mapping[str, Value]) -> None:
     if name == "rprop":
         lower, upper = settings["etas"]  # type: ignore[misc]
         if not 0 < lower < 1 < upper:
-            raise SpecError(f"rprop:etas must be below 1 and above 1, as etas=0.5/1.2, not {lower}/{upper}")
+            raise SpecError(
+                f"rprop:etas must be one value below 1 and one above 1, as etas=0.5/1.2, not {lower}/{upper}"
+            )
         least, most = settings["step_sizes"]  # type: ignore[misc]
         if least > most:
             raise SpecError(
-                f"rprop:step_sizes must be the least and the most, as step_sizes=1e-06/50, not {least}/{most}"
+                f"rprop:step_sizes must be the smallest and the largest, as step_sizes=1e-06/50, not {least}/{most}"
             )

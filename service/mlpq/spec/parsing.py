@@ -1,4 +1,4 @@
-"""Parsers of what people type: each takes text, a number or a list, and raises ValueError with the words to show."""
+"""Parsers of user input: each takes text, a number or a list, and raises ValueError with the message to show."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mlpq.spec.optimizers import complete
 
 T = TypeVar("T")
 
-# Caps, checked before anything is stored: a silly spec must not take a worker down.
+# Limits, checked before anything is stored: an oversized spec must not crash a worker.
 MAX_LAYERS = 32
 MAX_WIDTH = 16_384
 MAX_PARAMETERS = 50_000_000  # 200 MB of float32; Adam needs four times that
 MAX_EPOCHS = 10_000
 MAX_BATCH = 100_000
-MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: beyond them two seeds may be one
+MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: larger seeds could collide
 MAX_JOBS = 100_000
 
 
@@ -36,7 +36,7 @@ def whole(name: str, low: int, high: int) -> Callable[[object], int]:
 
 
 def real(name: str, rule: str, test: Callable[[float], bool]) -> Callable[[object], float]:
-    """A parser of finite numbers that pass `test`; `rule` says it in words."""
+    """A parser of finite numbers that pass `test`; `rule` describes the test in the message."""
 
     def parse(value: object) -> float:
         try:
@@ -51,7 +51,7 @@ def real(name: str, rule: str, test: Callable[[float], bool]) -> Callable[[objec
 
 
 def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
-    """A parser of one of a few words."""
+    """A parser of one of several words."""
 
     def parse(value: object) -> str:
         word = str(value).strip().lower()
@@ -63,7 +63,7 @@ def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
 
 
 def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    """A parser of "a,b,c", of a list, or of one value; at least one, none twice."""
+    """A parser of "a,b,c", of a list, or of one value; it requires at least one and drops duplicates."""
 
     def parse_all(value: object) -> tuple[T, ...]:
         parsed = tuple(parse(part) for part in _parts(value))
@@ -116,10 +116,10 @@ def parse_world_size(value: object) -> int | None:
 def parse_experiment(value: object) -> str:
     """The name of an experiment: printable, 1 to 100 characters."""
     name = "" if value is None else str(value).strip()
-    if not 1 <= len(name) <= 100 or not name.isprintable() or name in (".", ".."):  # no browser asks for such a page
+    if not 1 <= len(name) <= 100 or not name.isprintable() or name in (".", ".."):  # browsers resolve these in URLs
         raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
     if name == VERIFY:
-        raise ValueError(f"'{VERIFY}' is the experiment of mlpq verify: give --experiment another name")
+        raise ValueError(f"'{VERIFY}' is reserved for mlpq verify: give --experiment another name")
     return name
 
 
@@ -139,7 +139,7 @@ parse_lr = real("lr", "above 0", lambda x: x > 0)
 
 
 def parse_optimizers(value: object) -> tuple[dict[str, Any], ...]:
-    """Optimizers from "sgd:lr=0.1,momentum=0.9", a mapping {"name": "sgd", "lr": 0.1}, or a list of such."""
+    """Optimizers from "sgd:lr=0.1,momentum=0.9", a mapping {"name": "sgd", "lr": 0.1}, or a list of these."""
     entries = value if isinstance(value, (list, tuple)) else [value]
     if not entries:
         raise ValueError("optimizer is empty: give at least one, as sgd or adam:lr=0.01")
@@ -163,7 +163,7 @@ def _optimizer_entry(entry: object) -> dict[str, Any]:
             options[key.strip()] = text.strip()
     name = str(options["name"]).lower()
     if "," in name:
-        raise ValueError(f"one optimizer at a time: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
+        raise ValueError(f"one optimizer per option: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
     complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
     if "lr" in options:
         several("lr", parse_lr)(options["lr"])

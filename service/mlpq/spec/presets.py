@@ -1,7 +1,7 @@
-"""Submissions that have a name.
+"""Presets: submissions that have a name.
 
-`textbook` is the source's section: three runs, the last going on from the second. `fmnist_mlp` is the test problem of
-that name in DeepOBS (Schneider, Balles, Hennig, 2019), for any optimizers, without regularisation.
+`textbook` is section 8.5 of MMiDS: three runs, of which the last continues from the second. `fmnist_mlp` is the test
+problem of that name in DeepOBS (Schneider, Balles, Hennig, 2019), for any optimizers, without regularization.
 """
 
 from __future__ import annotations
@@ -10,33 +10,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
-from mlpq.spec.job import JobSpec, Sweep, option
+from mlpq.spec.job import JobSpec
+from mlpq.spec.sweep import Sweep, option
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of the source: what it prints, and what its own loop counts on a CPU, of 10,000."""
+class TextbookFigure:
+    """One figure of the textbook: the printed text, and what its own loop counts on a CPU, of 10,000."""
 
     run: str
     optimizer: str
     hidden: tuple[int, ...]
-    goes_on: bool
+    is_continued: bool
     epoch: int
     printed: str
     counted: int
 
 
-# MMiDS 8.5: seed 42, batch size 32, learning rate 0.001; the Adam run goes on from the weights that SGD left.
+# MMiDS 8.5: seed 42, batch size 32, learning rate 0.001; the Adam run continues from the final weights of SGD.
 FIGURES = (
-    Figure("logistic, SGD", "sgd", (), False, 10, "78.7 %", 7867),
-    Figure("MLP, SGD", "sgd", (32,), False, 10, "64.0 %", 6404),
-    Figure("MLP, on with Adam", "adam", (32,), True, 3, "85.0 %", 8502),
-    Figure("MLP, on with Adam", "adam", (32,), True, 10, "87.1 %", 8705),
+    TextbookFigure("logistic, SGD", "sgd", (), False, 10, "78.7 %", 7867),
+    TextbookFigure("MLP, SGD", "sgd", (32,), False, 10, "64.0 %", 6404),
+    TextbookFigure("MLP, continued with Adam", "adam", (32,), True, 3, "85.0 %", 8502),
+    TextbookFigure("MLP, continued with Adam", "adam", (32,), True, 10, "87.1 %", 8705),
 )
 
 
 def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
-    """The jobs of a preset, with `given` keys laid over it; parents before children. Raises SpecError."""
+    """The jobs of a preset with the keys in `given`, parents before children. Raises SpecError."""
     if name not in PRESETS:
         raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
     jobs, open_keys = PRESETS[name]
@@ -44,7 +45,7 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
         if key not in Sweep.model_fields:
             raise SpecError(f"unknown key '{key}'{nearest(key, Sweep.model_fields)}")
         if key not in open_keys:
-            raise SpecError(f"the preset {name} fixes {key}: leave {option(key)} out, or the preset")
+            raise SpecError(f"the preset {name} determines {key}: leave {option(key)} out, or the preset")
     return jobs({"experiment": name, **given})
 
 
@@ -52,11 +53,11 @@ def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
     fixed = {**given, "lr": "0.001", "activation": "sigmoid"}
     baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
     mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
-    on_with_adam = []
+    continued = []
     for parent in mlp:
         own = {"hidden": "32", "optimizer": "adam", "seeds": parent.seed, "batch_size": parent.batch_size}
-        on_with_adam += Sweep.parse({**fixed, **own}).jobs(parent)
-    return baseline, [*baseline.jobs(), *mlp, *on_with_adam]
+        continued += Sweep.parse({**fixed, **own}).jobs(parent)
+    return baseline, [*baseline.jobs(), *mlp, *continued]
 
 
 def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
@@ -66,7 +67,7 @@ def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
 
 
 _RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority", "attempts"}
-# What makes the jobs of a preset, and the keys that it leaves open.
+# The function that makes the jobs of a preset, and the keys that the user may set.
 PRESETS = {
     "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
     "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "lr", "validation", "patience"}),

@@ -1,4 +1,4 @@
-"""Whether a database has changed since one last looked, without reading what is in it."""
+"""Detects whether a database has changed, without reading its rows."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from mlpq.store.schema import workers
 from mlpq.store.session import Store, now, sqlite_file
 
 
-class Changes:
-    """Looks at a database now and again, from any thread."""
+class ChangeTokens:
+    """Makes a token of a database's current state; equal tokens mean equal contents. Safe to use from any thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._file = _File(store) if store.is_sqlite else None
 
-    def state(self) -> str:
-        """A word that is another one after each commit by anybody, and when a worker falls silent, which commits
-        nothing.
+    def current(self) -> str:
+        """A token that differs after each commit by any process, and when a worker's heartbeats stop.
 
-        What is read afterwards is at least as new. Raises StoreError where the database can't be reached, or its
-        schema is not this program's.
+        Rows that are read afterwards are at least as new as the token. Raises StoreError where the database can't be
+        reached, or its schema has the wrong revision.
         """
         commits = self._file.commits() if self._file else None
         alive = select(workers.c.name).where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.name)
         with self._store.read() as connection:
-            if commits is None:  # the transactions that are seen; a position in the log runs ahead of that
+            if commits is None:  # not a position in the WAL, which is ahead of the transactions that a reader sees
                 commits = connection.execute(text("SELECT CAST(pg_current_snapshot() AS text)")).scalar_one()
             revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             names = connection.execute(alive).scalars().all()
@@ -41,21 +40,21 @@ class Changes:
 
 
 class _File:
-    """A SQLite file. SQLite counts the commits of others for a connection, so this keeps one."""
+    """A SQLite file. SQLite counts other connections' commits per connection, so this keeps one open."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._path = Path(sqlite_file(store.url))
         self._lock = Lock()
         self._connection: sqlite3.Connection | None = None
-        self._place: tuple[int, int] | None = None
+        self._inode: tuple[int, int] | None = None  # device and inode
         self._opened = 0
 
     def commits(self) -> str:
         with self._lock:
             try:
                 found = self._path.stat()
-                if self._connection is None or self._place != (found.st_dev, found.st_ino):
+                if self._connection is None or self._inode != (found.st_dev, found.st_ino):
                     self._open((found.st_dev, found.st_ino))
                 assert self._connection is not None
                 return f"{self._opened}.{self._connection.execute('PRAGMA data_version').fetchone()[0]}"
@@ -63,12 +62,12 @@ class _File:
                 reason = error.strerror if isinstance(error, OSError) else str(error)
                 raise StoreError(f"can't use the database {self._store.url}: {reason}; see mlpq doctor") from error
 
-    def _open(self, place: tuple[int, int]) -> None:
-        """Another file lies here now, as after a restore: the connections to the old one are of no use."""
+    def _open(self, inode: tuple[int, int]) -> None:
+        """Connect to the file that has this path now: it may have been replaced, as by a restore."""
         self._store.close()
         if self._connection is not None:
             self._connection.close()
         uri = f"{self._path.as_uri()}?mode=ro"
         self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        self._place = place
+        self._inode = inode
         self._opened += 1

@@ -1,4 +1,4 @@
-"""Alembic, driven from a plain install: the migrations travel in the wheel."""
+"""Schema migrations by Alembic; the wheel contains them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mlpq.errors import StoreError
 from mlpq.settings import Settings
 from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
-SCHEMA = "0007"  # the revision that this program reads and writes; a test holds it against the migrations
+SCHEMA = "0007"  # the revision that this program reads and writes; a test compares it with the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 
 def upgrade(store: Store) -> None:
-    """Bring the schema up to date, in one transaction; raises StoreError where it is newer than this program."""
+    """Migrate the schema to the latest revision, in one transaction; raises StoreError where it is newer than that."""
     from alembic import command
     from alembic.config import Config
 
@@ -33,7 +33,7 @@ def upgrade(store: Store) -> None:
 
 
 def current(store: Store) -> str | None:
-    """The revision of the database's schema; None where there is none, or no file of a SQLite database yet."""
+    """The revision of the database's schema; None where it has no schema, or a SQLite file does not exist yet."""
     if not _exists(store.url):
         return None
     with store.read() as connection:
@@ -41,12 +41,12 @@ def current(store: Store) -> str | None:
 
 
 def has_database(settings: Settings) -> bool:
-    """False where there is no file of a SQLite database yet."""
+    """False where the SQLite file does not exist yet."""
     return _exists(settings.database_url)
 
 
 def ready_store(settings: Settings) -> Store:
-    """The store of these settings, with the right schema; a new SQLite file is made. Raises StoreError."""
+    """The store of these settings, with the right schema; creates a missing SQLite file. Raises StoreError."""
     store = open_store(settings.database_url)
     if store.is_sqlite:
         make_folder(store.url)
@@ -59,7 +59,7 @@ def ready_store(settings: Settings) -> Store:
 
 
 def check_revision(revision: str | None) -> None:
-    """Raises StoreError where a database with this schema is not for this program."""
+    """Raise StoreError where this program can't use a schema with this revision."""
     if revision is None:
         raise StoreError("the database has no mlpq tables yet: run mlpq db upgrade")
     if revision < SCHEMA:

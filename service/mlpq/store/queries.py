@@ -1,78 +1,93 @@
-"""All reads. The figures of jobs come from the view `results`, the one that people query too."""
+"""Reads of jobs and what belongs to them. Their figures come from the view `results`, the one that people query too."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Integer, cast, column, false, func, select, table
-from sqlalchemy.sql import Select
+from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
 from mlpq.errors import NotFoundError
-from mlpq.jobs import LEASE_SECONDS, Outcome, Status
+from mlpq.jobs import Engine, Outcome, Status
+from mlpq.records import (
+    AttemptRecord,
+    EnvironmentRecord,
+    EpochMetrics,
+    JobRecord,
+    JobResult,
+    RunningJob,
+    StoredResult,
+    Verification,
+)
+from mlpq.results_view import COLUMNS
 from mlpq.spec.job import JobSpec
-from mlpq.store.schema import attempts, environments, epochs, experiments, job_results, jobs, verifications, workers
+from mlpq.store.schema import (
+    UtcDateTime,
+    attempts,
+    environments,
+    epochs,
+    experiments,
+    is_current_attempt,
+    job_results,
+    jobs,
+    verifications,
+)
 from mlpq.store.session import Store, chunks, now
+from mlpq.store.verifications import from_row
 
-Row = dict[str, Any]
+TIMES = ("created_at", "started_at", "finished_at")  # SQLite keeps no types of a view's columns
+results = table(
+    "results",
+    column("seq"),
+    *(column(name, UtcDateTime()) if name in TIMES else column(name) for name in COLUMNS),
+)
 
-COLUMNS = (
-    "id", "experiment", "status", "outcome", "dataset", "hidden", "activation", "bias", "initialisation", "dropout",
-    "optimizer", "lr", "weight_decay", "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation",
-    "patience", "test_correct", "test_total", "test_accuracy", "test_loss", "validation_correct", "validation_total",
-    "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256", "weights_file",
-    "train_seconds", "device", "world_size", "gang_size", "engine", "attempt", "spec_hash", "parent_id",
-    "requested_device", "requested_world_size", "priority", "worker", "created_at", "started_at", "finished_at",
-    "error",
-)  # fmt: skip
-
-results = table("results", column("seq"), *(column(name) for name in COLUMNS))
-
+_RESULT_FIELDS = tuple(field.name for field in fields(JobResult))
+_JOB_FIELDS = tuple(field.name for field in fields(JobRecord) if field.name not in ("spec", "result"))
+_EPOCH_FIELDS = tuple(field.name for field in fields(EpochMetrics))
 _ENDED_BADLY = (Status.FAILED, Status.CANCELLED)
 
 
-def job_rows(
+def job_records(
     store: Store,
     experiment: str | None = None,
     statuses: Sequence[str] = (),
     limit: int | None = None,
     newest_first: bool = False,
-) -> list[Row]:
-    """One row a job, with every column of the view; in the order of submission unless `newest_first`."""
-    query = _filtered(select(*(results.c[name] for name in COLUMNS)), experiment, statuses)
+) -> list[JobRecord]:
+    """Jobs in the order of submission unless `newest_first`; `statuses` may name the outcome diverged too."""
+    query = _filtered(_select_jobs(), experiment, statuses)
     query = query.order_by(results.c.seq.desc() if newest_first else results.c.seq).limit(limit)
     with store.read() as connection:
-        return [_row(found) for found in connection.execute(query).mappings()]
+        return [_job(row) for row in connection.execute(query).mappings()]
 
 
-def jobs_by_id(store: Store, ids: Sequence[str]) -> list[Row]:
-    """The rows of these jobs, in the order of submission."""
-    found: list[Row] = []
+def jobs_by_id(store: Store, ids: Sequence[str]) -> list[JobRecord]:
+    """These jobs, in the order of submission."""
+    found: list[JobRecord] = []
     with store.read() as connection:
         for chunk in chunks(ids):
-            query = select(*(results.c[name] for name in COLUMNS)).where(results.c.id.in_(chunk))
-            found += [_row(row) for row in connection.execute(query.order_by(results.c.seq)).mappings()]
+            query = _select_jobs().where(results.c.id.in_(chunk)).order_by(results.c.seq)
+            found += [_job(row) for row in connection.execute(query).mappings()]
     return found
 
 
-def ancestors(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The jobs that `rows` go on from, all generations, but for those that are among `rows`."""
-    known = {row["id"] for row in rows}
-    found: list[Row] = []
-    missing = sorted({row["parent_id"] for row in rows} - known - {None})
+def ancestors(store: Store, records: Sequence[JobRecord]) -> list[JobRecord]:
+    """The jobs that `records` continue from, all generations, without those that are among `records`."""
+    known = {job.id for job in records}
+    found: list[JobRecord] = []
+    missing = _parents(records) - known
     while missing:
-        generation = jobs_by_id(store, missing)
+        generation = jobs_by_id(store, sorted(missing))
         found += generation
         known.update(missing)
-        missing = sorted({row["parent_id"] for row in generation} - known - {None})
+        missing = _parents(generation) - known
     return found
 
 
-def count_by_status(store: Store, experiment: str | None = None) -> dict[str, int]:
-    """How many jobs are in each state; states without a job are left out."""
+def count_by_status(store: Store, experiment: str | None = None) -> dict[Status, int]:
+    """How many jobs have each status; statuses without a job are left out."""
     query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
@@ -86,7 +101,7 @@ def find_job(store: Store, prefix: str) -> str:
     typed = prefix.strip().lower()
     digits = typed.replace("-", "")
     if not digits or len(digits) > 32 or any(digit not in "0123456789abcdef" for digit in digits):
-        raise NotFoundError(f"'{prefix}' is no job id: type the first digits of one that mlpq jobs shows")
+        raise NotFoundError(f"'{prefix}' is not a job id: type the first digits of one that mlpq jobs shows")
     start = "-".join(filter(None, (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])))
     query = select(jobs.c.id).where(jobs.c.id >= start, jobs.c.id < start + "g").order_by(jobs.c.id).limit(3)
     with store.read() as connection:
@@ -94,9 +109,7 @@ def find_job(store: Store, prefix: str) -> str:
     if not found:
         raise NotFoundError(f"no job begins with '{prefix}': mlpq jobs shows them")
     if len(found) > 1:
-        raise NotFoundError(
-            f"several jobs begin with '{prefix}', {found[0]} and {found[1]} among them: type more of it"
-        )
+        raise NotFoundError(f"several jobs begin with '{prefix}', such as {found[0]} and {found[1]}: type more digits")
     return str(found[0])
 
 
@@ -115,11 +128,6 @@ def check_experiment(store: Store, name: str | None) -> None:
         raise NotFoundError(f"no experiment is called '{name}'; {known}")
 
 
-def spec_of(store: Store, job: str) -> JobSpec:
-    with store.read() as connection:
-        return JobSpec.model_validate(connection.execute(select(jobs.c.spec).where(jobs.c.id == job)).scalar_one())
-
-
 def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are not finished."""
     left: list[str] = []
@@ -131,7 +139,7 @@ def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
 
 
 def with_descendants(store: Store, job: str) -> list[str]:
-    """The job, and the failed or cancelled jobs that were to go on from it, all generations."""
+    """The job, and the failed or cancelled jobs that were to continue from it, all generations."""
     found, generation = [job], [job]
     with store.read() as connection:
         while generation:
@@ -145,9 +153,9 @@ def with_descendants(store: Store, job: str) -> list[str]:
 
 
 def retryable(store: Store, experiment: str | None) -> list[str]:
-    """Failed jobs that may fare better the next time, parents before children.
+    """Failed jobs that may succeed next time, parents before children.
 
-    Left out are those that were filed anew already, those that diverged (they would again), and their descendants.
+    Jobs that were retried already are left out, and those that diverged (they would again), with their descendants.
     """
     later, parent = jobs.alias(), jobs.alias()
     superseded = select(later.c.seq).where(
@@ -158,7 +166,7 @@ def retryable(store: Store, experiment: str | None) -> list[str]:
     query = (
         select(jobs.c.id, jobs.c.parent_id, parent.c.status.label("parent_status"), attempts.c.outcome)
         .outerjoin(parent, parent.c.id == jobs.c.parent_id)
-        .outerjoin(attempts, (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == jobs.c.attempt))
+        .outerjoin(attempts, is_current_attempt(attempts))
         .where(jobs.c.status == Status.FAILED, ~superseded.exists())
         .order_by(jobs.c.seq)
     )
@@ -169,41 +177,36 @@ def retryable(store: Store, experiment: str | None) -> list[str]:
     chosen: dict[str, None] = {}
     with store.read() as connection:
         for row in connection.execute(query):
-            parent_lives = row.parent_id is None or row.parent_id in chosen
-            if row.outcome != Outcome.DIVERGED and (parent_lives or row.parent_status not in _ENDED_BADLY):
+            has_parent = row.parent_id is None or row.parent_id in chosen
+            if row.outcome != Outcome.DIVERGED and (has_parent or row.parent_status not in _ENDED_BADLY):
                 chosen[row.id] = None
     return list(chosen)
 
 
-def curve(store: Store, job: str) -> list[Row]:
+def curve(store: Store, job: str) -> list[EpochMetrics]:
     """The epochs of a job's current attempt, in order."""
-    query = (
-        select(epochs)
-        .join(jobs, (jobs.c.id == epochs.c.job_id) & (jobs.c.attempt == epochs.c.attempt))
-        .where(epochs.c.job_id == job)
-        .order_by(epochs.c.epoch)
-    )
+    query = select(epochs).join(jobs, is_current_attempt(epochs)).where(epochs.c.job_id == job)
     with store.read() as connection:
-        return [_epoch(row) for row in connection.execute(query).mappings()]
+        return [epoch(row) for row in connection.execute(query.order_by(epochs.c.epoch)).mappings()]
 
 
-def curves(store: Store, experiment: str) -> dict[str, list[Row]]:
-    """The curve of each job of an experiment that has one, by its id."""
+def curves(store: Store, experiment: str) -> dict[str, list[EpochMetrics]]:
+    """The curve of each job of an experiment that has one, by job id."""
     query = (
         select(epochs)
-        .join(jobs, (jobs.c.id == epochs.c.job_id) & (jobs.c.attempt == epochs.c.attempt))
+        .join(jobs, is_current_attempt(epochs))
         .join(experiments, experiments.c.id == jobs.c.experiment_id)
         .where(experiments.c.name == experiment)
         .order_by(epochs.c.job_id, epochs.c.epoch)
     )
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[EpochMetrics]] = {}
     with store.read() as connection:
         for row in connection.execute(query).mappings():
-            found.setdefault(row["job_id"], []).append(_epoch(row))
+            found.setdefault(row["job_id"], []).append(epoch(row))
     return found
 
 
-def attempts_of(store: Store, job: str) -> list[Row]:
+def attempts_of(store: Store, job: str) -> list[AttemptRecord]:
     """The attempts of a job with the facts of their environments, in order."""
     query = (
         select(attempts, environments.c.facts.label("environment"))
@@ -211,158 +214,99 @@ def attempts_of(store: Store, job: str) -> list[Row]:
         .where(attempts.c.job_id == job)
         .order_by(attempts.c.attempt)
     )
+    names = [field.name for field in fields(AttemptRecord)]
     with store.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [
+            AttemptRecord(**{**{name: row[name] for name in names}, "outcome": _outcome(row["outcome"])})
+            for row in connection.execute(query).mappings()
+        ]
 
 
-def environments_of(store: Store, experiment: str) -> list[Row]:
-    """What the results of an experiment were made on: the `facts` of each environment, and how many `jobs` had it."""
+def environments_of(store: Store, experiment: str) -> list[EnvironmentRecord]:
+    """The environments that the results of an experiment come from, the most frequent first."""
     query = (
         select(environments.c.facts, func.count().label("jobs"))
         .join(attempts, attempts.c.environment_id == environments.c.id)
-        .join(jobs, (jobs.c.id == attempts.c.job_id) & (jobs.c.attempt == attempts.c.attempt))
+        .join(jobs, is_current_attempt(attempts))
         .join(experiments, experiments.c.id == jobs.c.experiment_id)
         .where(experiments.c.name == experiment, jobs.c.status == Status.SUCCEEDED)
         .group_by(environments.c.id, environments.c.facts)
         .order_by(func.count().desc(), environments.c.id)
     )
     with store.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+        return [EnvironmentRecord(facts, count) for facts, count in connection.execute(query)]
 
 
-def records(store: Store, ids: Sequence[str]) -> list[Row]:
-    """What is stored about these finished jobs, as it is stored, in the order of submission.
-
-    `result` is the row of `job_results`, None where there is none; `environment`, `fingerprint` and `outcome` are those
-    of the attempt that it is of.
-    """
+def stored_results(store: Store, ids: Sequence[str]) -> list[StoredResult]:
+    """What the tables hold about these finished jobs, unchecked, in the order of submission."""
     parent = jobs.alias()
-    on_result = (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == job_results.c.attempt)
+    is_results_attempt = (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == job_results.c.attempt)
     query = (
         select(
             jobs.c.id, experiments.c.name.label("experiment"), jobs.c.repeat, jobs.c.spec, jobs.c.spec_hash,
             jobs.c.seed, jobs.c.attempt, jobs.c.parent_id, parent.c.spec_hash.label("parent_hash"), attempts.c.outcome,
             environments.c.facts.label("environment"), environments.c.fingerprint,
-            *(result.label(f"result.{result.name}") for result in job_results.c),
+            job_results.c.attempt.label("result_attempt"),
+            *(job_results.c[name].label(f"result.{name}") for name in _RESULT_FIELDS),
         )
         .join(experiments, experiments.c.id == jobs.c.experiment_id)
         .outerjoin(parent, parent.c.id == jobs.c.parent_id)
         .outerjoin(job_results, job_results.c.job_id == jobs.c.id)
-        .outerjoin(attempts, on_result)
+        .outerjoin(attempts, is_results_attempt)
         .outerjoin(environments, environments.c.id == attempts.c.environment_id)
         .order_by(jobs.c.seq)
     )  # fmt: skip
-    found: list[Row] = []
+    found: list[StoredResult] = []
     with store.read() as connection:
         for chunk in chunks(ids):
-            found += [_record(row) for row in connection.execute(query.where(jobs.c.id.in_(chunk))).mappings()]
+            found += [_stored(row) for row in connection.execute(query.where(jobs.c.id.in_(chunk))).mappings()]
     return found
 
 
-def _record(found: Mapping[Any, Any]) -> Row:
-    result = {name.removeprefix("result."): value for name, value in found.items() if name.startswith("result.")}
-    own = {name: value for name, value in found.items() if not name.startswith("result.")}
-    return {**own, "result": result if result.pop("job_id") else None}
-
-
-def verifications_of(store: Store, job: str) -> list[Row]:
+def verifications_of(store: Store, job: str) -> list[Verification]:
     """What mlpq verify found about a job, in order."""
     query = select(verifications).where(verifications.c.job_id == job).order_by(verifications.c.id)
     with store.read() as connection:
-        rows = [dict(row) for row in connection.execute(query).mappings()]
-    return [{key: row[key] for key in row if key not in ("id", "job_id")} for row in rows]
+        return [from_row(row) for row in connection.execute(query).mappings()]
 
 
-def running(store: Store, ids: Sequence[str]) -> list[Row]:
-    """Those of `ids` that run now: spec, and the latest epoch that was recorded (nulls before the first)."""
-    seen = epochs.alias()
-    latest = select(func.max(seen.c.epoch)).where(seen.c.job_id == jobs.c.id, seen.c.attempt == jobs.c.attempt)
-    on_attempt = (attempts.c.job_id == jobs.c.id) & (attempts.c.attempt == jobs.c.attempt)
-    on_epoch = (epochs.c.job_id == jobs.c.id) & (epochs.c.attempt == jobs.c.attempt)
+def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
+    """Those of `ids` that run now, in the order of submission."""
     query = (
         select(
             jobs.c.id,
             jobs.c.spec,
             attempts.c.started_at,
             now().label("now"),
-            epochs.c.epoch,
-            epochs.c.train_loss,
-            epochs.c.test_correct,
-            epochs.c.test_total,
+            *(epochs.c[name] for name in _EPOCH_FIELDS),
         )
-        .join(attempts, on_attempt)
-        .outerjoin(epochs, on_epoch & (epochs.c.epoch == latest.correlate(jobs).scalar_subquery()))
+        .join(attempts, is_current_attempt(attempts))
+        .outerjoin(epochs, is_latest_epoch())
         .where(jobs.c.status == Status.RUNNING)
         .order_by(jobs.c.seq)
     )
     wanted = set(ids)
     with store.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings() if row["id"] in wanted]
+        return [
+            RunningJob(
+                row["id"], JobSpec.model_validate(row["spec"]), row["started_at"], row["now"],
+                None if row["epoch"] is None else epoch(row),
+            )
+            for row in connection.execute(query).mappings()
+            if row["id"] in wanted
+        ]  # fmt: skip
 
 
-def live_workers(store: Store) -> list[Row]:
-    """Workers that beat within the length of a lease, with how many jobs they run, and the time by the same clock."""
-    busy = select(jobs.c.worker, func.count().label("jobs")).where(jobs.c.status == Status.RUNNING)
-    counted = busy.group_by(jobs.c.worker).subquery()
-    query = select(workers, func.coalesce(counted.c.jobs, 0).label("jobs_running"), now().label("now"))
-    query = (
-        query.outerjoin(counted, counted.c.worker == workers.c.name)
-        .where(workers.c.beat_at > now(-LEASE_SECONDS))
-        .order_by(workers.c.started_at)
-    )
-    with store.read() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+def is_latest_epoch() -> ColumnElement[bool]:
+    """Joins jobs to the last recorded epoch of their current attempts."""
+    seen = epochs.alias()
+    latest = select(func.max(seen.c.epoch)).where(is_current_attempt(seen)).correlate(jobs).scalar_subquery()
+    return is_current_attempt(epochs) & (epochs.c.epoch == latest)
 
 
-def stranded(store: Store, experiment: str | None = None) -> list[Row]:
-    """Queued jobs that no live worker can run: `device` and `world_size` as they were asked for, and how many."""
-    asked = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size)  # in the order of the index, which has it all
-    query = select(*asked, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED).group_by(*asked)
-    if experiment is not None:
-        query = query.join(experiments).where(experiments.c.name == experiment)
-    each = query.subquery()
-    total = select(each.c.device, each.c.world_size, cast(func.sum(each.c.jobs), Integer).label("jobs"))
-    with store.read() as connection:
-        found = connection.execute(total.group_by(each.c.device, each.c.world_size)).mappings().all()
-    alive = live_workers(store)
-    left = [
-        dict(row) for row in found if not any(can_run(worker, row["device"], row["world_size"]) for worker in alive)
-    ]
-    return sorted(left, key=lambda row: (row["device"], row["world_size"] or 1))
-
-
-def can_run(worker: Mapping[str, Any], device: str, world_size: int | None) -> bool:
-    """Whether a worker could take a job that asks for that device and world size, where it asks."""
-    return device in ("auto", worker["device"]) and (world_size or 1) <= worker["most_ranks"]
-
-
-def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> int:
-    """How many jobs a worker should claim, at most `limit`, so that each one alive with its device gets as many.
-
-    Jobs that ask for more than `most_ranks` processes are not shared.
-    """
-    alive = select(func.count()).where(workers.c.device == device, workers.c.beat_at > now(-LEASE_SECONDS))
-    with store.read() as connection:
-        sharing = connection.execute(alive).scalar_one()
-        if sharing < 2:
-            return limit
-        active = 0
-        for status in (Status.QUEUED, Status.RUNNING):  # one by one, each by the index that knows its status
-            fitting = (jobs.c.status == status) & jobs.c.device.in_(("auto", device))
-            fitting &= jobs.c.world_size.is_(None) | (jobs.c.world_size <= most_ranks)
-            enough = select(jobs.c.seq).where(fitting).limit(limit * sharing).subquery()
-            active += connection.execute(select(func.count()).select_from(enough)).scalar_one()
-    return max(1, min(limit, math.ceil(active / sharing)))
-
-
-def cancel_requested(store: Store, ids: Sequence[str]) -> set[str]:
-    """Those of `ids` that a person asked to stop."""
-    found: set[str] = set()
-    with store.read() as connection:
-        for chunk in chunks(ids):
-            query = select(jobs.c.id).where(jobs.c.id.in_(chunk), jobs.c.cancel_requested)
-            found.update(connection.execute(query).scalars())
-    return found
+def epoch(row: Mapping[Any, Any]) -> EpochMetrics:
+    """The figures in a row of the table `epochs`."""
+    return EpochMetrics(**{name: row[name] for name in _EPOCH_FIELDS})
 
 
 def ids_of(store: Store, experiment: str) -> list[str]:
@@ -370,6 +314,11 @@ def ids_of(store: Store, experiment: str) -> list[str]:
     query = select(jobs.c.id).join(experiments).where(experiments.c.name == experiment).order_by(jobs.c.seq)
     with store.read() as connection:
         return list(connection.execute(query).scalars())
+
+
+def _select_jobs() -> Select[Any]:
+    columns = [results.c[name] for name in dict.fromkeys((*_JOB_FIELDS, *_RESULT_FIELDS))]
+    return select(*columns, jobs.c.spec).join_from(results, jobs, jobs.c.seq == results.c.seq)
 
 
 def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str]) -> Select[Any]:
@@ -382,17 +331,29 @@ def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str
     return query.where(results.c.status.in_(wanted) | (is_diverged if Outcome.DIVERGED in wanted else false()))
 
 
-def _epoch(found: Mapping[Any, Any]) -> Row:
-    return {key: found[key] for key in found if key not in ("job_id", "attempt")}
+def _parents(records: Iterable[JobRecord]) -> set[str]:
+    return {job.parent_id for job in records if job.parent_id is not None}
 
 
-def _row(found: Mapping[Any, Any]) -> Row:
-    """A row of the view as Python values: SQLite gives JSON, booleans and times as text or numbers."""
-    row = dict(found)
-    row["hidden"] = [] if row["hidden"] == "none" else [int(width) for width in row["hidden"].split(",")]
-    row["bias"] = bool(row["bias"])
-    row["optimizer_settings"] = json.loads(row["optimizer_settings"])
-    for name in ("created_at", "started_at", "finished_at"):
-        if isinstance(row[name], str):
-            row[name] = datetime.fromisoformat(row[name]).replace(tzinfo=UTC)
-    return row
+def _job(row: Mapping[Any, Any]) -> JobRecord:
+    values = {name: row[name] for name in _JOB_FIELDS}
+    return JobRecord(
+        **{**values, "status": Status(row["status"]), "outcome": _outcome(row["outcome"])},
+        spec=JobSpec.model_validate(row["spec"]),
+        result=None if row["test_correct"] is None else _result({name: row[name] for name in _RESULT_FIELDS}),
+    )
+
+
+def _result(values: dict[str, Any]) -> JobResult:
+    return JobResult(**{**values, "engine": Engine(values["engine"])})
+
+
+def _stored(row: Mapping[Any, Any]) -> StoredResult:
+    own = {field.name: row[field.name] for field in fields(StoredResult) if field.name != "result"}
+    values = {name: row[f"result.{name}"] for name in _RESULT_FIELDS}
+    result = None if row["result_attempt"] is None else _result(values)
+    return StoredResult(**{**own, "outcome": _outcome(row["outcome"]), "result": result})
+
+
+def _outcome(text: str | None) -> Outcome | None:
+    return None if text is None else Outcome(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -11,10 +12,12 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Float,
     ForeignKey,
     ForeignKeyConstraint,
+    FromClause,
     Index,
     Integer,
     MetaData,
@@ -28,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
-from mlpq.jobs import Outcome, Status
-from mlpq.verification.grading import Grade
+from mlpq.jobs import Engine, Outcome, Status
+from mlpq.records import Grade
 
 metadata = MetaData(
     naming_convention={
@@ -61,7 +64,7 @@ Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 
-def _one_of(column: str, values: type[Status] | type[Outcome] | type[Grade]) -> CheckConstraint:
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(str(value)) for value in values)})", name=column)
 
 
@@ -88,7 +91,7 @@ jobs = Table(
     _key("repeat", Integer),
     _key("seed", BigInteger),
     _key("device", String(8)),
-    Column("world_size", Integer),  # as it was asked for; NULL leaves it to the worker
+    Column("world_size", Integer),  # as requested; NULL leaves it to the worker
     _key("priority", Integer),
     Column("gang_key", Text),  # jobs with equal ones may be claimed together; NULL runs alone
     _key("status", String(16)),
@@ -160,8 +163,8 @@ attempts = Table(
     Column("error", Text),
     Column("log_tail", Text),
     Column("environment_id", ForeignKey("environments.id")),
-    _key("fence_rejections", Integer, server_default=text("0")),  # writes that came after it had lost its job
-    Index(None, "outcome", "device"),  # they are counted
+    _key("fence_rejections", Integer, server_default=text("0")),  # writes that came after it lost its lease
+    Index(None, "outcome", "device"),  # for the counts of monitoring
     _one_of("outcome", Outcome),
 )
 
@@ -210,7 +213,7 @@ job_results = Table(
     _key("gang_size", Integer),
     _key("engine", String(8)),
     CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
-    CheckConstraint("engine IN ('gang', 'plain')", name="engine"),
+    _one_of("engine", Engine),
 )
 
 verifications = Table(
@@ -234,10 +237,15 @@ workers = Table(
     metadata,
     Column("name", String(100), primary_key=True),
     _key("device", String(8)),
-    _key("model", Text),  # of the device
-    _key("most_ranks", Integer),  # that can train together there: the number of GPUs
-    _key("world_size", Integer),  # of a job that asks for none
+    _key("model", Text),  # name of the device
+    _key("most_ranks", Integer),  # processes that can train together there: the number of GPUs
+    _key("world_size", Integer),  # of a job that requests none
     _key("jobs_done", Integer, server_default=text("0")),
     _key("started_at", UtcDateTime),
     _key("beat_at", UtcDateTime),
 )
+
+
+def is_current_attempt(table: FromClause) -> ColumnElement[bool]:
+    """Joins jobs to the rows of `table` (attempts or epochs) that belong to their current attempts."""
+    return (table.c.job_id == jobs.c.id) & (table.c.attempt == jobs.c.attempt)

@@ -1,4 +1,4 @@
-"""Engines for both databases, the database's clock, and errors in words."""
+"""Engines for both databases, transactions, the database's clock, and the translation of errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mlpq.errors import StoreError
 from mlpq.settings import masked
 from mlpq.store.schema import UtcDateTime
 
-CONNECT_SECONDS = 5  # an unreachable host is told to the person within this time
-# A connection that went half-open is noticed within about half a minute, well before a lease runs out.
+CONNECT_SECONDS = 5  # until an unreachable host is reported
+# A half-open connection is detected within about half a minute, well before a lease expires.
 POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_SECONDS,
     "options": "-c timezone=utc",
@@ -30,16 +30,16 @@ POSTGRESQL_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-CHUNK = 5000  # values a statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
+CHUNK = 5000  # values per statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
 UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
-BUSY_MILLISECONDS = 30_000  # how long a SQLite writer waits for the others
+BUSY_MILLISECONDS = 30_000  # a SQLite writer waits this long for other writers
 
 
 class Store:
-    """The database: a write side and a read side.
+    """The database, with separate engines for reading and for writing.
 
-    On SQLite a write transaction takes the lock when it begins: one that read first and wrote later would fail with
-    SQLITE_BUSY_SNAPSHOT at once, however long the time-out. Readers never wait for it (WAL).
+    On SQLite a write transaction takes the lock when it begins: one that reads first and writes later would fail
+    immediately with SQLITE_BUSY_SNAPSHOT, whatever the timeout. Readers never wait for writers (WAL).
     """
 
     def __init__(self, url: str) -> None:
@@ -61,6 +61,7 @@ class Store:
             yield connection
 
     def close(self) -> None:
+        """Close the connections; the store stays usable and opens new ones."""
         self._writer.dispose()
         self._reader.dispose()
 
@@ -70,7 +71,7 @@ class Store:
             yield
         except DBAPIError as error:
             if isinstance(error, (IntegrityError, DataError)):
-                raise  # the database is well; what was to be written is not
+                raise  # the database works; the values to write are wrong
             if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
                 raise StoreError("the database lacks tables that mlpq needs: run mlpq db upgrade") from error
             reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
@@ -90,13 +91,13 @@ def _engine(url: str, begin: str) -> Engine:
         try:
             return create_engine(make_url(url), pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
         except (ArgumentError, ValueError) as error:
-            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is no database URL: {error}") from error
-    # The path is taken as it is: a question mark or a percent sign in it means nothing.
+            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is not a database URL: {error}") from error
+    # The path is taken literally: a question mark or a percent sign in it has no meaning.
     engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself; `begin` below does
+        connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
         for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -113,29 +114,31 @@ def sqlite_file(url: str) -> str:
 
 
 def make_folder(url: str) -> None:
-    """Make the folder of a SQLite file; raises StoreError where that is not allowed."""
+    """Create the folder of a SQLite file; raises StoreError where that is not permitted."""
     folder = Path(sqlite_file(url)).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"can't make the folder {folder}: {error.strerror}; set MLPQ_HOME to one you own") from error
+        raise StoreError(
+            f"can't create the folder {folder}: {error.strerror}; set MLPQ_HOME to one that you own"
+        ) from error
 
 
 def insert_or_ignore(connection: Connection, table: Table) -> Any:
-    """An INSERT that leaves a row alone which is there already."""
+    """An INSERT that ignores rows that exist already."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     return dialect.insert(table).on_conflict_do_nothing()
 
 
 def chunks(values: Iterable[str]) -> Iterator[list[str]]:
-    """The values in lists short enough for the parameters of one statement."""
+    """The values in lists that fit into the parameters of one statement."""
     iterator = iter(values)
     while chunk := list(itertools.islice(iterator, CHUNK)):
         yield chunk
 
 
 class now(FunctionElement[Any]):  # noqa: N801 - a SQL function
-    """The database's clock, plus some seconds: the only clock that leases know."""
+    """The time of the database's clock, plus `seconds`. Leases use no other clock."""
 
     type = UtcDateTime()
     inherit_cache = True

@@ -1,4 +1,4 @@
-"""The SQL that a person types: one statement that only reads, by construction and on both databases."""
+"""Queries of `mlpq sql`: one statement, which can't write on either database."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from pathlib import Path
 from typing import Any
 
 from mlpq.errors import QueryError, nearest, suggestion
-from mlpq.store.queries import Row, results
+from mlpq.store.queries import results
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store, sqlite_file
 
 SECONDS = 60  # the longest that a query may take
-STEPS = 100_000  # of SQLite's machine between two looks at the clock, and at whether Ctrl-C was pressed
+STEPS = 100_000  # of SQLite's virtual machine between two checks of the time limit and of Ctrl-C
 
-_ONLY_READS = "mlpq sql only reads: type one statement that begins with SELECT, WITH or VALUES"
-_LISTED = "; docs/results.md lists the columns of the view results, and text stands in single quotes"
-_SAID = {
-    "not authorized": _ONLY_READS,
+_READ_ONLY = "mlpq sql is read-only: type one statement that begins with SELECT, WITH or VALUES"
+_SEE_COLUMNS = "; docs/reference/results-schema.md lists the columns of the view results, and text needs single quotes"
+_MESSAGES = {
+    "not authorized": _READ_ONLY,
     "one statement at a time": "mlpq sql takes one statement at a time",
     "multiple commands": "mlpq sql takes one statement at a time",
-    "user-defined function raised": "on SQLite date_part takes 'epoch' and a time, and nothing else",
+    "user-defined function raised": "on SQLite date_part takes only 'epoch' and a time",
 }
 _OPENING = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
 _NO_COLUMN = re.compile(r"no such column: (\S+)|column (\S+) does not exist")
 _NO_TABLE = re.compile(r"no such table: (\S+)|relation (\S+) does not exist")
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
-_LOADING = {"load_extension", "fts3_tokenizer"}  # functions that bring foreign code in
+_LOADING = {"load_extension", "fts3_tokenizer"}  # functions that load code
 _ESCAPING = re.compile(r'set_config|query_to_xml|ts_stat|ts_rewrite|u&"', re.IGNORECASE)
 
 
-def read_only(store: Store, statement: str) -> tuple[list[str], list[Row]]:
+def read_only(store: Store, statement: str) -> tuple[list[str], list[dict[str, Any]]]:
     """The columns and the rows of a query; columns that share a name are numbered: max, max_2.
 
-    Values are None, bool, int, float, str, aware datetimes, and lists and mappings from JSON. SQLite has no type for
-    them, so there only columns of tables come as booleans, times and JSON; what is computed comes as it was stored.
-    Raises QueryError for whatever the database has to say against the statement, and for one that does not only read.
+    Values are None, bool, int, float, str, aware datetimes, and lists and mappings from JSON. On SQLite only columns of
+    tables come as booleans, times and JSON; it has no such types, so computed values come as they are stored. Raises
+    QueryError for a statement that the database rejects, and for one that is not read-only.
     """
     _check(statement)
     names, rows = _from_sqlite(store, statement) if store.is_sqlite else _from_postgresql(store, statement)
     if not names:
-        raise QueryError("the statement asks for no column: type what it should give between SELECT and FROM")
+        raise QueryError("the statement selects no column: type the columns between SELECT and FROM")
     columns = _distinct(names)
     return columns, [dict(zip(columns, map(_plain, row), strict=True)) for row in rows]
 
 
 def _check(statement: str) -> None:
-    """Tell at sight what the databases would tell less clearly. It keeps nobody from anything: what follows does."""
+    """Reject what the databases reject too, with clearer messages. Safety does not depend on this check."""
     opening = _OPENING.match(statement)
     if opening is None or opening[1].upper() not in ("SELECT", "WITH", "VALUES"):
-        raise QueryError(_ONLY_READS)
-    # What an argument that is not UTF-8 turns into, or a null character, which would cut the statement short.
+        raise QueryError(_READ_ONLY)
+    # Surrogates come from arguments that are not UTF-8. A null character would truncate the statement.
     if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in statement):
-        raise QueryError("the statement is not text in UTF-8")
+        raise QueryError("the statement is not UTF-8 text")
 
 
 def _from_sqlite(store: Store, statement: str) -> tuple[list[str], Sequence[Sequence[Any]]]:
-    """The file is opened read-only, and an authorizer sees every action before it is done: no other file either."""
+    """The file is opened read-only, and an authorizer rejects every other action, such as opening another file."""
     deadline = time.monotonic() + SECONDS
     uri = f"{Path(sqlite_file(store.url)).as_uri()}?mode=ro"
     types = sqlite3.PARSE_DECLTYPES
@@ -80,39 +80,39 @@ def _from_sqlite(store: Store, statement: str) -> tuple[list[str], Sequence[Sequ
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             if time.monotonic() < deadline:
-                raise KeyboardInterrupt from None  # raised within the look at the clock, where SQLite swallowed it
-            raise QueryError(f"no answer within {SECONDS} s") from error
-        raise QueryError(_in_words(str(error))) from error
+                raise KeyboardInterrupt from None  # raised in the progress handler, where SQLite swallowed it
+            raise QueryError(f"the query exceeded the limit of {SECONDS} s") from error
+        raise QueryError(_message(str(error))) from error
 
 
 def _from_postgresql(store: Store, statement: str) -> tuple[list[str], Sequence[Sequence[Any]]]:
-    """A cursor takes only what reads, and comes by the extended protocol, which takes only one statement.
+    """The statement becomes a cursor, which must be a query, sent by the extended protocol, which takes one statement.
 
-    So there is no COPY, and nothing can follow. The transaction is read-only, which can't be changed after its first
-    query, and rolled back, because some functions write all the same. A superuser, whose functions write files of the
-    server too, becomes a reader first (from PostgreSQL 14 on); what could undo that, or runs SQL out of a string, is
-    refused by its name.
+    That excludes COPY and further statements. The transaction is read-only, which can't be changed after its first
+    query, and is rolled back, because some functions write nevertheless. A superuser's functions can also write files
+    of the server, so a superuser takes the role pg_read_all_data first (PostgreSQL 14 and later); functions that could
+    undo this, or that run SQL from a string, are rejected by name.
     """
     import psycopg
 
     if _ESCAPING.search(statement):
-        raise QueryError(f"set_config and functions that run SQL out of a string are not allowed; {_ONLY_READS}")
+        raise QueryError(f"set_config and functions that run SQL from a string are not allowed; {_READ_ONLY}")
     to_reader = (
         "SELECT set_config('role', rolname, true) FROM pg_roles "
         "WHERE rolname = 'pg_read_all_data' AND current_setting('is_superuser') = 'on'"
     )
     with store.read() as connection:
-        for preparing in ("SET TRANSACTION READ ONLY", f"SET LOCAL statement_timeout = '{SECONDS}s'", to_reader):
-            connection.exec_driver_sql(preparing)
+        for preparation in ("SET TRANSACTION READ ONLY", f"SET LOCAL statement_timeout = '{SECONDS}s'", to_reader):
+            connection.exec_driver_sql(preparation)
         driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         try:
-            with driver.cursor("answer") as cursor:
+            with driver.cursor("query") as cursor:
                 cursor.execute(statement.encode())
                 return [column.name for column in cursor.description or ()], cursor.fetchall()
         except psycopg.errors.QueryCanceled as error:
-            raise QueryError(f"no answer within {SECONDS} s") from error
+            raise QueryError(f"the query exceeded the limit of {SECONDS} s") from error
         except psycopg.Error as error:
-            raise QueryError(_in_words(error.diag.message_primary or str(error))) from error
+            raise QueryError(_message(error.diag.message_primary or str(error))) from error
         finally:
             connection.rollback()
 
@@ -123,7 +123,7 @@ def _authorize(action: int, _: str | None, name: str | None, *__: str | None) ->
 
 
 def _date_part(field: str, at: str | None) -> float | None:
-    """PostgreSQL's function, for what times are subtracted by: the seconds since 1970."""
+    """PostgreSQL's function, for differences of times: the seconds since 1970."""
     if field != "epoch":
         raise ValueError(field)
     return None if at is None else _time(at).timestamp()
@@ -152,13 +152,13 @@ def _converter(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
         text = stored.decode()
         try:
             return read(text)
-        except ValueError:  # a UNION has the first one's type, whatever the others bring
+        except ValueError:  # a UNION has the declared type of its first part only
             return text
 
     return convert
 
 
-# For connections that ask for declared types, as only the one above does.
+# Used by connections with PARSE_DECLTYPES: only the one above.
 sqlite3.register_converter("DATETIME", _converter(_time))
 sqlite3.register_converter("BOOLEAN", _converter(lambda text: bool(int(text))))
 sqlite3.register_converter("JSON", _converter(json.loads))
@@ -176,7 +176,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """PostgreSQL's own types as those that everything can be written with."""
+    """A value of a type that every output format supports."""
     if value is None or isinstance(value, (bool, int, float, str, dict)):
         return value
     if isinstance(value, datetime):
@@ -188,16 +188,16 @@ def _plain(value: Any) -> Any:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
-def _in_words(reason: str) -> str:
-    """The database's reason, with what to type instead where that can be guessed."""
+def _message(reason: str) -> str:
+    """The database's message in one line, with a suggestion where there is one."""
     lines = reason.splitlines() or ["the database gave no reason"]
     reason = lines[0]
     if found := _NO_COLUMN.search(reason):
         columns = {column.name for table in metadata.tables.values() for column in table.c} | {*results.c.keys()}
-        return reason + (suggestion(_last_name(found), columns) or _LISTED)
+        return reason + (suggestion(_last_name(found), columns) or _SEE_COLUMNS)
     if found := _NO_TABLE.search(reason):
         return reason + nearest(_last_name(found), {"results", *metadata.tables})
-    return next((words for said, words in _SAID.items() if said in reason), reason)
+    return next((message for part, message in _MESSAGES.items() if part in reason), reason)
 
 
 def _last_name(found: re.Match[str]) -> str:

@@ -1,130 +1,107 @@
-"""What submitters write: jobs of a submission, jobs filed anew, and the wish to cancel."""
+"""What submitters write: new jobs, reruns, retries, and requests to cancel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from mlpq.errors import SpecError
-from mlpq.jobs import MAX_ATTEMPTS, Status, job_id
+from mlpq.jobs import Status, job_id
+from mlpq.records import Placement, Rerun, SubmittedJob
 from mlpq.spec.job import JobSpec
 from mlpq.store.schema import experiments, jobs
 from mlpq.store.session import Store, chunks, insert_or_ignore, now
-from mlpq.store.transitions import end_children, move, unblock_children, was
+from mlpq.store.transitions import end_children, move, status_phrase, unblock_children
 
 
-@dataclass(frozen=True)
-class Filed:
-    """A job of a submission; `is_new` is False for one that was there already."""
-
-    id: str
-    spec: JobSpec
-    is_new: bool
-
-
-@dataclass(frozen=True)
-class Again:
-    """A spec to be run once more: the job that it goes on from, if it does, and where."""
-
-    spec: JobSpec
-    parent_id: str | None
-    device: str
-    world_size: int | None
-
-
-def file_jobs(
+def submit_jobs(
     store: Store,
     experiment: str,
     specs: Sequence[JobSpec],
-    *,
-    device: str = "auto",
-    world_size: int | None = None,
-    priority: int = 0,
-    attempts: int = MAX_ATTEMPTS,
+    placement: Placement = Placement(),  # noqa: B008 (frozen)
     parent_id: str | None = None,
     again: bool = False,
-) -> list[Filed]:
-    """Insert the jobs of a submission in one transaction; a spec that the experiment has is left alone unless `again`.
+) -> list[SubmittedJob]:
+    """Insert the jobs of a submission in one transaction; a spec that the experiment has is skipped unless `again`.
 
-    A job that goes on from another one of `specs` must come after it; `parent_id` is the parent of those whose parent
+    A job that continues from another one of `specs` must come after it; `parent_id` is the parent of those whose parent
     is not among them. Raises SpecError where a parent can no longer succeed.
     """
     with store.write() as connection:
         experiment_id = _lock_experiment(connection, experiment)
         latest = _latest_repeats(connection, experiment_id, [spec.hash for spec in specs])
-        ids, filed, rows = {}, [], []
+        ids, submitted, rows = {}, [], []
         for spec in specs:
             is_new = again or spec.hash not in latest
             repeat = latest.get(spec.hash, -1) + 1 if is_new else latest[spec.hash]
             ids[spec.hash] = job_id(experiment, spec.hash, repeat)
-            filed.append(Filed(ids[spec.hash], spec, is_new))
+            submitted.append(SubmittedJob(ids[spec.hash], spec, is_new))
             if is_new:
                 parent = ids.get(spec.parent, parent_id) if spec.parent else None
-                row = _new_row(filed[-1], repeat, parent, device, world_size)
-                rows.append({**row, "experiment_id": experiment_id, "priority": priority, "max_attempts": attempts})
+                row = _new_row(submitted[-1], repeat, parent, placement)
+                rows.append({**row, "experiment_id": experiment_id})
         _insert_jobs(connection, rows)
-    return filed
+    return submitted
 
 
-def file_repeats(store: Store, experiment: str, repeats: Sequence[Again]) -> list[Filed]:
-    """Insert a further job for each of `repeats` in one transaction, in their order, whatever the experiment has.
+def submit_reruns(store: Store, experiment: str, reruns: Sequence[Rerun]) -> list[SubmittedJob]:
+    """Insert a further job for each of `reruns` in one transaction, in order, whatever the experiment has.
 
     Raises SpecError where a parent did not succeed.
     """
     with store.write() as connection:
         experiment_id = _lock_experiment(connection, experiment)
-        latest = _latest_repeats(connection, experiment_id, {again.spec.hash for again in repeats})
-        filed, rows = [], []
-        for again in repeats:
-            spec = again.spec
+        latest = _latest_repeats(connection, experiment_id, {rerun.spec.hash for rerun in reruns})
+        submitted, rows = [], []
+        for rerun in reruns:
+            spec = rerun.spec
             repeat = latest[spec.hash] = latest.get(spec.hash, -1) + 1
-            filed.append(Filed(job_id(experiment, spec.hash, repeat), spec, is_new=True))
-            row = _new_row(filed[-1], repeat, again.parent_id, again.device, again.world_size)
-            rows.append({**row, "experiment_id": experiment_id, "priority": 0, "max_attempts": MAX_ATTEMPTS})
+            submitted.append(SubmittedJob(job_id(experiment, spec.hash, repeat), spec, is_new=True))
+            row = _new_row(submitted[-1], repeat, rerun.parent_id, Placement(rerun.device, rerun.world_size))
+            rows.append({**row, "experiment_id": experiment_id})
         _insert_jobs(connection, rows)
-    return filed
+    return submitted
 
 
-def file_again(store: Store, ids: Sequence[str]) -> list[Filed]:
-    """File failed or cancelled jobs anew, as further repeats of their specs: a finished job itself never changes.
+def retry_jobs(store: Store, ids: Sequence[str]) -> list[SubmittedJob]:
+    """Submit failed or cancelled jobs again, as further repeats of their specs: a finished job itself never changes.
 
-    One that was filed anew before is left alone, and its successor is answered. A job whose parent is filed anew too
-    goes on from that one. Raises SpecError where a job is not failed or cancelled, or its parent can no longer succeed.
+    For a job that was retried before, its successor is answered. A job whose parent is retried too continues from the
+    new parent. Raises SpecError where a job is not failed or cancelled, or its parent can no longer succeed.
     """
     with store.write() as connection:
-        olds = _jobs_to_renew(connection, ids)
+        olds = _jobs_to_retry(connection, ids)
         latest: dict[tuple[str, str], int] = {}
         for name, experiment_id in sorted({(old.experiment, old.experiment_id) for old in olds}):
             _lock_experiment(connection, name)
             repeats = _latest_repeats(connection, experiment_id, {old.spec_hash for old in olds})
             latest.update({(name, spec_hash): repeat for spec_hash, repeat in repeats.items()})
-        filed, rows, renewed = [], [], {}
+        submitted, rows, successors = [], [], {}
         for old in olds:
             newest = latest[old.experiment, old.spec_hash]
             is_new = old.repeat == newest
             repeat = newest + 1 if is_new else newest
-            renewed[old.id] = job_id(old.experiment, old.spec_hash, repeat)
-            new = Filed(renewed[old.id], JobSpec.model_validate(old.spec), is_new)
-            filed.append(new)
+            successors[old.id] = job_id(old.experiment, old.spec_hash, repeat)
+            new = SubmittedJob(successors[old.id], JobSpec.model_validate(old.spec), is_new)
+            submitted.append(new)
             if is_new:
-                rows.append(_renewed_row(old, new, repeat, renewed.get(old.parent_id, old.parent_id)))
+                rows.append(_retry_row(old, new, repeat, successors.get(old.parent_id, old.parent_id)))
         _insert_jobs(connection, rows)
-    return filed
+    return submitted
 
 
 def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
-    """Cancel jobs: waiting ones at once, running ones by asking their worker. The number of each."""
+    """Cancel jobs: waiting ones at once, running ones by a request to their worker. Answers the number of each."""
     counts = {"cancelled": 0, "asked to stop": 0}
     with store.write() as connection:
-        found: dict[str, list[str]] = {}
+        found: dict[Status, list[str]] = {}
         for job, status in _locked_statuses(connection, ids):
             found.setdefault(status, []).append(job)
         for status in (Status.BLOCKED, Status.QUEUED):
             for chunk in chunks(found.get(status, [])):
-                # A blocked one may have ended already, with its parent.
+                # A blocked one may already have ended together with its parent.
                 statement = move(status, Status.CANCELLED).where(jobs.c.id.in_(chunk), jobs.c.status == status)
                 ended = connection.execute(statement.values(error="cancelled").returning(jobs.c.id)).scalars().all()
                 counts["cancelled"] += len(ended) + end_children(connection, ended, Status.CANCELLED)
@@ -134,7 +111,7 @@ def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _new_row(new: Filed, repeat: int, parent_id: str | None, device: str, world_size: int | None) -> dict[str, Any]:
+def _new_row(new: SubmittedJob, repeat: int, parent_id: str | None, placement: Placement) -> dict[str, Any]:
     spec = new.spec
     return {
         "id": new.id,
@@ -142,46 +119,41 @@ def _new_row(new: Filed, repeat: int, parent_id: str | None, device: str, world_
         "spec_hash": spec.hash,
         "repeat": repeat,
         "seed": spec.seed,
-        "device": device,
-        "world_size": world_size,
-        "gang_key": _gang_key(spec, world_size),
+        "device": placement.device,
+        "world_size": placement.world_size,
+        "gang_key": spec.gang_key_on(placement.world_size),
+        "priority": placement.priority,
+        "max_attempts": placement.attempts,
         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
         "parent_id": parent_id,
     }
 
 
-def _renewed_row(old: Any, new: Filed, repeat: int, parent_id: str | None) -> dict[str, Any]:
+def _retry_row(old: Row[*tuple[Any, ...]], new: SubmittedJob, repeat: int, parent_id: str | None) -> dict[str, Any]:
     kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "world_size", "priority", "max_attempts")
     return {
         **{name: getattr(old, name) for name in kept},
         "id": new.id,
         "repeat": repeat,
-        "gang_key": _gang_key(new.spec, old.world_size),
+        "gang_key": new.spec.gang_key_on(old.world_size),
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
         "parent_id": parent_id,
     }
 
 
-def _gang_key(spec: JobSpec, world_size: int | None) -> str | None:
-    """Jobs that ask for a world size are claimed with others that ask for the same."""
-    if spec.gang_key is None or world_size is None:
-        return spec.gang_key
-    return f"{spec.gang_key} on {world_size}"
-
-
-def _jobs_to_renew(connection: Connection, ids: Sequence[str]) -> list[Any]:
-    """The rows of these jobs, in the order of submission; raises SpecError for one that did not end badly."""
-    found: list[Any] = []
+def _jobs_to_retry(connection: Connection, ids: Sequence[str]) -> list[Row[*tuple[Any, ...]]]:
+    """The rows of these jobs, in the order of submission; raises SpecError for one that is not failed or cancelled."""
+    found: list[Row[*tuple[Any, ...]]] = []
     for chunk in chunks(ids):
         query = select(jobs, experiments.c.name.label("experiment")).join(experiments).where(jobs.c.id.in_(chunk))
         found += connection.execute(query).all()
     for old in found:
         if old.status not in (Status.FAILED, Status.CANCELLED):
             raise SpecError(
-                f"job {old.id} is {old.status}: only failed and cancelled ones are retried; "
+                f"job {old.id} is {old.status}: only failed and cancelled jobs can be retried; "
                 "to run a spec once more use mlpq submit --again"
             )
-    return sorted(found, key=lambda old: old.seq)
+    return sorted(found, key=lambda old: int(old.seq))
 
 
 def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
@@ -191,13 +163,15 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
     parents = {row["parent_id"] for row in rows if row["parent_id"]}
     for parent, status in _locked_statuses(connection, parents):
         if status in (Status.FAILED, Status.CANCELLED):
-            raise SpecError(f"job {parent} {was(status)}, nothing can go on from it: mlpq retry {parent[:8]} first")
-        if status == Status.SUCCEEDED:
+            raise SpecError(
+                f"job {parent} {status_phrase(status)}, so no job can continue from it: mlpq retry {parent[:8]} first"
+            )
+        if status is Status.SUCCEEDED:
             unblock_children(connection, [parent])
 
 
 def _lock_experiment(connection: Connection, name: str) -> int:
-    """The experiment's id; its row is locked, so that two submissions to one experiment follow each other."""
+    """The experiment's id; its row is locked, which serializes submissions to one experiment."""
     connection.execute(insert_or_ignore(connection, experiments).values(name=name, created_at=now()))
     query = select(experiments.c.id).where(experiments.c.name == name).with_for_update()
     return int(connection.execute(query).scalar_one())
@@ -215,12 +189,13 @@ def _latest_repeats(connection: Connection, experiment_id: int, hashes: Iterable
     return found
 
 
-def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Ids with their statuses, which stay so until the transaction ends: a parent can't finish before its new child.
+def _locked_statuses(connection: Connection, ids: Iterable[str]) -> Iterator[tuple[str, Status]]:
+    """Ids with their statuses, locked until the transaction ends: a parent can't finish before its new child is there.
 
-    Parents are locked before their children, as `record` does. The lock must let a foreign key be checked (NO KEY), or
-    two submissions that go on from one job would wait for each other.
+    Parents are locked before their children, as `record` does. The lock must allow checks of foreign keys (NO KEY), or
+    two submissions that continue from one job would deadlock.
     """
     for chunk in chunks(sorted(ids)):
         query = select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq)
-        yield from ((job, status) for job, status in connection.execute(query.with_for_update(key_share=True)).all())
+        rows = connection.execute(query.with_for_update(key_share=True)).all()
+        yield from ((job, Status(status)) for job, status in rows)

@@ -1,26 +1,54 @@
-"""The statements that move a job from one state to another: each transition is made here and nowhere else."""
+"""The statements that move a job from one status to another; no other module writes a status."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, literal, update
 
-from mlpq.jobs import TRANSITIONS, Status
-from mlpq.store.schema import jobs
+from mlpq.jobs import TRANSITIONS, Outcome, Status
+from mlpq.store.schema import attempts, jobs
 from mlpq.store.session import chunks, now
+
+LOG_CHARACTERS = 20_000  # the end of an attempt's log that is stored
 
 
 def move(before: Status, after: Status) -> Any:
-    """The UPDATE of one transition: what each state implies for the columns is said here and nowhere else."""
-    assert (before, after) in TRANSITIONS, f"no way from {before} to {after}"
+    """The UPDATE of one transition, with the columns that the new status implies."""
+    assert (before, after) in TRANSITIONS, f"no transition from {before} to {after}"
     statement = update(jobs).values(status=after)
     if before is Status.RUNNING:
         statement = statement.values(lease_until=None)
     if after.is_finished:
         statement = statement.values(finished_at=now())
     return statement
+
+
+def of_attempt(job: Any, attempt: Any) -> Any:
+    """An UPDATE of one attempt's row."""
+    return update(attempts).where(attempts.c.job_id == job, attempts.c.attempt == attempt)
+
+
+def end_attempt(
+    connection: Connection,
+    attempt: tuple[str, int],
+    after: tuple[Status, Mapping[str, Any]],
+    outcome: Outcome,
+    error: str | None,
+    log_tail: str | None,
+) -> None:
+    """End an attempt (job id and number) that brought no result. Its job must be locked.
+
+    `after` is the job's new status and further columns to set. Without a `log_tail` the stored log stays.
+    """
+    (job, number), (status, columns) = attempt, after
+    job_error = {Status.QUEUED: None, Status.CANCELLED: "cancelled"}.get(status, error)
+    connection.execute(move(Status.RUNNING, status).where(jobs.c.id == job).values(error=job_error, **columns))
+    tail = {} if log_tail is None else {"log_tail": log_tail[-LOG_CHARACTERS:]}
+    connection.execute(of_attempt(job, number).values(ended_at=now(), outcome=outcome, error=error, **tail))
+    if status in (Status.FAILED, Status.CANCELLED):
+        end_children(connection, [job], status)
 
 
 def unblock_children(connection: Connection, parents: Sequence[str]) -> None:
@@ -31,9 +59,9 @@ def unblock_children(connection: Connection, parents: Sequence[str]) -> None:
 
 
 def end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
-    """End the blocked jobs below `parents`, all generations: they can never run. Their number."""
+    """End the blocked descendants of `parents`, which can never run; answers how many."""
     ended = 0
-    reason = literal("its parent ") + jobs.c.parent_id + literal(f" {was(status)}")
+    reason = literal("its parent ") + jobs.c.parent_id + literal(f" {status_phrase(status)}")
     while parents:
         generation: list[str] = []
         for chunk in chunks(parents):
@@ -43,5 +71,6 @@ def end_children(connection: Connection, parents: Sequence[str], status: Status)
     return ended
 
 
-def was(status: str) -> str:
-    return "was cancelled" if status == Status.CANCELLED else status
+def status_phrase(status: Status) -> str:
+    """The verb of a sentence about a job: "failed", "was cancelled"."""
+    return "was cancelled" if status is Status.CANCELLED else str(status)

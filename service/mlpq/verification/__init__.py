@@ -1,1 +1,1 @@
-"""Whether stored results can be trusted: audits, re-runs and grades."""
+"""Whether stored results can be trusted: audits, reruns and grades."""

@@ -1,30 +1,28 @@
-"""Whether what is stored about a finished job fits together: found without running anything."""
+"""Audits a finished job: whether the stored rows and files are consistent. Runs nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlpq.errors import DataError, SpecError
 from mlpq.jobs import Outcome, fingerprint, job_id
+from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.verification import weights
 
-Row = Mapping[str, Any]
-
-OF_THE_BEST_EPOCH = (
+BEST_EPOCH_FIGURES = (
     "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Audit:
-    """What does not fit, and what could not be looked at, in words.
+    """`misfits` are inconsistencies, and `unchecked` are parts that could not be checked, each as a line of text.
 
-    `spec` is that of the job; None where the one that is stored can't be the one that was filed.
+    `spec` is the job's spec; None where the stored one can't be the submitted one.
     """
 
     spec: JobSpec | None
@@ -32,86 +30,89 @@ class Audit:
     unchecked: Sequence[str]
 
 
-def audit(record: Row, curve: Sequence[Row]) -> Audit:
-    """Look at the record of a succeeded job (see `queries.records`) and its curve, and at its file of weights."""
+def audit(stored: StoredResult, curve: Sequence[EpochMetrics]) -> Audit:
+    """Check a succeeded job against its curve, its attempt and its file of weights."""
     try:
-        spec = spec_from(**record["spec"])
+        spec = spec_from(**stored.spec)
     except SpecError as error:
-        return Audit(None, [f"its spec is none: {error}"], [])
-    wrong = [*_of_the_spec(record, spec)]
-    if wrong or record["result"] is None:
-        return Audit(None, wrong or ["its result is gone"], [])
+        return Audit(None, [f"spec: not valid: {error}"], [])
+    wrong = list(_check_spec(stored, spec))
+    if wrong or stored.result is None:
+        return Audit(None, wrong or ["result: missing"], [])
     unchecked: list[str] = []
     misfits = [
-        *_of_the_curve(record["result"], curve, spec),
-        *_of_the_figures(record["result"], curve, spec),
-        *_of_the_attempt(record),
-        *_of_the_weights(record, spec, unchecked),
+        *_check_epochs(stored.result, curve, spec),
+        *_check_figures(stored.result, curve, spec),
+        *_check_attempt(stored, stored.result),
+        *_check_weights(stored.result, spec, unchecked),
     ]
     return Audit(spec, misfits, unchecked)
 
 
-def _of_the_spec(record: Row, spec: JobSpec) -> Iterator[str]:
-    if spec.hash != record["spec_hash"]:
-        yield f"spec: it has the hash {spec.hash[:12]}…, and the recorded one is {record['spec_hash'][:12]}…"
-    elif record["id"] != job_id(record["experiment"], spec.hash, record["repeat"]):
-        yield f"spec: the job's id is not that of this spec in the experiment {record['experiment']}"
-    if spec.seed != record["seed"]:
-        yield f"seed: {spec.seed} in the spec, {record['seed']} beside it"
-    if spec.parent != record["parent_hash"]:
-        yield "parent: the spec goes on from another job than is recorded"
+def _check_spec(stored: StoredResult, spec: JobSpec) -> Iterator[str]:
+    if spec.hash != stored.spec_hash:
+        yield f"spec: its hash is {spec.hash[:12]}…, the recorded one {stored.spec_hash[:12]}…"
+    elif stored.id != job_id(stored.experiment, spec.hash, stored.repeat):
+        yield f"spec: the job's id is not that of this spec in the experiment {stored.experiment}"
+    if spec.seed != stored.seed:
+        yield f"seed: {spec.seed} in the spec, {stored.seed} in the job's row"
+    if spec.parent != stored.parent_hash:
+        yield "parent: the spec continues from another job than the recorded parent"
 
 
-def _of_the_curve(result: Row, curve: Sequence[Row], spec: JobSpec) -> Iterator[str]:
-    """The epochs are those that this spec brings, and the best one is the one that the spec means."""
-    if [epoch["epoch"] for epoch in curve] != list(range(1, result["epochs_run"] + 1)):
-        yield f"epochs_run: {result['epochs_run']} in the result, and the curve has {len(curve)} epochs"
+def _check_epochs(result: JobResult, curve: Sequence[EpochMetrics], spec: JobSpec) -> Iterator[str]:
+    """The curve has the epochs that this spec trains, and the best epoch is the one that the spec selects."""
+    if [epoch.epoch for epoch in curve] != list(range(1, result.epochs_run + 1)):
+        yield f"epochs_run: {result.epochs_run} in the result, and the curve has {len(curve)} epochs"
         return
-    best = result["epochs_run"]
+    best = result.epochs_run
     if spec.patience is not None:
-        best = min(curve, key=lambda epoch: (epoch["validation_loss"] is None, epoch["validation_loss"]))["epoch"]
-    if result["best_epoch"] != best:
-        yield f"best_epoch: {result['best_epoch']} in the result, {best} by the curve"
-    if result["epochs_run"] != (spec.epochs if spec.patience is None else min(spec.epochs, best + spec.patience)):
-        yield f"epochs_run: {result['epochs_run']} is not where this spec stops"
-    if not math.isclose(result["train_seconds"], sum(epoch["seconds"] for epoch in curve), rel_tol=1e-9):
-        yield "train_seconds: the result has another time than the epochs together"
+        best = min(curve, key=lambda epoch: (epoch.validation_loss is None, epoch.validation_loss)).epoch
+    if result.best_epoch != best:
+        yield f"best_epoch: {result.best_epoch} in the result, {best} by the curve"
+    if result.epochs_run != (spec.epochs if spec.patience is None else min(spec.epochs, best + spec.patience)):
+        yield f"epochs_run: this spec does not stop after epoch {result.epochs_run}"
+    if not math.isclose(result.train_seconds, sum(epoch.seconds for epoch in curve), rel_tol=1e-9):
+        yield "train_seconds: the result's time is not the sum of the epochs' times"
 
 
-def _of_the_figures(result: Row, curve: Sequence[Row], spec: JobSpec) -> Iterator[str]:
-    """The result has the figures of its best epoch, and counts are parts of the whole set."""
-    for best in [epoch for epoch in curve if epoch["epoch"] == result["best_epoch"]]:
-        for name in OF_THE_BEST_EPOCH:
-            if result[name] != best[name]:
-                yield f"{name}: {result[name]} in the result, {best[name]} in epoch {best['epoch']} of the curve"
-    totals = {"test": spec.data.test, "validation": spec.validation_size or None}
-    for where, row in [("the result", result), *((f"epoch {epoch['epoch']}", epoch) for epoch in curve)]:
-        for side, total in totals.items():
-            correct = row[f"{side}_correct"]
-            if row[f"{side}_total"] != total:
-                yield f"{side}_total: {row[f'{side}_total']} in {where}, and the data have {total}"
-            elif correct is not None and not 0 <= correct <= total:
-                yield f"{side}_correct: {correct} of {total} in {where}"
+def _check_figures(result: JobResult, curve: Sequence[EpochMetrics], spec: JobSpec) -> Iterator[str]:
+    """The result has the figures of its best epoch, and the totals are the sizes of the data."""
+    for best in [epoch for epoch in curve if epoch.epoch == result.best_epoch]:
+        for name in BEST_EPOCH_FIGURES:
+            old, new = getattr(result, name), getattr(best, name)
+            if old != new:
+                yield f"{name}: {old} in the result, {new} in epoch {best.epoch} of the curve"
+    checked: list[tuple[str, JobResult | EpochMetrics]] = [("the result", result)]
+    checked += [(f"epoch {epoch.epoch}", epoch) for epoch in curve]
+    for where, figures in checked:
+        for part, correct, total, size in (
+            ("test", figures.test_correct, figures.test_total, spec.data.test),
+            ("validation", figures.validation_correct, figures.validation_total, spec.validation_size or None),
+        ):
+            if total != size:
+                yield f"{part}_total: {total} in {where}, and the data have {size}"
+            elif correct is not None and not 0 <= correct <= (total or 0):
+                yield f"{part}_correct: {correct} of {total} in {where}"
 
 
-def _of_the_attempt(record: Row) -> Iterator[str]:
-    """The result is that of the last attempt, which succeeded where it says, and that is an environment as it was."""
-    result, facts = record["result"], record["environment"]
-    if result["attempt"] != record["attempt"] or record["outcome"] != Outcome.SUCCEEDED:
-        yield f"attempt: the result is of attempt {result['attempt']}, which is not the one that succeeded"
-    if facts is None:
-        yield "environment: it is not recorded"
+def _check_attempt(stored: StoredResult, result: JobResult) -> Iterator[str]:
+    """The result is that of the last attempt, which succeeded, and its environment is unchanged."""
+    if stored.result_attempt != stored.attempt or stored.outcome is not Outcome.SUCCEEDED:
+        yield f"attempt: the result is of attempt {stored.result_attempt}, which is not the one that succeeded"
+    if stored.environment is None:
+        yield "environment: not recorded"
         return
-    if fingerprint(facts) != record["fingerprint"]:
-        yield "environment: its facts are not those of its fingerprint, they were changed"
-    for name, recorded in (("device", result["device"]), ("world_size", result["world_size"])):
-        if facts.get(name) != recorded:
-            yield f"{name}: {recorded} in the result, {facts.get(name)} in the environment"
+    if fingerprint(stored.environment) != stored.fingerprint:
+        yield "environment: its facts do not match its fingerprint"
+    for name, recorded in (("device", result.device), ("world_size", result.world_size)):
+        if stored.environment.get(name) != recorded:
+            yield f"{name}: {recorded} in the result, {stored.environment.get(name)} in the environment"
 
 
-def _of_the_weights(record: Row, spec: JobSpec, unchecked: list[str]) -> Iterator[str]:
-    """The file holds the recorded weights of this spec; one that can't be read from here is added to `unchecked`."""
-    path = Path(record["result"]["weights_file"])
+def _check_weights(result: JobResult, spec: JobSpec, unchecked: list[str]) -> Iterator[str]:
+    """The file holds the recorded weights of this spec. A file that can't be read here is added to `unchecked`."""
+    path = Path(result.weights_file)
     try:
         file = weights.read(path)
     except OSError as error:
@@ -120,7 +121,7 @@ def _of_the_weights(record: Row, spec: JobSpec, unchecked: list[str]) -> Iterato
     except DataError as error:
         yield f"weights: {error}"
         return
-    if file.sha256 != record["result"]["weights_sha256"]:
-        yield f"weights: {path} does not hold the recorded ones"
+    if file.sha256 != result.weights_sha256:
+        yield f"weights: {path} does not hold the recorded weights"
     elif file.metadata.get("weights_sha256") != file.sha256 or file.metadata.get("spec_hash") != spec.hash:
-        yield f"weights: {path} says that it is of another job"
+        yield f"weights: {path} belongs to another job, by its metadata"

@@ -1,118 +1,81 @@
-"""How far a result came out again: pure functions on what was recorded and what the same spec gave now."""
+"""Grades a result by a rerun of the same spec: pure functions of both runs."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, fields
 from typing import Any
 
-Row = Mapping[str, Any]
+from mlpq.records import EnvironmentDifference, EpochMetrics, FigureCheck, Grade, JobResult
 
-
-class Grade(StrEnum):
-    """From the most to the least that can be said for a result."""
-
-    SAME_BITS = "same_bits"  # weights, figures and curve
-    SAME_FIGURES = "same_figures"  # within what the order of sums may change
-    CONSISTENT = "consistent"  # as another seed, or another draw of images, might have come out
-    REFUTED = "refuted"
-    NOT_VERIFIED = "not_verified"  # there was nothing to compare with
-
-    @property
-    def words(self) -> str:
-        return self.replace("_", " ")
-
-
-ONE_IN = 2000  # images may fall on the other side: 5 of 10,000
-LOSS_SHARE = 1e-3  # of the loss, relative
+ONE_IN = 2000  # images that may be classified differently: 5 of 10,000
+LOSS_SHARE = 1e-3  # relative tolerance of a loss
 PREDICTION = 0.99
-LEAST_SEEDS = 3  # other seeds, for a prediction interval
+LEAST_SEEDS = 3  # other seeds that a prediction interval needs
 STANDARD_ERRORS = 4
 
 FIGURES = (
     "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
     "best_epoch", "epochs_run", "weights_sha256",
 )  # fmt: skip
+_EPOCH_FIGURES = tuple(field.name for field in fields(EpochMetrics) if field.name != "seconds")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One training that has a result: its row of `job_results`, its epochs, and the facts of its environment."""
+    """One training with a result; `environment` has the facts of its environment."""
 
-    result: Row
-    curve: Sequence[Row]
-    environment: Row
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure on both sides. `agrees` says whether it is within the tolerance; None where it is only right exactly."""
-
-    name: str
-    recorded: Any
-    now: Any
-    agrees: bool | None
-
-    @property
-    def is_same(self) -> bool:
-        return bool(self.recorded == self.now)
+    result: JobResult
+    curve: Sequence[EpochMetrics]
+    environment: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A field of the environment that is not the same on both sides; None where a side does not have it."""
-
-    field: str
-    recorded: Any
-    now: Any
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Judgement:
-    """A grade, why in one line, and what was compared."""
+    """A grade, its reason in one line, and what was compared."""
 
     grade: Grade
     reason: str
-    figures: Sequence[Figure] = ()
-    differences: Sequence[Difference] = ()
+    figures: Sequence[FigureCheck] = ()
+    differences: Sequence[EnvironmentDifference] = ()
 
 
 def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple) -> Judgement:
-    """Grade a result by what its spec gave now; `others` answers the accuracies of the other seeds of its arm."""
+    """Grade a recorded result by a rerun; `others` returns the accuracies of the other seeds of its arm."""
     figures = compare(recorded, now)
     differences = environment_differences(recorded.environment, now.environment)
     agrees = all(figure.agrees for figure in figures if figure.agrees is not None)
-    has_same_weights = recorded.result["weights_sha256"] == now.result["weights_sha256"]
+    has_same_weights = recorded.result.weights_sha256 == now.result.weights_sha256
     if all(figure.is_same for figure in figures):
         grade, reason = Grade.SAME_BITS, "weights, figures and curve have the same bits"
     elif has_same_weights and not agrees:
-        grade, reason = Grade.REFUTED, "its weights have the same bits, and they do not bring the recorded figures"
-    elif promises_bits(recorded, now, differences):
+        grade, reason = Grade.REFUTED, "the weights have the same bits, but do not give the recorded figures"
+    elif guarantees_bits(recorded, now, differences):
         grade = Grade.REFUTED
-        reason = "it ran on the CPU in the same environment, where the same spec gives the same bits, and it did not"
+        reason = "on the CPU in the same environment the same spec gives the same bits, and this rerun did not"
     elif agrees:
-        most = correct_tolerance(recorded.result["test_total"])
+        most = correct_tolerance(recorded.result.test_total)
         grade, reason = Grade.SAME_FIGURES, f"counts within ±{most}, losses within {100 * LOSS_SHARE:g} %"
     else:
         grade, reason = _by_chance(recorded.result, now.result, others())
     return Judgement(grade, reason, figures, differences)
 
 
-def compare(recorded: Run, now: Run) -> list[Figure]:
-    """All figures of the result, and the first of the curve that is not the same, if there is one."""
-    figures = [_figure(name, recorded.result, now.result) for name in FIGURES]
-    for mine, theirs in zip(recorded.curve, now.curve, strict=False):
-        for name in mine:
-            if name != "seconds" and mine[name] != theirs[name]:
-                return [*figures, Figure(f"{name} of epoch {mine['epoch']}", mine[name], theirs[name], None)]
+def compare(recorded: Run, now: Run) -> list[FigureCheck]:
+    """All figures of the result, and the first figure of the curve that differs, if any."""
+    figures = [_check(name, recorded.result, now.result) for name in FIGURES]
+    for old, new in zip(recorded.curve, now.curve, strict=False):
+        for name in _EPOCH_FIGURES:
+            then, again = getattr(old, name), getattr(new, name)
+            if then != again:
+                return [*figures, FigureCheck(f"{name} of epoch {old.epoch}", then, again, None)]
     return figures
 
 
-def _figure(name: str, recorded: Row, now: Row) -> Figure:
-    old, new = recorded[name], now[name]
+def _check(name: str, recorded: JobResult, now: JobResult) -> FigureCheck:
+    old, new = getattr(recorded, name), getattr(now, name)
+    agrees: bool | None
     if name == "weights_sha256":
         agrees = None
     elif old is None or new is None or not name.endswith(("_loss", "_correct")):
@@ -120,77 +83,73 @@ def _figure(name: str, recorded: Row, now: Row) -> Figure:
     elif name.endswith("_loss"):
         agrees = math.isclose(old, new, rel_tol=LOSS_SHARE)
     else:
-        agrees = abs(old - new) <= correct_tolerance(recorded[name.replace("correct", "total")])
-    return Figure(name, old, new, agrees)
+        agrees = abs(old - new) <= correct_tolerance(getattr(recorded, name.replace("correct", "total")))
+    return FigureCheck(name, old, new, agrees)
 
 
 def correct_tolerance(total: int) -> int:
-    """How many images of `total` may be judged otherwise where the order of sums differs."""
+    """How many of `total` images may be classified differently where the order of sums differs."""
     return max(1, total // ONE_IN)
 
 
-def environment_differences(recorded: Row, now: Row) -> list[Difference]:
-    """The fields that differ, by name; one within another is called outer.inner."""
+def environment_differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[EnvironmentDifference]:
+    """The fields that differ, sorted by name; a nested one is named outer.inner."""
     old, new = _flat(recorded), _flat(now)
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return [Difference(name, old.get(name), new.get(name)) for name in sorted(names)]
+    return [EnvironmentDifference(name, old.get(name), new.get(name)) for name in sorted(names)]
 
 
-def _flat(facts: Row, prefix: str = "") -> dict[str, Any]:
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in facts.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value})
     return flat
 
 
-def promises_bits(recorded: Run, now: Run, differences: Sequence[Difference]) -> bool:
-    """Whether mlpq promises the same bits for these two: on the CPU, in equal environments.
+def guarantees_bits(recorded: Run, now: Run, differences: Sequence[EnvironmentDifference]) -> bool:
+    """Whether mlpq guarantees equal bits for these two runs: on the CPU, in equal environments.
 
-    Jobs of a gang that several processes train together have them only where they were alone.
+    For a job that several processes train, only where it was not part of a gang.
     """
-    sides = (recorded.result, now.result)
-    on_cpu = all(side["device"] == "cpu" for side in sides)
-    alone = all(side["gang_size"] == 1 or side["world_size"] == 1 for side in sides)
+    results = (recorded.result, now.result)
+    on_cpu = all(result.device == "cpu" for result in results)
+    alone = all(result.gang_size == 1 or result.world_size == 1 for result in results)
     return on_cpu and alone and not differences
 
 
-def _by_chance(recorded: Row, now: Row, others: Sequence[float]) -> tuple[Grade, str]:
-    """Whether two accuracies may differ as they do by the draw of the seed, or else of the test images."""
-    total = recorded["test_total"]
-    if now["test_total"] != total:
-        return Grade.REFUTED, "it was tested on another number of images"
-    old, new = recorded["test_correct"] / total, now["test_correct"] / total
+def _by_chance(recorded: JobResult, now: JobResult, others: Sequence[float]) -> tuple[Grade, str]:
+    """Whether the draw of the seed, or else of the test images, explains the difference of two accuracies."""
+    total = recorded.test_total
+    if now.test_total != total:
+        return Grade.REFUTED, "the rerun has another number of test images"
+    old, new = recorded.test_correct / total, now.test_correct / total
     if len(others) >= LEAST_SEEDS and len(set(others)) > 1:
         low, high = prediction_interval(others)
         interval = (
             f"{100 * low:.2f} to {100 * high:.2f} %, the 99 % prediction interval of its {len(others)} other seeds"
         )
         if low <= old <= high and low <= new <= high:
-            return Grade.CONSISTENT, f"recorded and new accuracy lie in {interval}"
-        sides = {"recorded": low <= old <= high, "new": low <= new <= high}
-        outside = " and ".join(side for side, is_inside in sides.items() if not is_inside)
-        return Grade.REFUTED, f"the {outside} accuracy lies outside {interval}"
-    distance = standard_errors(recorded["test_correct"], now["test_correct"], total)
+            return Grade.CONSISTENT, f"recorded and new accuracy are within {interval}"
+        inside = {"recorded": low <= old <= high, "new": low <= new <= high}
+        outside = [name for name, is_inside in inside.items() if not is_inside]
+        verb = "accuracies are" if len(outside) > 1 else "accuracy is"
+        return Grade.REFUTED, f"the {' and '.join(outside)} {verb} outside {interval}"
+    distance = standard_errors(recorded.test_correct, now.test_correct, total)
     grade = Grade.CONSISTENT if distance <= STANDARD_ERRORS else Grade.REFUTED
-    return grade, f"the accuracies differ by {distance:.1f} binomial standard errors, of {STANDARD_ERRORS} that may be"
+    return grade, f"the accuracies differ by {distance:.1f} binomial standard errors; {STANDARD_ERRORS} are allowed"
 
 
 def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Where the next accuracy lies with probability 0.99, if these are a sample of a normal distribution; n >= 2."""
-    from mlpq.analysis import inference
+    """The interval of the next accuracy with probability 0.99, for a sample of a normal distribution; n >= 2."""
+    from mlpq.analysis import inference  # here: it loads numpy and scipy, which take half a second
 
     found = inference.prediction_interval(values, PREDICTION)
     return max(0.0, found.low), min(1.0, found.high)
 
 
 def standard_errors(one: int, other: int, total: int) -> float:
-    """The difference of two counts of `total` each, in binomial standard errors of it under one common accuracy."""
+    """The difference of two counts of `total` each, in binomial standard errors under one common accuracy."""
     if one == other:
         return 0.0
     p = (one + other) / (2 * total)
     return abs(one - other) / total / math.sqrt(2 * p * (1 - p) / total)
-
-
-def shown(value: Any) -> str:
-    """A value of a figure or a field in words."""
-    return value if isinstance(value, str) else json.dumps(value)

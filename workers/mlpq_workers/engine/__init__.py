@@ -1,1 +1,1 @@
-"""Training itself: torch and mlpq.spec.job only."""
+"""The training of networks. Imports torch, the spec and the records of figures; nothing of workers or databases."""

@@ -1,4 +1,4 @@
-"""Launching many small kernels at once on a GPU. Written after torch's documentation of CUDA graphs."""
+"""Launching many small kernels at once on a GPU, as torch's documentation of CUDA graphs describes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from torch import Tensor
 
 
 class CudaGraph:
-    """A function of tensors, launched as one CUDA graph and not kernel by kernel: at small sizes that is the cost."""
+    """A function of tensors that is launched as one CUDA graph: for small tensors, launching each kernel is the cost.
 
-    WARM_UP = 3  # calls, on a stream of their own, before a capture: what is set up lazily must not be captured
+    The function must use the same memory in every call, but for its arguments.
+    """
+
+    WARM_UP = 3  # calls on a stream of their own before the capture, which must not include lazy initialization
 
     def __init__(self, body: Callable[..., None]) -> None:
         self._body, self._calls = body, 0
@@ -19,7 +22,7 @@ class CudaGraph:
         self._arguments: list[Tensor] = []
 
     def run(self, images: Tensor, labels: Tensor, losses: Tensor) -> None:
-        """Call the function: it reads `images` and `labels`, and writes `losses`."""
+        """Call the function, which reads `images` and `labels` and writes `losses`."""
         self._calls += 1
         if self._calls <= self.WARM_UP:
             side = torch.cuda.Stream()

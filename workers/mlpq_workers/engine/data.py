@@ -12,8 +12,8 @@ from torch import Tensor
 class Data:
     """A data set on one device: pixels [n, features], class indices as int64 [n].
 
-    Pixels are bytes until they are used, a quarter of the memory to read; divided by `scale` they are in [0, 1].
-    `source` says in words where they came from.
+    Pixels are stored as bytes, which takes a quarter of the memory to read; divided by `scale` they are in [0, 1].
+    `source` is the folder or package that they were read from.
     """
 
     train_x: Tensor
@@ -25,11 +25,11 @@ class Data:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the data are computed with: float32, unless the pixels are numbers of another kind."""
+        """The dtype of computations: that of the pixels if they are floating-point numbers, else float32."""
         return self.train_x.dtype if self.train_x.is_floating_point() else torch.float32
 
     def to(self, device: str) -> Data:
-        """The same data on `device`; nothing is copied where it is there already."""
+        """The same data on `device`; nothing is copied if it is already there."""
         return replace(
             self,
             train_x=self.train_x.to(device),
@@ -50,7 +50,7 @@ def split(n: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def epoch_order(n: int, generator: torch.Generator) -> Tensor:
     """The order in which DataLoader(shuffle=True, generator=generator) visits n rows in its next epoch; int64 [n]."""
-    # The loader draws a seed for worker processes, and its sampler a second permutation of which it takes no element.
+    # The loader also draws a seed for worker processes, and its sampler a second permutation, of which it uses nothing.
     torch.empty((), dtype=torch.int64).random_(generator=generator)
     order = torch.randperm(n, generator=generator)
     torch.randperm(n, generator=generator)

@@ -1,107 +1,63 @@
-"""The jobs of a gang: what each brings, what it keeps of its own, and who hears of it."""
+"""The jobs of a gang: what each brings, and what it keeps for itself."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from mlpq.spec.job import JobSpec
-from mlpq_workers.engine.data import epoch_order, split
-from mlpq_workers.engine.network import build
+from mlpq_workers.engine.data import epoch_order
 from mlpq_workers.engine.optimizers import settings_key
-from mlpq_workers.engine.training_state import Checkpoint, Epoch, History, Start, Trained
+from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
+from mlpq_workers.engine.training_state import EngineJob, History, Observer, Trained
 
 
-@dataclass(frozen=True)
-class Member:
-    """A job of a gang, the parent's end that it goes on from, and its own checkpoint where it was interrupted."""
+class GangMember:
+    """A job of a gang: its generators and history, and whether it has ended.
 
-    spec: JobSpec
-    start: Start | None = None
-    resume: Checkpoint | None = None
+    `weights` and `optimizer` are its state before it joins a stack; the stack's own tensors hold it then.
+    """
 
-    @property
-    def begin(self) -> Start | None:
-        """Where it begins; None at fresh weights."""
-        return self.resume.last if self.resume else self.start
-
-
-class Observer:
-    """Hears of a gang's members, by their names, from one or several threads; this one hears nothing."""
-
-    def epoch(self, member: str, epoch: Epoch) -> None:
-        """An epoch was trained and evaluated."""
-
-    def ended(self, member: str, ending: Trained | Exception) -> None:
-        """A member is trained, or Diverged, Stopped, or an error was raised. Each member ends once."""
-
-    def to_stop(self) -> Collection[str]:
-        """The members that shall end before the next batch; asked often."""
-        return ()
-
-    def is_leaving(self) -> bool:
-        """Whether what has not begun shall not begin."""
-        return False
-
-    def between(self, member: str, take: Callable[[], Checkpoint]) -> bool:
-        """After an epoch that is not the last; `take` takes a checkpoint. Whether the member shall end here."""
-        return False
-
-
-class Model:
-    """One member: its generators, its history, and whether it has ended."""
-
-    def __init__(self, name: str, member: Member, observer: Observer) -> None:
-        self.name, self.spec, self._observer = name, member.spec, observer
-        self.weights, self.dropout = build_start(member)
-        self.stream = Stream.key(member)
-        self.begin = member.begin
-        self.history = History(member.spec, member.resume)
-        self.optimizer = member.resume.optimizer if member.resume else None
-        self.key = settings_key(member.spec, len(self.history.curve))
-        self.waits, self.has_ended = True, False
-        self._ending = threading.Lock()
+    def __init__(self, name: str, job: EngineJob, observer: Observer) -> None:
+        self.name, self.job, self.spec, self._observer = name, job, job.spec, observer
+        network, self.dropout = starting_network(job)
+        self.weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+        self.stream = Stream.key(job)
+        self.history = History(job.spec, job.resume)
+        self.optimizer = job.resume.optimizer if job.resume else None
+        self.settings_key = settings_key(job.spec, len(self.history.curve))
+        self.is_waiting, self.has_ended = True, False
+        self._lock = threading.Lock()
 
     def end(self, ending: Trained | Exception) -> None:
-        """End, unless it has: once, though another thread may stop what this one is about to finish."""
-        with self._ending:
+        """End the job and report it, unless it has ended: another thread may be stopping it at the same moment."""
+        with self._lock:
             if self.has_ended:
                 return
             self.has_ended = True
         self._observer.ended(self.name, ending)
-        self.history, self.weights = History(self.spec), {}  # lets go of tensors
-
-
-def build_start(member: Member) -> tuple[dict[str, Tensor], torch.Generator]:
-    """The weights and the dropout generator that a member begins with."""
-    model, dropout = build(member.spec)
-    if member.begin:
-        model.load_state_dict(member.begin.weights)
-        dropout.set_state(member.begin.dropout_state)
-    return {name: tensor.detach() for name, tensor in model.state_dict().items()}, dropout
+        self.history, self.weights = History(self.spec), {}  # frees tensors
 
 
 class Stream:
-    """The images in the order in which jobs of one seed see them; jobs that share it share what is gathered."""
+    """The training images in the order in which jobs of one seed see them. Such jobs share it, and what it gathers.
 
-    def __init__(self, model: Model, n: int) -> None:
-        spec = model.spec
-        self.shuffle = torch.Generator().manual_seed(spec.seed)
-        if model.begin:
-            self.shuffle.set_state(model.begin.shuffle_state)
-        self.rows, self.held_out = torch.arange(n), torch.empty(0, dtype=torch.int64)
-        if spec.validation:
-            self.rows, self.held_out = split(n, spec.validation_size, spec.seed)
+    `rows` are the rows that are trained on, `held_out` those of the validation split.
+    """
+
+    def __init__(self, job: EngineJob, n: int) -> None:
+        self.shuffle = shuffle_generator(job)
+        self.rows, self.held_out = training_rows(job.spec, n)
 
     @staticmethod
-    def key(member: Member) -> tuple[int, bytes]:
-        """Equal for members that see the same images in the same order."""
-        state = member.begin.shuffle_state.numpy().tobytes() if member.begin else b""
-        return member.spec.seed, state
+    def key(job: EngineJob) -> tuple[int, bytes]:
+        """Equal for jobs of one gang that see the same images in the same order."""
+        state = job.begin.shuffle_state.numpy().tobytes() if job.begin else b""
+        return job.spec.seed, state
 
     def next_epoch(self) -> Tensor:
+        """Row numbers in the order of the next epoch, int64."""
         return self.rows[epoch_order(len(self.rows), self.shuffle)]
+
+
+Streams = dict[tuple[int, bytes], Stream]

@@ -1,26 +1,47 @@
-"""The model of a spec, drawn from its seed as a plain PyTorch script would draw it, and the identity of its weights."""
+"""The network of a spec, with the initial weights that a plain PyTorch script draws, and the identity of weights."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mlpq import weights_format
 from mlpq.spec.job import TRUNCATED_NORMAL_SD, JobSpec
+from mlpq.weights_format import TensorContent
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function σ: as a module, as a function with an `out` argument, and its derivative.
+
+    `backward(p, z)` multiplies p, in place, by the derivative of σ. It needs only the output z = σ(x) (MMiDS 8.5.3).
+    """
+
+    module: type[nn.Module]
+    function: Callable[..., Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+ACTIVATIONS = {
+    "sigmoid": Activation(nn.Sigmoid, torch.sigmoid, lambda p, z: aten.sigmoid_backward.grad_input(p, z, grad_input=p)),
+    "relu": Activation(nn.ReLU, aten.relu.out, lambda p, z: aten.threshold_backward.grad_input(p, z, 0, grad_input=p)),
+    "tanh": Activation(nn.Tanh, torch.tanh, lambda p, z: aten.tanh_backward.grad_input(p, z, grad_input=p)),
+}
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with a generator of its own: the same masks, but drawn on the CPU whatever the device.
+    """nn.Dropout with its own generator: the same masks, but drawn on the CPU for every device.
 
-    nn.Dropout draws from the device's global generator, so a seed would mean another run on each kind of device.
-    `part` is set where only a part of each batch comes by: the number of rows of the whole batch, and which they are.
+    nn.Dropout draws from the device's global generator, so a seed would mean a different run on each kind of device.
+    A rank that computes only a part of each batch sets `part`: the rows of the whole batch, and which are its own.
     """
 
     part: tuple[int, slice] | None = None
@@ -31,10 +52,10 @@ class Dropout(nn.Module):
         self.generator = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share p of the entries of x while training and scale the others by 1 / (1 - p)."""
+        """While training, set each entry of x to zero with probability p, and divide the others by 1 - p."""
         if not self.training:
             return x
-        # The three steps, and their order, are those of torch's own CPU dropout: the bits depend on them.
+        # The three steps and their order are those of torch's own CPU dropout: the bits depend on them.
         keep = 1 - self.p
         rows, own = self.part or (len(x), slice(None))
         mask = torch.empty((rows, *x.shape[1:]), dtype=x.dtype).bernoulli_(keep, generator=self.generator).div_(keep)
@@ -42,36 +63,38 @@ class Dropout(nn.Module):
 
 
 def build(spec: JobSpec) -> tuple[nn.Sequential, torch.Generator]:
-    """The model on the CPU, and the generator that draws its dropout masks.
+    """The network with new weights on the CPU, and the generator of its dropout masks.
 
-    The weights are those of a script that calls torch.manual_seed(seed) and makes the nn.Linear layers in order, and
-    then, for an initialisation other than torch's, draws the weights of each layer anew in the same order. The
-    generator stands where such a script's global generator then stands. The global generator itself is left untouched.
+    The weights are those of a script that calls torch.manual_seed(seed), creates the nn.Linear layers in order and
+    then, for an initialisation other than torch's, draws the weights of each layer again in the same order. The
+    generator starts in the state in which such a script leaves the global generator. The global generator itself is not
+    changed.
+
     Linear layers are named layer0, layer1, … after W_0, W_1, …, with or without dropout between them, so that a job can
-    go on from the weights of another that used a different dropout.
+    continue from the weights of a job with another dropout.
     """
     generator = torch.Generator()
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also seed every GPU, and fork_rng restores only the CPU.
+        # Not torch.manual_seed: it also seeds every GPU, and this fork_rng restores only the CPU's generator.
         torch.default_generator.manual_seed(spec.seed)
         for i, (inputs, outputs) in enumerate(itertools.pairwise(spec.widths)):
             layers[f"layer{i}"] = nn.Linear(inputs, outputs, bias=spec.bias)
             if i < len(spec.hidden):
-                layers[f"{spec.activation}{i}"] = ACTIVATIONS[spec.activation]()
+                layers[f"{spec.activation}{i}"] = ACTIVATIONS[spec.activation].module()
                 if spec.dropout:
                     layers[f"dropout{i}"] = Dropout(spec.dropout, generator)
-        model = nn.Sequential(layers)
+        network = nn.Sequential(layers)
         if spec.initialisation == "truncated-normal":
-            model.apply(_draw_truncated_normal)
+            network.apply(_draw_truncated_normal)
         generator.set_state(torch.default_generator.get_state())
-    return model, generator
+    return network, generator
 
 
 def _draw_truncated_normal(module: nn.Module) -> None:
-    """Weights from a normal of mean 0 whose values beyond two standard deviations are drawn again; biases 0.
+    """Draw weights from a normal distribution of mean 0, cut at two standard deviations; set biases to 0.
 
-    The initialisation of TensorFlow's truncated_normal_initializer, which DeepOBS's MLP has.
+    The initialization of DeepOBS's MLP, TensorFlow's truncated_normal_initializer.
     """
     if isinstance(module, nn.Linear):
         sd = TRUNCATED_NORMAL_SD
@@ -81,14 +104,11 @@ def _draw_truncated_normal(module: nn.Module) -> None:
 
 
 def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the values: equal for equal weights on every machine and in every file format, 64 hexadecimal digits.
+    """SHA-256 of a state_dict, 64 hexadecimal digits; see mlpq.weights_format."""
+    return weights_format.weights_sha256({name: _content(tensor) for name, tensor in weights.items()})
 
-    Hashed in the order of the sorted names, for each tensor: a line of JSON with its name, dtype and shape, which also
-    fixes how many bytes follow, then its content in C order, little-endian.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        values = weights[name].detach().cpu().numpy()
-        digest.update(json.dumps([name, values.dtype.name, values.shape]).encode() + b"\n")
-        digest.update(values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
-    return digest.hexdigest()
+
+def _content(tensor: Tensor) -> TensorContent:
+    values = tensor.detach().cpu().numpy()
+    stored = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return TensorContent(values.dtype.name, values.shape, stored.reshape(-1).view(np.uint8).data)

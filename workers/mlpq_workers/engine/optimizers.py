@@ -1,4 +1,4 @@
-"""From the words of specs to optimizers of torch.optim, and the L1 penalty, which torch.optim does not have."""
+"""The optimizers of specs, by torch.optim, and the L1 penalty, which torch.optim does not have."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlpq.spec.optimizers import OPTIMIZERS
 
 
 def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the spec names, fresh, with the same arithmetic as one made without implementation options.
+    """A new optimizer for the spec, with the arithmetic of one that is created without implementation options.
 
-    `foreach` is what torch picks by itself for the device; said aloud, torch does not work it out again at every step
-    (3 % of a step of the textbook's model on a CPU).
+    `foreach` is torch's own choice for the device; passing it saves torch from making the choice again at every step
+    (3 % of a step of the textbook's network on a CPU).
     """
     parameters = list(parameters)
     make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
@@ -28,7 +28,7 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
 
 
 def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A copy on the CPU of what the optimizer remembers of its parameters."""
+    """A copy on the CPU of the optimizer's state; names are "PARAMETER NAME", with the number of the parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
         f"{i} {name}": value.detach().to("cpu", copy=True)
@@ -39,7 +39,7 @@ def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
-    """Let a fresh optimizer, of parameters on their device, go on from what `take_state` took."""
+    """Restore what `take_state` returned in a new optimizer, whose parameters are on their device."""
     for group in optimizer.param_groups:
         counts_on_device = group.get("capturable") or group.get("fused")
         for i, parameter in enumerate(group["params"]):
@@ -51,35 +51,35 @@ def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> 
 
 
 def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
-    """l1 times the sum of |p| over all parameters, biases too, as weight_decay of torch.optim takes all; a scalar."""
+    """l1 times the sum of |p| over all parameters; a scalar. Biases are included, as in weight_decay of torch.optim."""
     return l1 * torch.stack([p.abs().sum() for p in parameters]).sum()
 
 
 def is_plain_descent(spec: JobSpec) -> bool:
-    """Whether a step only subtracts lr times the gradient of the loss."""
+    """Whether a step only subtracts lr times the gradient of the loss: plain gradient descent."""
     return spec.optimizer == "sgd" and not (
         spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"]
     )
 
 
 def is_capturable(spec: JobSpec) -> bool:
-    """Whether a step of the optimizer may be captured in a CUDA graph: nothing in it is counted on the CPU."""
+    """Whether a step of the optimizer can be captured in a CUDA graph: it counts nothing on the CPU."""
     make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
     return spec.optimizer == "sgd" or "capturable" in inspect.signature(make).parameters
 
 
 def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
-    """Equal for jobs that can share one parameter tensor of an optimizer; sorts those with an L1 penalty last.
+    """Equal for jobs that can share one parameter tensor of an optimizer; jobs with an L1 penalty sort last.
 
-    `epochs` are those that lie behind a job when it joins: the optimizer counts its steps for all its rows together.
+    `epochs` is how many the job has behind it when it joins: an optimizer counts the steps of all its rows together.
     """
     return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr, epochs)
 
 
 class Rows:
-    """Models with equal settings as one parameter tensor, a row each, and an optimizer of torch.optim for it.
+    """The networks of jobs with equal settings as one parameter tensor, a row each, and its optimizer.
 
-    Every optimizer of torch.optim here works element by element, so a row gets the bits that it would get alone.
+    Every optimizer used here works element by element, so each row gets the bits that it would get alone.
     """
 
     def __init__(self, spec: JobSpec, rows: Tensor, gradients: Tensor) -> None:
@@ -97,7 +97,7 @@ class Rows:
         self._optimizer.step()
 
     def take_state(self, row: int) -> dict[str, Tensor]:
-        """A copy on the CPU of what is remembered of one row."""
+        """A copy on the CPU of one row's part of the state."""
         state = self._optimizer.state[self._rows]
         return {
             name: (value[row] if value.shape == self._rows.shape else value).to("cpu", copy=True)
@@ -106,12 +106,12 @@ class Rows:
         }
 
     def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
-        """Go on from what `take_state` took of each row, all after as many steps."""
+        """Restore what `take_state` returned for each row, all after the same number of steps."""
         merged = {name: torch.stack([s[name] for s in states]) if v.dim() else v for name, v in states[0].items()}
         put_state(self._optimizer, {f"0 {name}": value for name, value in merged.items()})
 
     def take_over(self, other: Rows, kept: Sequence[int]) -> None:
-        """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""
+        """Take over the state of `other`. These rows are its rows `kept`, in order."""
         self._optimizer.state[self._rows] = {
             name: value[kept] if isinstance(value, Tensor) and value.shape == other._rows.shape else value
             for name, value in other._optimizer.state[other._rows].items()
@@ -119,9 +119,9 @@ class Rows:
 
 
 class FusedRows(Rows):
-    """The same by torch's fused kernels for SGD, Adam and AdamW, called directly.
+    """`Rows` by torch's fused kernels for SGD, Adam and AdamW, called directly.
 
-    torch.optim calls these kernels too, after Python that takes longer than the step of a small model.
+    torch.optim calls these kernels too, after Python code that takes longer than the step of a small network.
     """
 
     NAMES = frozenset({"adam", "adamw", "sgd"})
@@ -180,9 +180,9 @@ class FusedRows(Rows):
 
 
 class StackOptimizer:
-    """The optimizers of models that are rows of one matrix, and their L1 penalties.
+    """The optimizers of networks that are rows of one matrix, and their L1 penalties.
 
-    `specs` are those of the rows, neighbours with the same key in `keys` (see `settings_key`) together.
+    `specs` and `keys` (see `settings_key`) are those of the rows. Rows with equal keys are consecutive.
     """
 
     def __init__(self, specs: Sequence[JobSpec], keys: Sequence[Any], rows: Tensor, gradients: Tensor) -> None:
@@ -200,7 +200,7 @@ class StackOptimizer:
             self._sign = torch.empty_like(rows[self._penalized])
 
     def step(self) -> None:
-        """One step of every optimizer, from the gradients as they stand; adds the L1 penalty's to them first."""
+        """Add the gradients of the L1 penalties to the gradients, then take one step of every optimizer."""
         if self._penalized:
             torch.sign(self._rows[self._penalized], out=self._sign)
             self._gradients[self._penalized].add_(self._sign.mul_(self._l1))
@@ -208,19 +208,19 @@ class StackOptimizer:
             group.step()
 
     def take_state(self, row: int) -> dict[str, Tensor]:
-        """A copy on the CPU of what is remembered of one row."""
+        """A copy on the CPU of one row's part of the state."""
         i = next(i for i, part in enumerate(self._parts) if row < part.stop)
         return self._groups[i].take_state(row - self._parts[i].start)
 
     def put_state(self, states: Sequence[Mapping[str, Tensor] | None]) -> None:
-        """Go on from what `take_state` took of each row; None for one that begins."""
+        """Restore what `take_state` returned for each row; None for a row that starts."""
         for part, group in zip(self._parts, self._groups, strict=True):
             given = [state for state in states[part] if state is not None]
             if given:
                 group.put_state(given)
 
     def take_over(self, other: StackOptimizer, kept: Sequence[int]) -> None:
-        """Go on from the state of `other`, of whose rows these are the `kept` ones, in order."""
+        """Take over the state of `other`. These rows are its rows `kept`, in order."""
         for part, group in zip(self._parts, self._groups, strict=True):
             first = kept[part.start]
             old = next(i for i, old_part in enumerate(other._parts) if first < old_part.stop)

@@ -1,96 +1,171 @@
-"""The plain engine: one job, one process, nn.Sequential with autograd and torch.optim. The oracle of faster ones.
+"""The plain engine: one job by nn.Sequential, autograd and torch.optim. The reference for the gang engine.
 
-It trains as the source's script does (MMiDS 8.5): the same initial weights, batch order and dropout masks from the same
-seed, so on a CPU it gives the same bits. All draws come from two generators on the CPU, whatever the device.
+It trains as the script of MMiDS 8.5 does: from the same seed come the same initial weights, batch order and dropout
+masks, so on a CPU it gives the same bits. See mlpq_workers.engine.seeding for the generators.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mlpq.spec.job import JobSpec
-from mlpq_workers.engine.data import Data, epoch_order, split
-from mlpq_workers.engine.network import Dropout, build
+from mlpq.records import EpochMetrics
+from mlpq_workers.engine.data import Data, epoch_order
+from mlpq_workers.engine.network import Dropout
 from mlpq_workers.engine.optimizers import build_optimizer, l1_penalty, put_state, take_state
-from mlpq_workers.engine.training_state import Checkpoint, Diverged, Epoch, History, Start, Stopped, Trained
+from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
+from mlpq_workers.engine.training_state import (
+    Checkpoint,
+    Diverged,
+    EngineJob,
+    History,
+    Observer,
+    Snapshot,
+    Stopped,
+    Trained,
+)
 from mlpq_workers.engine.world import ALONE, World
 
-# Float32 values in the widest layer's output while evaluating: 64 MB. Fewer rows at a time for wide networks only.
+# Float32 values in the widest layer's output during evaluation: 64 MB. Only wide networks get fewer rows at a time.
 EVALUATION_FLOATS = 2**24
 
 
 def train(
-    spec: JobSpec,
+    job: EngineJob,
     data: Data,
     device: str,
-    start: Start | None = None,
-    resume: Checkpoint | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-    between: Callable[[Callable[[], Checkpoint]], bool] = lambda take: False,
-    should_stop: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
+    name: str = "",
     world: World = ALONE,
 ) -> Trained:
-    """Train the job of `spec` on `device` ("cpu", "cuda", "mps") and evaluate it after each epoch.
+    """Train the job on `device` ("cpu", "cuda", "mps"), and evaluate it after each epoch.
 
-    With `start`, weights and generators go on from there, and the optimizer is new; with `resume` everything goes on as
-    if it had never been interrupted. `on_epoch` hears of every epoch. `between` is called after each but the last with
-    a function that takes a checkpoint, and `should_stop` before every batch: where they answer True, Stopped is raised.
-    Raises Diverged at the end of an epoch whose loss is not finite, which `on_epoch` then does not hear of.
-    The ranks of a `world` each compute their part of every batch and of every evaluation; what the functions answer
-    must be the same on all.
+    Every epoch is reported to the observer, under `name`; its `ended` is not called. Raises Stopped where the observer
+    says so, and Diverged at the end of an epoch whose loss is not finite, instead of reporting it. The ranks of a
+    `world` each compute their part of every batch and of every evaluation.
     """
-    model, dropout = build(spec)
-    shuffle = torch.Generator().manual_seed(spec.seed)
-    if begin := resume.last if resume else start:
-        model.load_state_dict(begin.weights)
-        shuffle.set_state(begin.shuffle_state)
-        dropout.set_state(begin.dropout_state)
-    model.to(device, data.dtype)
-    module = world.wrap(model)
-    optimizer = build_optimizer(spec, model.parameters())
-    history = History(spec, resume)
-    if resume:
-        put_state(optimizer, resume.optimizer)
-
-    data = data.to(device)
-    n = len(data.train_y)
-    rows, held_out = split(n, spec.validation_size, spec.seed) if spec.validation else (torch.arange(n), None)
-    validation = None if held_out is None else (data.train_x[held_out], data.train_y[held_out])
-
-    def stands() -> Start:
-        return Start(_copied(model), shuffle.get_state(), dropout.get_state())
-
-    for number in range(len(history.curve) + 1, spec.epochs + 1):
-        began = time.perf_counter()
-        order = rows[epoch_order(len(rows), shuffle)].to(device)
-        train_loss = _train_epoch(spec, module, optimizer, data, order, should_stop, world)
-        epoch = _evaluated(number, train_loss, model, validation, (data.test_x, data.test_y), data.scale, began, world)
-        on_epoch(epoch)
-        if history.add(epoch, stands):
-            break
-        if between(lambda: history.checkpoint(stands(), take_state(optimizer))):
-            raise Stopped
-    return history.trained()
+    return PlainTraining(job, data, device, observer or Observer(), name, world).run()
 
 
-def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE) -> tuple[float, int]:
-    """Mean cross-entropy and number of right answers over all rows of x / scale; draws from no generator."""
-    model.eval()
+class PlainTraining:
+    """The training of one job."""
+
+    def __init__(self, job: EngineJob, data: Data, device: str, observer: Observer, name: str, world: World) -> None:
+        self._spec, self._device, self._world = job.spec, device, world
+        self._observer, self._name = observer, name
+        self._network, self._dropout = starting_network(job)
+        self._network.to(device, data.dtype)
+        self._shuffle = shuffle_generator(job)
+        self._module = world.wrap(self._network)
+        self._optimizer = build_optimizer(job.spec, self._network.parameters())
+        self._history = History(job.spec, job.resume)
+        if job.resume:
+            put_state(self._optimizer, job.resume.optimizer)
+        self._data = data = data.to(device)
+        self._rows, held_out = training_rows(job.spec, len(data.train_y))
+        self._validation = (data.train_x[held_out], data.train_y[held_out]) if len(held_out) else None
+
+    def run(self) -> Trained:
+        history = self._history
+        for number in range(len(history.curve) + 1, self._spec.epochs + 1):
+            began = time.perf_counter()
+            order = self._rows[epoch_order(len(self._rows), self._shuffle)].to(self._device)
+            train_loss = self._train_epoch(order)
+            metrics = self._evaluate(number, train_loss, began)
+            self._observer.epoch(self._name, metrics)
+            if history.add(metrics, self._snapshot):
+                break
+            if self._observer.between(self._name, self._checkpoint):
+                raise Stopped
+        return history.trained()
+
+    def _train_epoch(self, order: Tensor) -> float:
+        """Train one pass over the rows in `order`; the mean cross-entropy over them, in nats."""
+        spec, data, network, world = self._spec, self._data, self._module, self._world
+        optimizer, to_stop, name = self._optimizer, self._observer.to_stop, self._name
+        network.train()
+        parameters = list(network.parameters())
+        batches = order.split(spec.batch_size)
+        losses = []
+        for batch in batches:
+            if name in to_stop():
+                raise Stopped
+            own = batch if world.size == 1 else self._own_part(batch)
+            x, y = data.train_x.index_select(0, own) / data.scale, data.train_y.index_select(0, own)
+            if world.size == 1:
+                loss = cross_entropy(network(x), y)
+            else:  # this rank's part of the mean over the whole batch
+                loss = cross_entropy(network(x), y, reduction="sum") / len(batch)
+            # Kept as tensors: reading each value would make a GPU wait after every batch.
+            losses.append(loss.detach())
+            if spec.l1 and world.rank == 0:  # on one rank only, since gradients are summed over the ranks
+                loss = loss + l1_penalty(parameters, spec.l1)
+            # optimizer.zero_grad() does the same, but its profiler hook takes 7 % of a step of the textbook's network.
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()
+            optimizer.step()
+        sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
+        total = torch.stack(losses).cpu().double() @ sizes
+        world.sum([total])
+        return float(total) / len(order)
+
+    def _own_part(self, batch: Tensor) -> Tensor:
+        """This rank's part of a batch, which the network's dropout must know too."""
+        own = self._world.part(len(batch))
+        for module in self._network.modules():
+            if isinstance(module, Dropout):
+                module.part = (len(batch), own)
+        return batch[own]
+
+    def _evaluate(self, number: int, train_loss: float, began: float) -> EpochMetrics:
+        """The metrics of an epoch; raises Diverged."""
+        data, validation = self._data, self._validation
+        validation_loss, validation_correct = None, None
+        _check_finite(number, train_loss)
+        if validation:
+            validation_loss, validation_correct = evaluate(self._network, *validation, data.scale, self._world)
+            _check_finite(number, validation_loss)
+        test_loss, test_correct = evaluate(self._network, data.test_x, data.test_y, data.scale, self._world)
+        _check_finite(number, test_loss)
+        return EpochMetrics(
+            epoch=number,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
+            validation_correct=validation_correct,
+            validation_total=len(validation[1]) if validation else None,
+            test_loss=test_loss,
+            test_correct=test_correct,
+            test_total=len(data.test_y),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _snapshot(self) -> Snapshot:
+        weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._network.state_dict().items()}
+        return Snapshot(weights, self._shuffle.get_state(), self._dropout.get_state())
+
+    def _checkpoint(self) -> Checkpoint:
+        return self._history.checkpoint(self._snapshot(), take_state(self._optimizer))
+
+
+def evaluate(network: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE) -> tuple[float, int]:
+    """Mean cross-entropy, in nats, and correct count over all rows of x / scale; draws from no generator.
+
+    `x` is [n, features], `y` holds class indices, [n].
+    """
+    network.eval()
     n, own = len(y), world.part(len(y))
     x, y = x[own], y[own]
-    widest = max(len(p) for p in model.parameters())
+    widest = max(len(p) for p in network.parameters())
     chunk = max(1, EVALUATION_FLOATS // widest)
     loss, correct = 0.0, 0
     with torch.inference_mode():
         for some_x, some_y in zip(x.split(chunk), y.split(chunk), strict=True):
-            logits = model(some_x / scale)
-            # Summed in double, on the CPU because MPS has none: the figure must not depend on the chunks.
+            logits = network(some_x / scale)
+            # Summed in double precision, so that the loss doesn't depend on the chunks; on the CPU, since MPS has none.
             loss += cross_entropy(logits, some_y, reduction="none").cpu().double().sum().item()
             correct += int((logits.argmax(1) == some_y).sum())
     if world.size > 1:
@@ -100,87 +175,6 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: Worl
     return loss / n, correct
 
 
-def _train_epoch(
-    spec: JobSpec,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: Data,
-    order: Tensor,
-    should_stop: Callable[[], bool],
-    world: World,
-) -> float:
-    """One pass over the rows in `order`; returns the mean cross-entropy over them."""
-    model.train()
-    parameters = list(model.parameters())
-    batches = order.split(spec.batch_size)
-    losses = []
-    for batch in batches:
-        if should_stop():
-            raise Stopped
-        own = batch if world.size == 1 else _own_part(model, batch, world)
-        x, y = data.train_x.index_select(0, own) / data.scale, data.train_y.index_select(0, own)
-        if world.size == 1:
-            loss = cross_entropy(model(x), y)
-        else:  # the rank's part of the mean over the whole batch
-            loss = cross_entropy(model(x), y, reduction="sum") / len(batch)
-        # Kept as tensors: reading each one's value would make a GPU wait after every batch.
-        losses.append(loss.detach())
-        if spec.l1 and world.rank == 0:  # once, since gradients are added up over the ranks
-            loss = loss + l1_penalty(parameters, spec.l1)
-        # optimizer.zero_grad() does the same by way of the profiler, at 7 % of a step of the textbook's model.
-        for parameter in parameters:
-            parameter.grad = None
-        loss.backward()
-        optimizer.step()
-    sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
-    total = torch.stack(losses).cpu().double() @ sizes
-    world.sum([total])
-    return float(total) / len(order)
-
-
-def _own_part(model: nn.Module, batch: Tensor, world: World) -> Tensor:
-    """The rank's part of a batch; the model's dropout is told which it is."""
-    own = world.part(len(batch))
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.part = (len(batch), own)
-    return batch[own]
-
-
-def _evaluated(
-    number: int,
-    train_loss: float,
-    model: nn.Module,
-    validation: tuple[Tensor, Tensor] | None,
-    test: tuple[Tensor, Tensor],
-    scale: int,
-    began: float,
-    world: World,
-) -> Epoch:
-    """The figures after an epoch, the held-out ones taken on the weights as they now are; raises Diverged."""
-    _check_finite(number, train_loss)
-    validation_loss, validation_correct = evaluate(model, *validation, scale, world) if validation else (None, None)
-    if validation_loss is not None:
-        _check_finite(number, validation_loss)
-    test_loss, test_correct = evaluate(model, *test, scale, world)
-    _check_finite(number, test_loss)
-    return Epoch(
-        epoch=number,
-        train_loss=train_loss,
-        validation_loss=validation_loss,
-        validation_correct=validation_correct,
-        validation_total=len(validation[1]) if validation else None,
-        test_loss=test_loss,
-        test_correct=test_correct,
-        test_total=len(test[1]),
-        seconds=time.perf_counter() - began,
-    )
-
-
 def _check_finite(epoch: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise Diverged(epoch, loss)
-
-
-def _copied(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+    if diverged := Diverged.of(epoch, loss):
+        raise diverged

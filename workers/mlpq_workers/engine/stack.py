@@ -1,14 +1,14 @@
-"""Many models of one shape as one: batched products, and the gradient of MMiDS 8.5.3 in buffers that stay.
+"""Many networks of one shape trained as one: batched products, and the gradient of MMiDS 8.5.3 in reused buffers.
 
-Activations are kept as the text has them, a column for each image, and the bias is the text's "add a 1 to the input":
-z_{i+1} = σ(W_i z_i) with a last row of ones in z_i and the bias as the last column of W_i. So a layer takes three
-products a batch, W_i z_i, W_iᵀ p_{i+1} and p_{i+1} z_iᵀ, and each is done for all models in one call.
+Activations are stored as in the text, one column for each image, and the bias is the text's "add a 1 to the input":
+z_{i+1} = σ(W_i z_i), with a last row of ones in z_i and the bias as the last column of W_i. A layer so takes three
+products for each batch, W_i z_i, W_iᵀ p_{i+1} and p_{i+1} z_iᵀ, and one call computes each for all networks.
 
-A model's bits never depend on its neighbours, nor on how many there are, because on one CPU thread
-- each product of a batch is one product of its own, of matrices that start at whole vectors;
-- torch works through memory by whole vectors and rounds what is left over at the end of a run in another way, so every
-  run ends where a model ends: between the models' buffers there are gaps, and a row of parameters has no rest;
-- which arithmetic a model gets depends on its own spec alone.
+The bits of a network never depend on its neighbors nor on their number, because on one CPU thread
+- each product of a batch is a product of its own, of matrices that start at a multiple of the vector length;
+- torch processes memory in whole vectors, and rounds the rest at the end of a run differently, so every run ends where
+  a network ends: the networks' buffers are separated by gaps, and a row of parameters is a multiple of whole vectors;
+- the arithmetic for a network depends on its own spec only.
 """
 
 from __future__ import annotations
@@ -22,26 +22,18 @@ import torch
 from torch import Tensor
 
 from mlpq.spec.job import JobSpec
+from mlpq_workers.engine.network import ACTIVATIONS
 from mlpq_workers.engine.world import ALONE, World
 
-LINE = 16  # elements: a cache line of float32, and whole lines of float64
-RUN = 64  # elements: whole vectors, and whole pairs of them, on every CPU that torch has code for
-
-aten = torch.ops.aten
-
-# For each activation: the function, and what multiplies a gradient by its derivative, which needs only its output.
-ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
-    "sigmoid": (torch.sigmoid, lambda p, z: aten.sigmoid_backward.grad_input(p, z, grad_input=p)),
-    "relu": (aten.relu.out, lambda p, z: aten.threshold_backward.grad_input(p, z, 0, grad_input=p)),
-    "tanh": (torch.tanh, lambda p, z: aten.tanh_backward.grad_input(p, z, grad_input=p)),
-}
+LINE = 16  # elements: one cache line of float32, two of float64
+RUN = 64  # elements: a multiple of two vectors on every CPU for which torch has vectorized code
 
 
-def apart(models: int, *shape: int, like: Tensor) -> Tensor:
-    """Zeros of [models, *shape], each model's part contiguous, at the start of a cache line, with a gap behind it."""
+def apart(networks: int, *shape: int, like: Tensor) -> Tensor:
+    """Zeros of [networks, *shape]: each network's part is contiguous, starts at a cache line, and a gap follows it."""
     size = math.prod(shape)
     distance = -(-size // LINE) * LINE + LINE
-    return like.new_zeros(models * distance).as_strided((models, *shape), (distance, *_strides(shape)))
+    return like.new_zeros(networks * distance).as_strided((networks, *shape), (distance, *_strides(shape)))
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
@@ -50,7 +42,7 @@ def _strides(shape: Sequence[int]) -> list[int]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the models of a stack have in common. `ones` is 1 with biases, 0 without."""
+    """What the networks of a stack have in common. `ones` is 1 with biases, 0 without."""
 
     widths: tuple[int, ...]
     activation: str
@@ -66,114 +58,126 @@ class Shape:
 
 
 class Parameters:
-    """The parameters of all models, one row each, and views of the rows as matrices.
+    """The parameters of all networks, one row each, and views of the rows as matrices.
 
-    `rows` is [models, length]; `layers[i]` is [models, n_{i+1}, n_i (+ 1 for the bias, the last column)]. What lies
-    between the layers of a row is never read.
+    `rows` is [networks, length]; `layers[i]` is [networks, n_{i+1}, n_i (+ 1 for the bias, the last column)]. The
+    elements between the layers of a row are never read.
     """
 
-    def __init__(self, shape: Shape, models: int, like: Tensor) -> None:
+    def __init__(self, shape: Shape, networks: int, like: Tensor) -> None:
         self.shape = shape
         sizes = [(outputs, inputs + shape.ones) for inputs, outputs in itertools.pairwise(shape.widths)]
         starts = [0, *itertools.accumulate(-(-outputs * inputs // LINE) * LINE for outputs, inputs in sizes)]
         length = (starts[-1] // RUN + 1) * RUN
-        self.rows = like.new_zeros(models, length)
+        self.rows = like.new_zeros(networks, length)
         self.layers = [
-            self.rows.as_strided((models, *size), (length, size[1], 1), start)
+            self.rows.as_strided((networks, *size), (length, size[1], 1), start)
             for size, start in zip(sizes, starts, strict=False)
         ]
 
-    def put(self, model: int, weights: Mapping[str, Tensor]) -> None:
-        """Set the parameters of one model from the state_dict of the plain one."""
-        for i, layer in enumerate(self.layers):
-            inputs = self.shape.widths[i]
-            layer[model, :, :inputs].copy_(weights[f"layer{i}.weight"])
+    def put(self, i: int, weights: Mapping[str, Tensor]) -> None:
+        """Set the parameters of network i from its state_dict."""
+        for number, layer in enumerate(self.layers):
+            inputs = self.shape.widths[number]
+            layer[i, :, :inputs].copy_(weights[f"layer{number}.weight"])
             if self.shape.ones:
-                layer[model, :, inputs].copy_(weights[f"layer{i}.bias"])
+                layer[i, :, inputs].copy_(weights[f"layer{number}.bias"])
 
-    def take(self, model: int) -> dict[str, Tensor]:
-        """A copy of one model's parameters on the CPU, as the state_dict of the plain one."""
+    def take(self, i: int) -> dict[str, Tensor]:
+        """A copy of network i's parameters on the CPU, as its state_dict."""
         found = {}
-        for i, layer in enumerate(self.layers):
-            inputs = self.shape.widths[i]
-            found[f"layer{i}.weight"] = layer[model, :, :inputs].to("cpu", copy=True).contiguous()
+        for number, layer in enumerate(self.layers):
+            inputs = self.shape.widths[number]
+            found[f"layer{number}.weight"] = layer[i, :, :inputs].to("cpu", copy=True).contiguous()
             if self.shape.ones:
-                found[f"layer{i}.bias"] = layer[model, :, inputs].to("cpu", copy=True).contiguous()
+                found[f"layer{number}.bias"] = layer[i, :, inputs].to("cpu", copy=True).contiguous()
         return found
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring models whose inputs can go into one batched product.
+    """Consecutive networks whose inputs fit one batched product: the streams `inputs`, one each, or one for all."""
 
-    They read `inputs` streams one after another, or all of them the same one.
-    """
-
-    models: slice
+    networks: slice
     inputs: slice
 
 
 def segments(streams: Sequence[int], within: slice) -> list[Segment]:
-    """The models of `within` in as few segments as there can be; `streams[i]` is the stream that model i reads."""
+    """The networks of `within` in as few segments as possible; network i reads the stream `streams[i]`."""
     found: list[Segment] = []
-    for model in range(within.start, within.stop):
-        stream = streams[model]
+    for network in range(within.start, within.stop):
+        stream = streams[network]
         last = found[-1] if found else None
         if last and stream == last.inputs.stop:
-            if last.models.stop - last.models.start == last.inputs.stop - last.inputs.start:
-                found[-1] = Segment(slice(last.models.start, model + 1), slice(last.inputs.start, stream + 1))
+            if last.networks.stop - last.networks.start == last.inputs.stop - last.inputs.start:
+                found[-1] = Segment(slice(last.networks.start, network + 1), slice(last.inputs.start, stream + 1))
                 continue
         elif last and last.inputs == slice(stream, stream + 1):
-            found[-1] = Segment(slice(last.models.start, model + 1), last.inputs)
+            found[-1] = Segment(slice(last.networks.start, network + 1), last.inputs)
             continue
-        found.append(Segment(slice(model, model + 1), slice(stream, stream + 1)))
+        found.append(Segment(slice(network, network + 1), slice(stream, stream + 1)))
     return found
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The order of a stack's networks.
+
+    Network i reads the stream `streams[i]`. The first `descending` networks are trained by plain gradient descent and
+    have no gradient: one product adds to their weights, with the learning rate in the backward pass.
+    """
+
+    streams: Sequence[int]
+    descending: int
+
+    def segments(self) -> list[Segment]:
+        """All networks, in segments of which each is trained in one way."""
+        whole = len(self.streams)
+        return segments(self.streams, slice(0, self.descending)) + segments(self.streams, slice(self.descending, whole))
+
+
 class Forward:
-    """The forward pass of all models over as many images of each stream as `batch` says.
+    """The forward pass of all networks over `batch` images of each stream.
 
     `x` holds the images as they are stored, [streams, batch, features (+ 1)]; the products divide them by `scale`.
-    `scores` are W_L z_L, [models, classes, batch].
+    `scores` are W_L z_L, [networks, classes, batch].
     """
 
     def __init__(
         self, parameters: Parameters, groups: Sequence[Segment], streams: int, batch: int, scale: float
     ) -> None:
         shape, like = parameters.shape, parameters.rows
-        models = len(like)
+        networks = len(like)
         self.weights = parameters.layers
         self.x = apart(streams, batch, shape.widths[0] + shape.ones, like=like)
         self.pixels = self.x[:, :, : shape.widths[0]]
-        # z_1 … z_L, with their row of ones, and without.
-        self.z = [apart(models, width + shape.ones, batch, like=like) for width in shape.hidden]
+        # z_1 … z_L, with the row of ones and without it.
+        self.z = [apart(networks, width + shape.ones, batch, like=like) for width in shape.hidden]
         self.sigma = [z[:, :width] for z, width in zip(self.z, shape.hidden, strict=True)]
-        self.scores = apart(models, shape.widths[-1], batch, like=like)
+        self.scores = apart(networks, shape.widths[-1], batch, like=like)
         if shape.ones:
             self.x[:, :, -1] = scale
             for z in self.z:
                 z[:, -1] = 1
         self.outputs = [*self.sigma, self.scores]
-        self._activate = ACTIVATIONS[shape.activation][0]
-        self.share = 1 / scale  # of a stored pixel
-        self.first = [(group.models, self.inputs(group)) for group in groups]
-        self._first = [
-            (self.outputs[0][models], self.weights[0][models], x.transpose(1, 2)) for models, x in self.first
-        ]
+        self._activate = ACTIVATIONS[shape.activation].function
+        self.pixel = 1 / scale  # the factor of a stored pixel
+        self.first = [(group.networks, self.inputs(group)) for group in groups]
+        self._first = [(self.outputs[0][part], self.weights[0][part], x.transpose(1, 2)) for part, x in self.first]
 
     def inputs(self, group: Segment) -> Tensor:
-        """The images that a segment's models read, [models, batch, features (+ 1)]; a view."""
+        """The images that a segment's networks read, [networks, batch, features (+ 1)]; a view."""
         x = self.x[group.inputs]
-        return x.expand(group.models.stop - group.models.start, *x.shape[1:])
+        return x.expand(group.networks.stop - group.networks.start, *x.shape[1:])
 
     def load(self, images: Tensor) -> None:
-        """Set `x` to pixels, [streams, batch, features]."""
+        """Copy pixels, [streams, batch, features], to `x`."""
         self.pixels.copy_(images)
 
     def run(self, after_activation: Callable[[int], None] | None = None) -> None:
-        """From `x` to `scores`; `after_activation(i)` may change z_{i+1}."""
+        """Compute `scores` from `x`; `after_activation(i)` may change z_{i+1}."""
         for out, weight, x in self._first:
-            out.baddbmm_(weight, x, beta=0, alpha=self.share)
+            out.baddbmm_(weight, x, beta=0, alpha=self.pixel)
         for i, z in enumerate(self.z):
             self._activate(self.sigma[i], out=self.sigma[i])
             if after_activation:
@@ -182,9 +186,9 @@ class Forward:
 
 
 class Masks:
-    """Dropout's masks: drawn on the CPU by each model's own generator, in the order of the plain engine.
+    """Dropout's masks, drawn on the CPU by each network's own generator, in the order of the plain engine.
 
-    They are drawn for all the images of a `batch`, of which `forward` computes those of `own`.
+    They are drawn for all images of a `batch`, of which `forward` computes those in `own`.
     """
 
     def __init__(
@@ -201,56 +205,54 @@ class Masks:
         self._masks = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
         self._drawn = [torch.empty(batch, z.shape[1], dtype=z.dtype) for z in sigma]
         self._sigma = sigma
-        # The derivative needs the activation as it was before its mask.
+        # The derivative needs the activations without their masks.
         self.unmasked = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
         for mask in self._masks:
             mask.fill_(1)
 
     def __call__(self, i: int) -> None:
-        """Draw the masks of z_{i+1} and apply them."""
+        """Draw the masks of z_{i+1} and apply them. `unmasked[i]` keeps the activations without them."""
         mask, drawn = self._masks[i], self._drawn[i]
-        for model, (rate, generator) in enumerate(zip(self._rates, self._generators, strict=True)):
+        for network, (rate, generator) in enumerate(zip(self._rates, self._generators, strict=True)):
             if rate:
-                mask[model].copy_(drawn.bernoulli_(1 - rate, generator=generator)[self._own].t())
+                mask[network].copy_(drawn.bernoulli_(1 - rate, generator=generator)[self._own].t())
         mask.div_(self._keep)
         self.unmasked[i].copy_(self._sigma[i])
         self._sigma[i].mul_(mask)
 
     def backward(self, i: int, p: Tensor) -> None:
+        """Multiply p, the gradient in the masked z_{i+1}, by the masks, in place."""
         p.mul_(self._masks[i])
 
 
 class Step:
-    """Forward, loss and backward for batches of one size, into `gradients`.
+    """Forward pass, loss and backward pass for batches of one size. Writes `gradients`, and the weights of networks
+    with plain gradient descent.
 
-    The first `descending` models have no gradient: plain gradient descent is one product that adds to the weights, with
-    the rate in the backward pass. `rates[i]` multiplies the sum of model i's gradients over the batch: 1 / batch, and
-    for those -lr / batch.
+    `rates[i]` multiplies the sum of network i's gradients over the batch: 1 / batch, and -lr / batch with plain
+    gradient descent.
     """
 
     def __init__(
         self,
         parameters: Parameters,
         gradients: Parameters,
-        streams: Sequence[int],
-        descending: int,
+        layout: Layout,
         rates: Tensor,
         batch: int,
         scale: float,
     ) -> None:
-        models, width = len(parameters.rows), max(streams) + 1
-        rest = slice(descending, models)
-        groups = segments(streams, slice(0, descending)) + segments(streams, rest)
-        self.forward = Forward(parameters, groups, width, batch, scale)
+        streams = max(layout.streams) + 1
+        self.forward = Forward(parameters, layout.segments(), streams, batch, scale)
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
         self._rates = rates[:, None, None]
         self._minus_one = -torch.ones_like(self.forward.scores[:, :1])
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
-        # p_{L+1}, p_L … as in the text, but for the last: that is the derivative in the scores.
-        self._p = [apart(models, width, batch, like=like) for width in shape.widths[1:]]
-        self._differentiate = ACTIVATIONS[shape.activation][1]
+        # p_1 … p_{L+1} as in the text, except that the last is the derivative in the scores.
+        self._p = [apart(len(like), width, batch, like=like) for width in shape.widths[1:]]
+        self._differentiate = ACTIVATIONS[shape.activation].backward
         self._back = [
             (layer[:, :, : layer.shape[2] - shape.ones].transpose(1, 2), self._p[i], self._p[i - 1])
             for i, layer in enumerate(parameters.layers)
@@ -258,7 +260,7 @@ class Step:
         self._updates = [
             update
             for i in range(len(parameters.layers))
-            for update in self._products(parameters, gradients, i, groups, descending)
+            for update in self._products(parameters, gradients, i, layout.descending)
         ]
 
     def _products(
@@ -266,32 +268,36 @@ class Step:
         parameters: Parameters,
         gradients: Parameters,
         layer: int,
-        groups: Sequence[Segment],
         descending: int,
     ) -> list[tuple[Tensor, Tensor, Tensor, int, float]]:
         """The products p_{i+1} z_iᵀ of one layer, as arguments of baddbmm_: target, factors, beta and alpha."""
-        models = len(parameters.rows)
+        networks = len(parameters.rows)
         if layer == 0:
-            inputs = list(zip((group.models for group in groups), (x for _, x in self.forward.first), strict=True))
+            inputs = self.forward.first
         else:
             z = self.forward.z[layer - 1].transpose(1, 2)
-            inputs = [(part, z[part]) for part in (slice(0, descending), slice(descending, models)) if z[part].numel()]
+            inputs = [
+                (part, z[part]) for part in (slice(0, descending), slice(descending, networks)) if z[part].numel()
+            ]
         found = []
         for part, factor in inputs:
             descends = part.stop <= descending
             target = (parameters if descends else gradients).layers[layer]
-            alpha = self.forward.share if layer == 0 else 1.0
+            alpha = self.forward.pixel if layer == 0 else 1.0
             found.append((target[part], self._p[layer][part], factor, int(descends), alpha))
         return found
 
     def run(self, labels: Tensor, losses: Tensor) -> None:
-        """Train on the images that `forward` holds; labels and losses are [models, 1, batch]."""
+        """Train on the images in `forward`: read labels, write log-likelihoods to losses, both [networks, 1, batch].
+
+        Nothing is allocated, so that the step can be captured in a CUDA graph.
+        """
         forward, p = self.forward, self._p
         forward.run(self.masks)
         torch.log_softmax(forward.scores, 1, out=self._log)
         torch.gather(self._log, 1, labels, out=losses)
         torch.softmax(forward.scores, 1, out=self._softmax)
-        # (ŷ - y) / batch, the whole of the loss's part of the backward pass.
+        # (ŷ - y) / batch: the derivative of the cross-entropy in the scores.
         self._softmax.scatter_add_(1, labels, self._minus_one)
         torch.mul(self._softmax, self._rates, out=p[-1])
         for i in range(len(p) - 1, 0, -1):
@@ -307,12 +313,12 @@ class Step:
 
 
 class Evaluation:
-    """Losses and right answers of all models on the same number of images of each stream, in parts.
+    """Losses and correct counts of all networks on the same number of images of each stream.
 
-    Each rank of the world takes its own part of the images.
+    Each rank of the world computes its own part of the images.
     """
 
-    ROWS = 256  # images at a time; a constant, because the rounding of a loss depends on it
+    ROWS = 256  # images of a stream at a time; fixed, because the rounding of a loss depends on it
 
     def __init__(
         self,
@@ -323,7 +329,7 @@ class Evaluation:
         scale: float,
         world: World = ALONE,
     ) -> None:
-        """`rows` are [streams, n], `labels` [streams, n]; model i is judged on those of streams[i]."""
+        """`rows` and `labels` are [streams, n]; network i is evaluated on those of `streams[i]`."""
         self._world, self._n, own = world, rows.shape[1], world.part(rows.shape[1])
         rows, labels = rows[:, own], labels[:, own]
         self._rows, self._labels = rows, labels[list(streams)]
@@ -340,7 +346,7 @@ class Evaluation:
         self._images: Tensor | None = None
 
     def run(self, x: Tensor) -> tuple[list[float], list[int]]:
-        """Mean cross-entropy and number of right answers of each model, on rows of the pixels `x`."""
+        """Mean cross-entropy, in nats, and correct count of each network, on its rows of the pixels `x`."""
         correct = torch.zeros(len(self._labels), dtype=torch.int64, device=x.device)
         if self._images is None:
             self._images = x.new_empty(len(self._rows) * self.ROWS, x.shape[1])

@@ -1,147 +1,167 @@
-"""What a training is made of between its parts: where it begins, its epochs, what it leaves behind, how it ends."""
+"""What training a job starts from, reports and leaves behind: the terms in which engines and the trainer speak."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
 
+from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.network import weights_sha256
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What one epoch brought. Losses are mean cross-entropies, without any penalty; `epoch` counts from 1.
+class Snapshot:
+    """A job at the end of an epoch: CPU weights by name, and the states of its shuffle and dropout generators.
 
-    `train_loss` is the mean over the epoch's batches as they were trained on; the others are taken after the epoch.
-    The validation figures are None without a validation split. `seconds` covers training and evaluation.
-    """
+    The states are those of torch.Generator.get_state.
 
-    epoch: int
-    train_loss: float
-    validation_loss: float | None
-    validation_correct: int | None
-    validation_total: int | None
-    test_loss: float
-    test_correct: int
-    test_total: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a job goes on from: CPU weights, and the states of both generators (see torch.Generator.get_state)."""
-
-    weights: Mapping[str, Tensor]
-    shuffle_state: Tensor
-    dropout_state: Tensor
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished training. Weights, generator states, losses and counts are all those at the end of `best_epoch`.
-
-    That is the last epoch, unless the spec asks for early stopping. `train_seconds` covers all `epochs_run`.
+    The optimizer's state is not part of it: a job that continues from its parent has a new optimizer.
     """
 
     weights: Mapping[str, Tensor]
     shuffle_state: Tensor
     dropout_state: Tensor
-    weights_sha256: str
-    best_epoch: int
-    epochs_run: int
-    validation_loss: float | None
-    validation_correct: int | None
-    validation_total: int | None
-    test_loss: float
-    test_correct: int
-    test_total: int
-    train_seconds: float
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A job between two epochs: all that the rest of its training depends on, on the CPU.
+    """A job between two epochs: everything that the rest of its training depends on, on the CPU.
 
-    `last` is where it stands after the last epoch of `curve`, and `best`, after `best_epoch`, what it will leave behind
-    if it gets no better; None where nothing but the last epoch counts. The names of `optimizer` are its engine's own.
-    `file` is where it was read.
+    `last` is the job after the last epoch of `curve`. `best` is the job after `best_epoch`, which is its result unless
+    a later epoch improves on it; None where only the last epoch counts. Each engine has its own names in `optimizer`.
+    `file` is the file that it was read from.
     """
 
-    curve: tuple[Epoch, ...]
-    last: Start
+    curve: tuple[EpochMetrics, ...]
+    last: Snapshot
     optimizer: Mapping[str, Tensor]
     best_epoch: int
-    best: Start | None
+    best: Snapshot | None
     file: Path | None = field(default=None, compare=False)
 
 
-class Stopped(Exception):  # noqa: N818 (an answer to should_stop, not an error)
-    """Training was told to stop; there is no result."""
+@dataclass(frozen=True)
+class EngineJob:
+    """A job as an engine receives it.
+
+    It starts from new weights, from its parent's final state (`start`), or from its own checkpoint (`resume`), which
+    takes precedence.
+    """
+
+    spec: JobSpec
+    start: Snapshot | None = None
+    resume: Checkpoint | None = None
+
+    @property
+    def begin(self) -> Snapshot | None:
+        """The state that it starts from; None for new weights."""
+        return self.resume.last if self.resume else self.start
 
 
-class Diverged(Exception):  # noqa: N818 (a finding, not an error)
-    """A loss is no longer a finite number: a finding about the settings, not a fault of the program."""
+@dataclass(frozen=True)
+class Trained:
+    """A finished job: its weights and generator states at the end of its best epoch, and the metrics of that epoch.
+
+    The best epoch is the last one, unless the spec asks for early stopping. `train_seconds` covers all `epochs_run`.
+    """
+
+    final: Snapshot
+    weights_sha256: str
+    best: EpochMetrics
+    epochs_run: int
+    train_seconds: float
+
+
+class Stopped(Exception):  # noqa: N818 (the answer to a request, not an error)
+    """Training was stopped on request; there is no result."""
+
+
+class Diverged(Exception):  # noqa: N818 (a finding about the settings, not an error)
+    """A loss is infinite or NaN: a finding about the settings, not a fault of the program."""
 
     def __init__(self, epoch: int, loss: float) -> None:
         super().__init__(epoch, loss)
         self.epoch = epoch
         self.loss = loss
 
+    @classmethod
+    def of(cls, epoch: int, *losses: float | None) -> Diverged | None:
+        """The divergence that these losses of an epoch show, by the first that is not finite; None if all are."""
+        found = [loss for loss in losses if loss is not None and not math.isfinite(loss)]
+        return cls(epoch, found[0]) if found else None
+
     def __str__(self) -> str:
         return f"the loss became {self.loss} in epoch {self.epoch}"
 
 
+class Observer:
+    """What an engine reports about its jobs, by name, and asks; from one thread or several. This one does nothing.
+
+    Where several ranks train together, the answers must be the same on all of them.
+    """
+
+    def epoch(self, name: str, metrics: EpochMetrics) -> None:
+        """An epoch was trained and evaluated."""
+
+    def ended(self, name: str, ending: Trained | Exception) -> None:
+        """A job of a gang has ended, exactly once: trained, Diverged, Stopped, or by an error."""
+
+    def to_stop(self) -> Collection[str]:
+        """The jobs that must stop before the next batch. Called before every batch."""
+        return ()
+
+    def is_leaving(self) -> bool:
+        """Whether jobs that have not started must not start."""
+        return False
+
+    def between(self, name: str, take: Callable[[], Checkpoint]) -> bool:
+        """Called after each epoch but the last: whether the job must stop now. `take` makes a checkpoint."""
+        return False
+
+
 class History:
-    """What a job has reached so far, and what it will leave behind; of a resumed one, from the first epoch on."""
+    """The epochs of a job so far, from the first one on also where it resumes, and the result that they lead to."""
 
     def __init__(self, spec: JobSpec, resume: Checkpoint | None = None) -> None:
         self._spec = spec
         self.curve = list(resume.curve) if resume else []
         self._best_epoch = resume.best_epoch if resume else 0
-        self._kept = resume.best if resume else None
+        self._best = resume.best if resume else None
 
-    def add(self, epoch: Epoch, take: Callable[[], Start]) -> bool:
-        """Take in an epoch; whether the job has come to its end. `take` copies the state that it stands in."""
+    def add(self, metrics: EpochMetrics, take: Callable[[], Snapshot]) -> bool:
+        """Append an epoch; whether it was the last. `take` copies the job's present state, and is called if needed."""
         spec, best = self._spec, self.curve[self._best_epoch - 1] if self.curve else None
-        self.curve.append(epoch)
-        is_last = epoch.epoch == spec.epochs
-        if best is None or spec.patience is None or _lower(epoch, best):
-            self._best_epoch = epoch.epoch
+        self.curve.append(metrics)
+        is_last = metrics.epoch == spec.epochs
+        if best is None or spec.patience is None or _is_better(metrics, best):
+            self._best_epoch = metrics.epoch
             if spec.patience is not None or is_last:
-                self._kept = take()
+                self._best = take()
             return is_last
-        return is_last or epoch.epoch - best.epoch >= spec.patience
+        return is_last or metrics.epoch - best.epoch >= spec.patience
 
-    def checkpoint(self, last: Start, optimizer: Mapping[str, Tensor]) -> Checkpoint:
-        """The job as it stands after the last epoch."""
-        return Checkpoint(tuple(self.curve), last, optimizer, self._best_epoch, self._kept)
+    def checkpoint(self, last: Snapshot, optimizer: Mapping[str, Tensor]) -> Checkpoint:
+        """A checkpoint after the last epoch of the curve."""
+        return Checkpoint(tuple(self.curve), last, optimizer, self._best_epoch, self._best)
 
     def trained(self) -> Trained:
-        """The result: the figures and the weights of the best epoch."""
-        best, kept = self.curve[self._best_epoch - 1], self._kept
-        assert kept is not None, "only a job that has come to its end has a result"
+        """The result of a job whose last epoch was added."""
+        assert self._best is not None, "only a job whose last epoch was added has a result"
         return Trained(
-            weights=kept.weights,
-            shuffle_state=kept.shuffle_state,
-            dropout_state=kept.dropout_state,
-            weights_sha256=weights_sha256(kept.weights),
-            best_epoch=best.epoch,
+            final=self._best,
+            weights_sha256=weights_sha256(self._best.weights),
+            best=self.curve[self._best_epoch - 1],
             epochs_run=len(self.curve),
-            validation_loss=best.validation_loss,
-            validation_correct=best.validation_correct,
-            validation_total=best.validation_total,
-            test_loss=best.test_loss,
-            test_correct=best.test_correct,
-            test_total=best.test_total,
-            train_seconds=sum(epoch.seconds for epoch in self.curve),
+            train_seconds=sum(metrics.seconds for metrics in self.curve),
         )
 
 
-def _lower(epoch: Epoch, best: Epoch) -> bool:
-    assert epoch.validation_loss is not None, "patience needs a split"
-    assert best.validation_loss is not None, "patience needs a split"
-    return epoch.validation_loss < best.validation_loss
+def _is_better(metrics: EpochMetrics, best: EpochMetrics) -> bool:
+    assert metrics.validation_loss is not None, "patience needs a validation split"
+    assert best.validation_loss is not None, "patience needs a validation split"
+    return metrics.validation_loss < best.validation_loss

@@ -1,6 +1,6 @@
-"""Who trains together: one process alone, or the ranks of torch.distributed, each with its part of every batch."""
+"""The processes that train together: one alone, or the ranks of torch.distributed, each with a part of every batch."""
 
-# No annotations from __future__ here: DistributedDataParallel looks at those of `add_up`.
+# No annotations from __future__ here: DistributedDataParallel inspects those of `sum_in_rank_order`.
 
 import json
 from collections.abc import Iterable
@@ -14,51 +14,54 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size` that train the same models. What its methods say, they say to all ranks alike.
+    """This process as one of `size` ranks that train the same networks.
 
-    All ranks must call `sum` and `agree` in the same order.
+    `sum` and `broadcast` are collective: all ranks must call them in the same order, and all get the same answers.
     """
 
     rank: int = 0
     size: int = 1
 
     def part(self, n: int) -> slice:
-        """The rank's own of n rows: neighbours, each row with one rank, the first ranks one more where n is odd."""
+        """The rows of n that are this rank's own: consecutive, each row with one rank.
+
+        The first n % size ranks get one row more than the others.
+        """
         share, rest = divmod(n, self.size)
         first = self.rank * share + min(self.rank, rest)
         return slice(first, first + share + (self.rank < rest))
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module; with several ranks its gradients are the sum of theirs."""
+        """The module itself or, with several ranks, one whose gradients are sums over all ranks."""
         if self.size == 1:
             return module
         wrapped = DistributedDataParallel(module)
-        wrapped.register_comm_hook(self.size, add_up)
+        wrapped.register_comm_hook(self.size, sum_in_rank_order)
         return wrapped
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
-        """Add up each tensor over the ranks, in place."""
+        """Replace each tensor by its sum over all ranks."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
-    def agree(self, value: Any) -> Any:
-        """What rank 0 says; what the others say is not heard. A value of JSON."""
+    def broadcast(self, value: Any) -> Any:
+        """Rank 0's value, which must be representable in JSON; those of other ranks are ignored."""
         if self.size == 1:
             return value
-        said = json.dumps(value).encode() if self.rank == 0 else b""
-        length = torch.tensor(len(said))
+        sent = json.dumps(value).encode() if self.rank == 0 else b""
+        length = torch.tensor(len(sent))
         distributed.broadcast(length, src=0)
-        content = torch.frombuffer(bytearray(said), dtype=torch.uint8) if said else torch.empty(int(length)).byte()
+        content = torch.frombuffer(bytearray(sent), dtype=torch.uint8) if sent else torch.empty(int(length)).byte()
         distributed.broadcast(content, src=0)
         return json.loads(content.numpy().tobytes())
 
 
-def add_up(size: int, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
-    """The sum of all ranks' gradients, in the order of ranks.
+def sum_in_rank_order(size: int, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+    """The sum of all ranks' gradients, added in the order of the ranks.
 
-    An all-reduce adds in an order that depends on where an element lies in its bucket, and buckets change after the
-    first batch: a job that was resumed would get other bits.
+    The order in which an all-reduce adds depends on where an element lies in its bucket, and DistributedDataParallel
+    rebuilds the buckets after the first batch: a job that was resumed would get other bits.
     """
     own = bucket.buffer()
     parts = [torch.empty_like(own) for _ in range(size)]

@@ -1,1 +1,1 @@
-"""The training process: no SQL, no Celery."""
+"""The training process. Imports no SQL and no Celery; shares with the worker only mlpq_workers.protocol."""

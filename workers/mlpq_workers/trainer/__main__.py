@@ -1,34 +1,36 @@
-"""The way into the training process: `python -m mlpq_workers.trainer SETTINGS`, which only a worker starts."""
+"""Entry point of the training process: `python -m mlpq_workers.trainer SETTINGS`, which only a worker runs."""
 
 from __future__ import annotations
 
 import sys
 
 from mlpq.errors import MlpqError
-from mlpq_workers.protocol import TrainingSettings, die_with_parent, own_output
+from mlpq_workers.protocol import TrainingSettings, Unusable
+from mlpq_workers.trainer.pipe import die_with_parent, own_output
 
 
-def main(told: TrainingSettings) -> None:
-    """Train what comes in, until standard input ends."""
-    die_with_parent(told.parent)
+def main(settings: TrainingSettings) -> None:
+    """Train what the worker sends, until standard input ends."""
+    die_with_parent(settings.parent)
     pipe = own_output()
-    # Torch is imported here, and only here: after all that must not wait for it.
+    # These import torch, which takes seconds: what comes before must not wait for it.
     from mlpq_workers.trainer import devices
-    from mlpq_workers.trainer.training import Child
+    from mlpq_workers.trainer.process import TrainingProcess
+    from mlpq_workers.trainer.serving import serve
 
     try:
-        device = devices.choose(told.device)
-        size = devices.world_size(device, told.world_size)
+        device = devices.choose(settings.device)
+        size = devices.world_size(device, settings.world_size)
     except MlpqError as error:
-        pipe.tell("unusable", error=str(error))
+        pipe.send(Unusable(str(error)))
         return
     if size == 1:
         devices.prepare(device)
-        Child(pipe, told, device, device).serve()
+        serve(TrainingProcess(pipe, settings, device))
     else:
-        from mlpq_workers.trainer.ranks import launch  # half a second, and only here
+        from mlpq_workers.trainer.ranks import launch  # takes half a second more
 
-        launch(size, told, pipe)
+        launch(size, settings, pipe)
 
 
 if __name__ == "__main__":

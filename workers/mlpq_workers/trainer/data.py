@@ -1,6 +1,6 @@
 """Data sets as tensors in memory.
 
-`python -m mlpq_workers.trainer.data fetch NAME --data-dir DIR` finds or downloads the files of one.
+`python -m mlpq_workers.trainer.data fetch NAME --data-dir DIR` finds the files of a data set, or downloads them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mlpq.spec.datasets import (
     Dataset,
     dataset_named,
     find,
-    how_to_bring,
+    how_to_import,
     import_files,
     own_folder,
     read_bytes,
@@ -38,16 +38,16 @@ from mlpq.spec.datasets import (
 from mlpq_workers.engine.data import Data
 
 BUNDLED = "bundled with scikit-learn"
-UNSIGNED_BYTE = 8  # the code of the element type in an idx header
-DIGITS_FILE = "datasets/data/digits.csv.gz"  # of scikit-learn; a row for each image, its label at the end
-DIGITS_MAX = 16  # the brightest pixel of digits; the other sets have 255
-DOWNLOAD_TIMEOUT = 30.0  # seconds of silence; torchvision sets none, and a stalled mirror would hold a worker for good
+UNSIGNED_BYTE = 8  # the code of this element type in an idx header
+DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn; one row per image, its label in the last column
+DIGITS_MAX = 16  # the largest pixel value of digits; that of the other data sets is 255
+DOWNLOAD_TIMEOUT = 30.0  # seconds without data; torchvision sets none, so a stalled mirror would block a worker
 
 
 def load(name: str, data_dir: Path) -> Data:
-    """The data set as CPU tensors, downloaded below `data_dir` where it is nowhere; raises DataError with one line.
+    """The data set as CPU tensors, downloaded below `data_dir` where it is not found; raises DataError with one line.
 
-    Divided by `scale`, pixels have the values that torchvision's ToTensor and a Flatten give. Nothing is cached here.
+    Divided by `scale`, pixels have the values that torchvision's ToTensor followed by Flatten gives. Nothing is cached.
     """
     dataset = dataset_named(name)
     if dataset.bundled:
@@ -66,17 +66,17 @@ def load(name: str, data_dir: Path) -> Data:
 
 
 def locate(dataset: Dataset, data_dir: Path) -> Path:
-    """The folder of the data set's files, which torchvision downloads if they are nowhere; raises DataError."""
+    """The folder of the data set's files, which torchvision downloads if none is found; raises DataError."""
     return find(dataset, data_dir) or _download(dataset, data_dir)
 
 
 def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> Tensor:
-    """The bytes of an idx file as uint8 of `shape`; raises DataError where its header says anything else."""
+    """The content of an idx file as a uint8 tensor of `shape`; raises DataError where its header differs."""
     header = bytes((0, 0, UNSIGNED_BYTE, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
     expected = len(header) + torch.Size(shape).numel()
     if content[: len(header)] != header or len(content) != expected:
         raise DataError(
-            f"{file} is not an idx file of {'x'.join(map(str, shape))} bytes: remove it, then fetch it anew"
+            f"{file} is not an idx file of {'x'.join(map(str, shape))} bytes: remove it, then fetch it again"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).reshape(shape)
 
@@ -89,22 +89,22 @@ def _images(file: Path, n: int, features: int) -> Tensor:
 def _labels(file: Path, n: int, classes: int) -> Tensor:
     labels = parse_idx(read_bytes(file), (n,), file).to(torch.int64)
     if int(labels.max()) >= classes:
-        raise DataError(f"{file} holds the label {int(labels.max())}, and there are only {classes} classes")
+        raise DataError(f"{file} contains the label {int(labels.max())}; the data set has {classes} classes")
     return labels
 
 
 def _load_digits(dataset: Dataset) -> Data:
-    # Only its file is read: importing scikit-learn takes a second, which every training process would wait for.
+    # Reads the file only: importing scikit-learn would delay every training process by a second.
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
-        raise DataError("digits comes with scikit-learn, which is not installed: pip install scikit-learn")
+        raise DataError("digits is part of scikit-learn, which is not installed: pip install scikit-learn")
     try:
         rows = np.loadtxt(Path(package.origin).parent / DIGITS_FILE, dtype=np.uint8, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise DataError(f"the digits of this scikit-learn can't be read: {error}") from error
+        raise DataError(f"can't read the digits of this scikit-learn: {error}") from error
     pixels, labels = rows[:, :-1], rows[:, -1]
     if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
-        raise DataError("the digits of this scikit-learn are not the registered ones: reinstall scikit-learn")
+        raise DataError("the digits of this scikit-learn don't have the registered checksum: reinstall scikit-learn")
     x = torch.from_numpy(pixels)
     y = torch.from_numpy(labels).to(torch.int64)
     n = dataset.train
@@ -112,31 +112,31 @@ def _load_digits(dataset: Dataset) -> Data:
 
 
 def _download(dataset: Dataset, data_dir: Path) -> Path:
-    """Download by torchvision to a temporary folder, so that a broken download never looks like the data set."""
+    """Download by torchvision, to a temporary folder first: an incomplete download is never taken for the data set."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
-            with _hushed(), _timeout(DOWNLOAD_TIMEOUT):
+            with _silenced(), _timeout(DOWNLOAD_TIMEOUT):
                 getattr(torchvision_datasets(), str(dataset.torchvision))(root=temporary, download=True)
             return import_files(dataset, own_folder(dataset, Path(temporary)), data_dir)
     except MlpqError:
         raise
-    except Exception as error:  # urllib, ssl, gzip and torchvision itself each raise their own
+    except Exception as error:  # urllib, ssl, gzip and torchvision each raise their own kinds
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{dataset.name} is not on this machine and can't be downloaded ({reason}); bring its files with: "
-            f"{how_to_bring(dataset)}"
+            f"{dataset.name} is not on this machine and can't be downloaded ({reason}); import its files: "
+            f"{how_to_import(dataset)}"
         ) from error
 
 
 @cache
 def torchvision_datasets() -> ModuleType:
-    """torchvision.datasets, which is slow to import and needs help beside a CPU torch."""
+    """torchvision.datasets, which is slow to import, and fails to import next to a CPU build of torch without help."""
     try:
         return importlib.import_module("torchvision.datasets")
     except RuntimeError:
-        # Its wheel is built for CUDA. Beside a CPU torch its operators can't be loaded, yet it registers fakes for
-        # these two, so they have to exist. Tried only after a failure: with a matching torchvision they do exist.
+        # Its wheel is built for CUDA. Next to a CPU torch its operators can't be loaded, but it registers fake kernels
+        # for these two, so they must exist. Only after a failure, since a matching torchvision defines them itself.
         for operator in ("nms", "qnms"):
             _library().define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         return importlib.import_module("torchvision.datasets")
@@ -144,13 +144,13 @@ def torchvision_datasets() -> ModuleType:
 
 @cache
 def _library() -> torch.library.Library:
-    """Cached because the operators vanish with the object."""
+    """Cached, because the operators are removed with the object."""
     return torch.library.Library("torchvision", "DEF")
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Swallow what torchvision prints: progress bars, and a list of mirrors that failed."""
+def _silenced() -> Iterator[None]:
+    """Discard what torchvision prints: progress bars, and mirrors that failed."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
@@ -167,12 +167,12 @@ def _timeout(seconds: float) -> Iterator[None]:
 
 @click.group()
 def main() -> None:
-    """Data sets of the training side."""
+    """Data sets of this machine."""
 
 
 @main.command()
 @click.argument("name")
-@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Where downloads are put.")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Folder for downloads.")
 def fetch(name: str, data_dir: Path) -> None:
     """Find or download the files of data set NAME, verify them, and print where they are."""
     try:

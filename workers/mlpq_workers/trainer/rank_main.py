@@ -1,14 +1,15 @@
-"""The way into a rank: `python -m mlpq_workers.trainer.rank_main SETTINGS`, which only a launcher starts."""
+"""Entry point of a rank: `python -m mlpq_workers.trainer.rank_main SETTINGS`, which only `ranks.launch` runs."""
 
 from __future__ import annotations
 
 import sys
 
-from mlpq_workers.protocol import TrainingSettings, die_with_parent
+from mlpq_workers.protocol import TrainingSettings
+from mlpq_workers.trainer.pipe import die_with_parent
 
 if __name__ == "__main__":
-    told = TrainingSettings.parse(sys.argv[1])
-    die_with_parent(told.parent)  # before torch is imported, which takes seconds
-    from mlpq_workers.trainer.ranks import rank
+    settings = TrainingSettings.parse(sys.argv[1])
+    die_with_parent(settings.parent)  # before torch is imported, which takes seconds
+    from mlpq_workers.trainer.ranks import run_rank
 
-    rank(told)
+    run_rank(settings)

@@ -1,6 +1,6 @@
-"""The ranks of a world: one process for each GPU, started by torchrun's Python API, which ends all where one ends.
+"""The ranks of a world: one process for each GPU, started by torchrun's Python API, which ends all when one fails.
 
-Rank 0 has the pipes to the worker: it hears of the gangs and tells what becomes of them. All ranks train them alike.
+Rank 0 has the pipes to the worker: it receives the commands and sends the events. All ranks train the same jobs.
 """
 
 from __future__ import annotations
@@ -22,39 +22,41 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from mlpq_workers.engine.world import World
-from mlpq_workers.protocol import Pipe, TrainingSettings, own_output
+from mlpq_workers.protocol import Died, TrainingSettings
 from mlpq_workers.trainer import devices
-from mlpq_workers.trainer.training import Child
+from mlpq_workers.trainer.pipe import Pipe, own_output
+from mlpq_workers.trainer.process import TrainingProcess
+from mlpq_workers.trainer.serving import serve
 
-HERE = "127.0.0.1"
-START_SECONDS = datetime.timedelta(seconds=120)  # between the first rank that is ready and the last
-SILENCE_SECONDS = 30  # a rank that the others wait for so long hangs
-END_SECONDS = 3  # then for the others to end
-# What a rank says that lost another one: the other's words count, and the launcher is given the time to find it.
+LOCALHOST = "127.0.0.1"
+START_TIMEOUT = datetime.timedelta(seconds=120)  # between the first rank that is ready and the last
+HANG_SECONDS = 30  # a rank for which another one waits this long is considered to hang
+END_SECONDS = 3  # for the launcher to find the rank that failed first
+# Errors of a rank that lost another one: the other's error is the cause.
 TIMED_OUT = re.compile(r"timed out|timeout", re.IGNORECASE)
-LOST_ANOTHER = re.compile(r"gloo|nccl|Connection (closed|reset|refused)|Broken pipe", re.IGNORECASE)
+LOST_PEER = re.compile(r"gloo|nccl|Connection (closed|reset|refused)|Broken pipe", re.IGNORECASE)
 
 
-def launch(size: int, told: TrainingSettings, out: Pipe) -> None:
-    """Run the ranks until one of them ends, and tell what it said."""
+def launch(size: int, settings: TrainingSettings, out: Pipe) -> None:
+    """Run the ranks until one of them ends, and report the cause."""
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=size, max_restarts=0, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-        rdzv_endpoint=f"{HERE}:0", local_addr=HERE, logs_specs=DefaultLogsSpecs(log_dir=told.scratch),
+        rdzv_endpoint=f"{LOCALHOST}:0", local_addr=LOCALHOST, logs_specs=DefaultLogsSpecs(log_dir=settings.scratch),
     )  # fmt: skip
     os.dup2(out.fileno(), 1)  # for rank 0
     try:
         elastic_launch(config, sys.executable)(
-            "-m", "mlpq_workers.trainer.rank_main", replace(told, parent=os.getpid()).dump()
+            "-m", "mlpq_workers.trainer.rank_main", replace(settings, parent=os.getpid()).dump()
         )
-        error = "the ranks ended unasked"
+        error = "the ranks exited unexpectedly"
     except ChildFailedError as failed:
-        error = first_to_fail([Failed.of(rank, failure) for rank, failure in failed.failures.items()])
-    out.tell("died", error=error, alone=True)
+        error = root_cause([RankFailure.of(rank, failure) for rank, failure in failed.failures.items()])
+    out.send(Died(error))
 
 
 @dataclass(frozen=True)
-class Failed:
-    """How a rank ended: the words of its exception, or else its signal."""
+class RankFailure:
+    """How a rank ended: the message of its exception, if there was one, or its signal, at a time in seconds."""
 
     rank: int
     error: str
@@ -62,62 +64,62 @@ class Failed:
     at: float
 
     @classmethod
-    def of(cls, rank: int, failure: ProcessFailure) -> Failed:
-        said = failure.message["message"] if isinstance(failure.message, dict) else ""
-        return cls(rank, said, max(0, -failure.exitcode), failure.timestamp)
+    def of(cls, rank: int, failure: ProcessFailure) -> RankFailure:
+        error = failure.message["message"] if isinstance(failure.message, dict) else ""
+        return cls(rank, error, max(0, -failure.exitcode), failure.timestamp)
 
-    @property
-    def words(self) -> str:
-        ended = f"signal {signal.Signals(self.signal).name}" if self.signal else "it ended unasked"
-        return f"rank {self.rank} of the training: {self.error or ended}"
+    def __str__(self) -> str:
+        ending = f"signal {signal.Signals(self.signal).name}" if self.signal else "exited unexpectedly"
+        return f"rank {self.rank}: {self.error or ending}"
 
 
-def first_to_fail(failed: Sequence[Failed]) -> str:
-    """The failing rank's own words, and not those of a rank that it took along, or that the launcher ended."""
-    in_time = sorted(failed, key=lambda each: each.at)
-    own = [each for each in in_time if each.error and not LOST_ANOTHER.search(each.error)]
-    waited = [each for each in in_time if TIMED_OUT.search(each.error)]
-    killed = [each for each in in_time if not each.error and each.signal not in (0, signal.SIGTERM)]
+def root_cause(failures: Sequence[RankFailure]) -> str:
+    """The failure that caused the others, which are those of ranks that lost a peer or that the launcher ended."""
+    in_order = sorted(failures, key=lambda each: each.at)
+    own = [each for each in in_order if each.error and not LOST_PEER.search(each.error)]
+    waited = [each for each in in_order if TIMED_OUT.search(each.error)]
+    killed = [each for each in in_order if not each.error and each.signal not in (0, signal.SIGTERM)]
     if not own and waited:
-        return hangs(waited[0].rank)
-    told = [each for each in in_time if each.error]
-    return [*own, *killed, *told, *in_time][0].words
+        return hang(waited[0].rank)
+    with_error = [each for each in in_order if each.error]
+    return str([*own, *killed, *with_error, *in_order][0])
 
 
-def hangs(waiting: int) -> str:
-    return f"a rank of the training hangs: rank {waiting} waited {SILENCE_SECONDS} s for it"
+def hang(waiting: int) -> str:
+    return f"a rank hangs: rank {waiting} waited {HANG_SECONDS} s for it"
 
 
 @record
-def rank(told: TrainingSettings) -> None:
-    """Be a rank: train what rank 0 is told, until the launcher ends."""
+def run_rank(settings: TrainingSettings) -> None:
+    """Be a rank: train what rank 0 receives, until the launcher ends."""
     out = own_output()
-    store, number, size = next(distributed.rendezvous("env://"))
-    if number > 0:
-        logging.getLogger().setLevel(logging.WARNING)  # they all see the same
-    kind = devices.choose(told.device)
-    devices.prepare(kind, number)
-    _join(store, kind, number, size)
-    device = f"cuda:{number}" if kind == "cuda" else kind
+    store, rank, size = next(distributed.rendezvous("env://"))
+    if rank > 0:
+        logging.getLogger().setLevel(logging.WARNING)  # rank 0 logs the same
+    kind = devices.choose(settings.device)
+    devices.prepare(kind, rank)
+    _join(store, kind, rank, size)
+    device = f"cuda:{rank}" if kind == "cuda" else kind
+    gangs = distributed.PrefixStore("gangs", store)
     try:
-        Child(out, told, kind, device, World(number, size), distributed.PrefixStore("gangs", store)).serve()
+        serve(TrainingProcess(out, settings, kind, device, World(rank, size), gangs))
     except Exception as error:
-        if TIMED_OUT.search(str(error)) and number == 0:
-            # Told at once, upon which all are killed: what hangs may not hear the launcher.
-            out.tell("died", error=hangs(0), alone=True)
-        if LOST_ANOTHER.search(str(error)):
+        if TIMED_OUT.search(str(error)) and rank == 0:
+            # Sent at once, so that the worker kills all ranks: one that hangs may not react to the launcher.
+            out.send(Died(hang(0)))
+        if LOST_PEER.search(str(error)):
             time.sleep(END_SECONDS)
         raise
 
 
-def _join(store: distributed.Store, kind: str, number: int, size: int) -> None:
-    """Make the group of the ranks, when all have come so far: importing torch takes one longer than another."""
-    store.set(f"rank {number}", "")
-    store.wait([f"rank {each}" for each in range(size)], START_SECONDS)
+def _join(store: distributed.Store, kind: str, rank: int, size: int) -> None:
+    """Create the process group, once all ranks have imported torch, which takes some longer than others."""
+    store.set(f"rank {rank}", "")
+    store.wait([f"rank {each}" for each in range(size)], START_TIMEOUT)
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
         store=distributed.PrefixStore("ranks", store),
-        rank=number,
+        rank=rank,
         world_size=size,
-        timeout=datetime.timedelta(seconds=SILENCE_SECONDS),
+        timeout=datetime.timedelta(seconds=HANG_SECONDS),
     )

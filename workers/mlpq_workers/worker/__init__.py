@@ -1,1 +1,1 @@
-"""The worker: claims, supervises the training process, records. No torch."""
+"""The worker: claims jobs, supervises the training process, records results. Never imports torch."""

@@ -1,4 +1,4 @@
-"""The way into a worker: `python -m mlpq_workers.worker`, which is what `mlpq worker` starts."""
+"""Entry point of a worker: `python -m mlpq_workers.worker`, which is what `mlpq worker` starts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mlpq.settings import settings
 from mlpq_workers.worker.trainer_client import Trainer
 
 
-def _leave_at_eof() -> None:
-    """End this worker, as SIGTERM does, when whoever started it is gone."""
-    while os.read(0, 1024):  # not by sys.stdin: its lock would be held while the interpreter ends
+def _terminate_at_eof() -> None:
+    """Shut this worker down, as SIGTERM does, when the process that started it has ended."""
+    while os.read(0, 1024):  # not by sys.stdin, whose lock would be held while the interpreter exits
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -31,14 +31,15 @@ def _leave_at_eof() -> None:
 def main(device: str, gang: int, world_size: int | None, until_eof: bool) -> None:
     """Run a worker."""
     if until_eof:
-        threading.Thread(target=_leave_at_eof, daemon=True).start()
+        threading.Thread(target=_terminate_at_eof, daemon=True).start()
     try:
         config = settings()
         set_up(config.log_format)
         logging.getLogger("celery").setLevel(logging.WARNING)
         trainer = Trainer(config, device, world_size)
         trainer.spawn()
-        from mlpq_workers.worker.celery_app import run  # Celery and SQLAlchemy load while the child imports torch
+        # Celery and SQLAlchemy are imported while the training process imports torch.
+        from mlpq_workers.worker.celery_app import run
 
         run(config, trainer, gang)
     except MlpqError as error:

@@ -1,14 +1,13 @@
-"""The warm child process that trains, and its supervision.
+"""The worker's side of the training process: start it, give it gangs, receive its events, end it.
 
-The Celery process never imports torch: a child does, and stays warm between gangs. They speak JSON, one object a line.
-The child dies with its parent: by the kernel's signal on Linux, and everywhere by the end of its standard input.
+The worker never imports torch: its training process does, and stays warm between gangs. It ends with the worker: by a
+signal of the kernel on Linux, and everywhere by the end of its standard input.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import logging
 import os
 import queue
@@ -24,167 +23,205 @@ from typing import Any
 
 from mlpq.errors import MlpqError
 from mlpq.settings import Settings, training_environ
-from mlpq_workers.protocol import TrainingSettings
+from mlpq_workers.protocol import (
+    Alive,
+    Command,
+    Died,
+    Event,
+    Leave,
+    Ready,
+    StopJob,
+    TrainGang,
+    TrainingSettings,
+    TrainJob,
+    Unusable,
+    parse_event,
+)
 
 START_SECONDS = 120  # importing torch from a cold disk
-LOG_LINES = 200  # kept for each job
+LOG_LINES = 200  # kept of each job
 
-# How the child begins a line about one job of its gang.
-ABOUT_JOB = re.compile(r"([0-9a-f-]{36}/\d+): (.*)")
-
-Event = dict[str, Any]
+JOB_LINE = re.compile(r"([0-9a-f-]{36}/\d+): (.*)")  # a line of the training process's log about one job, by its token
 
 log = logging.getLogger("mlpq.trainer")
 
 
 class Trainer:
-    """The parent's side: start the child, give it one gang at a time, read its events, end it.
+    """The training process of a worker. It trains one gang at a time.
 
-    `world_size` is how many processes train together; None means one for each GPU.
+    `device` is the requested kind of device. `world_size` is how many processes train together; None means one for each
+    GPU. The process can be replaced by one of another world size, see `ensure_ready`.
     """
 
     def __init__(self, config: Settings, device: str, world_size: int | None = None) -> None:
-        self._config, self._device, self._own = config, device, world_size
+        self._config, self._requested_device, self._requested_world_size = config, device, world_size
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
-        self._child: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._logs: dict[str, collections.deque[str]] = {}  # by token
-        self.words = 0  # lines that the child has said, those among them that only say that it is alive
-        self.device = ""
-        self.model, self.most_ranks, self.world_size = "", 1, 1
-        self.facts: dict[str, Any] = {}
+        self.events_received = 0  # including those that only report that the process is alive
+        self._ready = Ready("", "", 1, {"world_size": 1})
+
+    @property
+    def device(self) -> str:
+        """The kind of device that the process trains on."""
+        return self._ready.device
+
+    @property
+    def device_name(self) -> str:
+        return self._ready.device_name
+
+    @property
+    def most_ranks(self) -> int:
+        """How many processes can train together on the device."""
+        return self._ready.most_ranks
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train together now."""
+        return self._ready.world_size
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The environment of attempts."""
+        return self._ready.facts
 
     def start(self) -> None:
-        """Start the child and wait until it knows its device; raises MlpqError where it has none such."""
+        """Start the process and wait until it is ready; raises MlpqError where it can't train."""
         self.spawn()
         self.wait_until_ready()
 
     def spawn(self, world_size: int | None = None) -> None:
-        """Start the child, with the worker's world size unless told otherwise; it takes seconds to import torch."""
+        """Start the process, by default with the worker's own world size. Importing torch takes it seconds."""
         self._events = queue.Queue()
         self._scratch = tempfile.TemporaryDirectory(prefix="mlpq-training-")
-        self._child = subprocess.Popen(
-            self._command(self._scratch.name, world_size or self._own),
+        self._process = subprocess.Popen(
+            self._command(self._scratch.name, world_size or self._requested_world_size),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            errors="replace",  # whatever a library prints, the log must be read on, or its pipe fills up
+            errors="replace",  # whatever a library prints: if reading stopped, the pipe would fill up
             env=training_environ(),
-            process_group=0,  # so that it can be killed with its own children, and Ctrl-C reaches only the parent
+            process_group=0,  # so that it can be killed with its own children, and Ctrl-C reaches only the worker
         )
         for read in (self._read_events, self._read_log):
-            threading.Thread(target=read, args=(self._child, self._events), daemon=True).start()
+            threading.Thread(target=read, args=(self._process, self._events), daemon=True).start()
 
     def wait_until_ready(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Wait until the child knows its device; raises MlpqError where it has none such."""
+        """Wait until the process is ready, and call `meanwhile` about every second; raises MlpqError where it can't."""
         event, until = None, time.monotonic() + START_SECONDS
         while event is None and time.monotonic() < until:
             event = self.event(1.0)
             meanwhile()
-        if event is None or event["event"] != "ready":
+        if not isinstance(event, Ready):
             self.kill()
-            raise MlpqError(event["error"] if event else f"training did not start within {START_SECONDS} s")
-        self.device, self.facts = event["device"], event["facts"]
-        self.model, self.most_ranks, self.world_size = event["model"], event["most_ranks"], self.facts["world_size"]
+            error = event.error if isinstance(event, Unusable | Died) else None
+            raise MlpqError(error or f"the training process did not start within {START_SECONDS} s")
+        self._ready = event
 
     def ensure_ready(self, world_size: int | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Start the child again if it died, or, with a `world_size`, if it has another one.
+        """Start the process again if it has ended, or if a `world_size` is given and it has another one.
 
         `meanwhile` is called about every second. Raises MlpqError where it does not start.
         """
-        is_alive = self._child is not None and self._child.poll() is None
-        if is_alive and world_size in (None, self.world_size):
+        is_running = self._process is not None and self._process.poll() is None
+        if is_running and world_size in (None, self.world_size):
             return
         self.kill()
         self.spawn(world_size)
         self.wait_until_ready(meanwhile)
 
-    def train(self, gang: Sequence[Mapping[str, Any]]) -> None:
-        """Hand over the jobs of a gang; what becomes of each comes as events that carry its `token`."""
-        self._logs = {job["token"]: collections.deque(maxlen=LOG_LINES) for job in gang}
-        self._send({"do": "train", "gang": list(gang)})
+    def train(self, jobs: Sequence[TrainJob]) -> None:
+        """Train these jobs as a gang; events carry their tokens."""
+        self._logs = {job.token: collections.deque(maxlen=LOG_LINES) for job in jobs}
+        self._send(TrainGang(tuple(jobs)))
 
     def stop_job(self, token: str) -> None:
-        """Ask the child to stop a job between two batches; it answers with the event "stopped"."""
-        self._send({"do": "stop", "token": token})
+        """Stop a job before its next batch; it then ends with JobStopped."""
+        self._send(StopJob(token))
 
     def leave(self) -> None:
-        """Ask the child to end its jobs after the epoch they are in, with a checkpoint; each answers with "stopped"."""
-        self._send({"do": "leave"})
+        """Stop all jobs after their present epochs, with checkpoints; each then ends with JobStopped."""
+        self._send(Leave())
 
     def event(self, timeout: float) -> Event | None:
-        """The next event within `timeout` seconds; the last one of a dead child is "died"."""
+        """The next event, within `timeout` seconds. The last event of a process that has ended is Died."""
         with contextlib.suppress(queue.Empty):
             return self._events.get(block=timeout > 0, timeout=timeout)
         return None
 
     def events(self, timeout: float) -> list[Event]:
-        """The events that there are, after waiting up to `timeout` seconds for the first."""
+        """All events received, after waiting up to `timeout` seconds for the first."""
         found = [] if (first := self.event(timeout)) is None else [first]
         while found and (more := self.event(0)) is not None:
             found.append(more)
         return found
 
     def log_tail(self, token: str) -> str:
-        """The last lines that the child wrote about this job, or about no job of its gang."""
+        """The last log lines of the process about this job, or about no job in particular."""
         return "\n".join(self._logs.get(token, ()))
 
     def kill(self) -> None:
-        """End the child and all its children at once."""
-        child, self._child = self._child, None  # a second thread may call this too
-        if child is not None:
+        """End the process and all its children immediately."""
+        process, self._process = self._process, None  # another thread may call this too
+        if process is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         if self._scratch is not None:
             self._scratch.cleanup()
 
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
         config = self._config
-        told = TrainingSettings(
-            os.getpid(), self._device, world_size, config.threads, str(config.data_dir), config.checkpoint_seconds,
-            scratch,
-        )  # fmt: skip
-        return [sys.executable, "-m", "mlpq_workers.trainer", told.dump()]
+        settings = TrainingSettings(
+            parent=os.getpid(),
+            device=self._requested_device,
+            world_size=world_size,
+            threads=config.threads,
+            data_dir=str(config.data_dir),
+            checkpoint_seconds=config.checkpoint_seconds,
+            scratch=scratch,
+        )
+        return [sys.executable, "-m", "mlpq_workers.trainer", settings.dump()]
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        child = self._child
-        if child is None or child.stdin is None:
-            return  # it was killed, which the event "died" tells
-        with contextlib.suppress(BrokenPipeError):  # the same
-            child.stdin.write(json.dumps(message) + "\n")
-            child.stdin.flush()
+    def _send(self, command: Command) -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            return  # it was killed; the event Died reports it
+        with contextlib.suppress(BrokenPipeError):  # it has ended; reported in the same way
+            process.stdin.write(command.dump() + "\n")
+            process.stdin.flush()
 
-    def _read_events(self, child: subprocess.Popen[str], events: queue.Queue[Event]) -> None:
-        assert child.stdout is not None
-        last_words: Event = {}
-        for line in child.stdout:
+    def _read_events(self, process: subprocess.Popen[str], events: queue.Queue[Event]) -> None:
+        assert process.stdout is not None
+        died: Died | None = None
+        for line in process.stdout:
             try:
-                event = json.loads(line)
-            except ValueError:  # cut short by its death, or it is out of its mind
-                child.kill()
+                event = parse_event(line)
+            except ValueError:  # incomplete because the process died, or written by something else
+                process.kill()
                 break
-            self.words += 1
-            if event["event"] == "died":
-                last_words = event
-                child.kill()
-            elif event["event"] != "alive":
+            self.events_received += 1
+            if isinstance(event, Died):
+                died = event
+                process.kill()
+            elif not isinstance(event, Alive):
                 events.put(event)
-        error = f"the training process ended unasked: {_ending(child.wait())}"
-        events.put({"event": "died", "error": error, "alone": True, **last_words})
+        ending = _ending(process.wait())
+        events.put(died or Died(f"training process exited unexpectedly: {ending}"))
 
-    def _read_log(self, child: subprocess.Popen[str], _events: queue.Queue[Event]) -> None:
-        assert child.stderr is not None
-        for line in child.stderr:
-            clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text holds no NUL
-            about, text = parts.groups() if (parts := ABOUT_JOB.match(clean)) else ("", clean)
+    def _read_log(self, process: subprocess.Popen[str], _events: queue.Queue[Event]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text can't contain NUL
+            token, text = parts.groups() if (parts := JOB_LINE.match(clean)) else ("", clean)
             logs = self._logs
-            for lines in [logs[about]] if about in logs else logs.values():
+            for lines in [logs[token]] if token in logs else logs.values():
                 lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
-            job, _, attempt = about.partition("/")
-            if self._child is child:  # ranks that are killed say so at length
-                log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if about else {})
+            job, _, attempt = token.partition("/")
+            if self._process is process:  # not once it was killed: ranks then log many lines about it
+                log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if token else {})
 
 
 def _ending(code: int) -> str:

@@ -1,4 +1,4 @@
-"""A thread that ends the process when something in it hangs; its jobs are then taken over."""
+"""A thread that exits the process when a part of it hangs; other workers then take its jobs over."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-LOOK_SECONDS = 5.0
-LOOKS = 12  # without a tick, then it hangs: 60 seconds
+CHECK_SECONDS = 5.0
+CHECKS = 12  # without a tick until a pulse counts as hanging: 60 seconds
 EXIT_STATUS = 70
 
 log = logging.getLogger("mlpq.worker")
 
 
-def end(status: int, last_words: str) -> NoReturn:
-    """End the process whatever hangs in it, the log too; the kernel takes its training process along."""
-    speaking = threading.Thread(target=log.critical if status else log.info, args=(last_words,), daemon=True)
-    speaking.start()
-    speaking.join(1)
+def exit_now(status: int, message: str) -> NoReturn:
+    """Log the message and exit, even if logging hangs too. The training process ends with this process."""
+    logging_thread = threading.Thread(target=log.critical if status else log.info, args=(message,), daemon=True)
+    logging_thread.start()
+    logging_thread.join(1)
     os._exit(status)
 
 
 class Pulse:
-    """Ticks of something that must go on. While it `rests` nothing is expected of it."""
+    """Counts the ticks of a loop that must not hang. While it is `paused`, no ticks are expected."""
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.ticks = 0
-        self.rests = False
+        self.paused = False
 
     def tick(self) -> None:
         self.ticks += 1
 
 
 class Watchdog:
-    """Looks at pulses, and counts its own looks and not the time: a process that was stopped did not hang."""
+    """Checks pulses. It counts checks and not seconds, because a process that was suspended did not hang."""
 
     def __init__(self, pulses: Sequence[Pulse]) -> None:
         self._pulses = pulses
@@ -48,16 +48,16 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
-            if hanging := self.look():
-                end(EXIT_STATUS, f"{hanging.what} has not gone on for {LOOKS * LOOK_SECONDS:.0f} s; the worker ends")
+            time.sleep(CHECK_SECONDS)
+            if hanging := self.check():
+                exit_now(EXIT_STATUS, f"{hanging.name} has hung for {CHECKS * CHECK_SECONDS:.0f} s: the worker exits")
 
-    def look(self) -> Pulse | None:
-        """One look; the pulse that hangs, if one does."""
+    def check(self) -> Pulse | None:
+        """Check all pulses once; the first that hangs, or None."""
         for i, pulse in enumerate(self._pulses):
             ticks, missed = self._seen[i]
-            missed = 0 if pulse.rests or pulse.ticks != ticks else missed + 1
+            missed = 0 if pulse.paused or pulse.ticks != ticks else missed + 1
             self._seen[i] = (pulse.ticks, missed)
-            if missed >= LOOKS:
+            if missed >= CHECKS:
                 return pulse
         return None

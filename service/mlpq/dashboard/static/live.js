@@ -1,8 +1,8 @@
-// While the page shows something unfinished it is fetched again and again, and what has changed is put in place.
+// While the page shows something unfinished, fetch it repeatedly and replace what has changed.
 "use strict";
 
-const LEAST = 2000; // milliseconds between two looks
-const SHARE = 4; // and at least so many times what a look took, so that watching stays cheap where a page is dear
+const MIN_DELAY = 2000; // milliseconds between two updates
+const DELAY_FACTOR = 4; // at least this many times the duration of an update, so that slow pages load the server little
 
 function morph(old, fresh) {
   if (old.isEqualNode(fresh)) return;
@@ -14,13 +14,13 @@ function morph(old, fresh) {
     old.data = fresh.data;
     return;
   }
-  const kept = old.nodeName === "DETAILS" ? ["open"] : []; // what a person has opened stays open
+  const kept = old.nodeName === "DETAILS" ? ["open"] : []; // keep details open that the user has opened
   for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !kept.includes(name)) old.removeAttribute(name);
   morphChildren(old, fresh);
 }
 
-// Children with an id are told apart by it, the others by their place between those.
+// Children with an id are matched by it, the others by their position between those.
 function morphChildren(old, fresh) {
   const later = new Set([...fresh.children].map((child) => child.id).filter(Boolean));
   let at = old.firstChild;
@@ -46,52 +46,52 @@ function drop(node) {
   return next;
 }
 
-function say(text) {
-  const trouble = document.getElementById("trouble");
-  if (trouble.textContent !== text) trouble.textContent = text;
-  trouble.hidden = !text;
+function report(problem) {
+  const connection = document.getElementById("connection");
+  if (connection.textContent !== problem) connection.textContent = problem;
+  connection.hidden = !problem;
 }
 
-async function look() {
+async function update() {
   const main = document.getElementById("main");
-  const headers = main.dataset.tag ? { "If-None-Match": main.dataset.tag } : {};
+  const headers = main.dataset.etag ? { "If-None-Match": main.dataset.etag } : {};
   let response, text;
   try {
     response = await fetch(location.href, { headers, cache: "no-store" });
     text = await response.text();
   } catch {
-    say("The dashboard does not answer; still trying.");
+    report("The dashboard does not respond; retrying.");
     return;
   }
-  if (response.status === 304) return say("");
+  if (response.status === 304) return report("");
   const page = new DOMParser().parseFromString(text, "text/html");
   const fresh = page.getElementById("main");
-  if (!fresh || response.status === 503) return say(page.getElementById("problem")?.textContent ?? "No answer; still trying.");
-  say("");
+  if (!fresh || response.status === 503) return report(page.getElementById("problem")?.textContent ?? "Invalid response; retrying.");
+  report("");
   document.title = page.title;
   morph(main, fresh);
   await Promise.allSettled([...main.querySelectorAll("img")].map((image) => image.decode()));
 }
 
 let timer = null;
-let looking = false;
+let updating = false;
 
-async function again() {
+async function updateIfVisible() {
   timer = null;
-  if (looking || document.hidden || !("live" in document.getElementById("main").dataset)) return;
-  looking = true;
+  if (updating || document.hidden || !("live" in document.getElementById("main").dataset)) return;
+  updating = true;
   const began = performance.now();
-  await look().finally(() => (looking = false));
-  plan(Math.max(LEAST, SHARE * (performance.now() - began)));
+  await update().finally(() => (updating = false));
+  schedule(Math.max(MIN_DELAY, DELAY_FACTOR * (performance.now() - began)));
 }
 
-function plan(delay) {
-  if (timer === null && !document.hidden) timer = setTimeout(again, delay);
+function schedule(delay) {
+  if (timer === null && !document.hidden) timer = setTimeout(updateIfVisible, delay);
 }
 
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
   timer = null;
-  plan(0);
+  schedule(0);
 });
-plan(LEAST);
+schedule(MIN_DELAY);

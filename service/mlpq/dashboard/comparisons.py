@@ -1,0 +1,117 @@
+"""The comparison of an experiment and its charts, cached until one of the experiment's jobs changes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlpq.analysis.params import ComparisonParams
+from mlpq.dashboard.bounded_cache import BoundedCache
+from mlpq.errors import NotFoundError, SpecError
+from mlpq.experiment import compare_experiment
+from mlpq.jobs import Status
+from mlpq.records import ExperimentRecord
+from mlpq.report.charts import curves_so_far, job_charts, named_charts
+from mlpq.report.drawing import Chart, svg
+from mlpq.report.html_report import rendered_comparison
+from mlpq.store import dashboard_queries, queries
+from mlpq.store.session import Store
+
+# With these limits the slowest page takes about ten seconds, once, on one core.
+MAX_JOBS = 1000
+MAX_PAIRS = 200
+MAX_EPOCHS = 50_000  # of all jobs of an experiment, for learning curves
+CACHED_COMPARISONS = 8
+CACHED_CHARTS = 48
+LABEL_ROOM = 60  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedComparison:
+    """`parts` are the contents of the report's templates, `charts` the charts by name."""
+
+    parts: Mapping[str, Any]
+    charts: Mapping[str, Chart]
+
+
+class Comparisons:
+    """Renders comparisons, and charts as SVG."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._comparisons: BoundedCache[RenderedComparison] = BoundedCache(CACHED_COMPARISONS)
+        self._charts: BoundedCache[str] = BoundedCache(CACHED_CHARTS)
+
+    def comparison(self, experiment: ExperimentRecord, history: str, params: ComparisonParams) -> RenderedComparison:
+        """The comparison of an experiment for which `is_compared` is true, as of its `history_token`.
+
+        Raises SpecError.
+        """
+        metric = params.parsed_metric()
+        params.parsed_by()  # raises now, before the request waits
+
+        def compute() -> RenderedComparison:
+            has_curves = dashboard_queries.epochs_of_results(self._store, experiment.id) <= MAX_EPOCHS
+            if metric.needs_curves and not has_curves:
+                raise SpecError(f"a page compares at most {MAX_EPOCHS:,} epochs by {metric.name}: use mlpq compare")
+            compared = compare_experiment(self._store, experiment.name, params, has_curves, MAX_PAIRS)
+            return RenderedComparison(rendered_comparison(compared), named_charts(compared))
+
+        return self._comparisons.get((history, params), compute)
+
+    def chart(self, experiment: str, params: ComparisonParams, name: str) -> tuple[str, str]:
+        """A chart as SVG, and a token that differs after the chart changes.
+
+        Raises SpecError, and NotFoundError where the jobs have no such chart.
+        """
+        found = dashboard_queries.experiment(self._store, experiment)
+        counts = dashboard_queries.counts(self._store, [found.id])[found.id]
+        history = dashboard_queries.history_token(self._store, found.id) if is_compared(counts) else ""
+        charts = self.comparison(found, history, params).charts if history else {}
+        return self._svg((history, params, name), charts, name), history
+
+    def chart_of_running(self, experiment: str, params: ComparisonParams) -> tuple[str, str]:
+        """The curves of an experiment's jobs so far, returned as by `chart`; raises NotFoundError, SpecError."""
+        found = dashboard_queries.experiment(self._store, experiment)
+        epochs = epochs_of_running(self._store, found.id)
+        if epochs is None:
+            raise NotFoundError("these jobs have too many epochs for a chart")
+        token = f"{dashboard_queries.history_token(self._store, found.id)} {epochs}"
+        metric, by = params.parsed_metric(), params.parsed_by()
+
+        def compute() -> str:
+            jobs = queries.job_records(self._store, experiment, limit=MAX_JOBS)
+            chart = curves_so_far(jobs, by, queries.curves(self._store, experiment), metric)
+            if chart is None:
+                raise NotFoundError("no job of this experiment has finished an epoch")
+            return svg(chart)
+
+        return self._charts.get((token, params, "running"), compute), token
+
+    def job_chart(self, job: str, name: str) -> tuple[str, str]:
+        """A chart of the job with this id, returned as by `chart`."""
+        curve = queries.curve(self._store, job)
+        token = f"{len(curve)} {curve[-1].train_loss if curve else ''}"
+        return self._svg((job, token, name), job_charts(curve), name), token
+
+    def _svg(self, key: Hashable, charts: Mapping[str, Chart], name: str) -> str:
+        if name not in charts:
+            raise NotFoundError(f"these jobs have no chart '{name}'")
+        # A page crops an image at its edges, and the width of long labels depends on the reader's fonts.
+        return self._charts.get(key, lambda: svg(charts[name], LABEL_ROOM if name == "differences" else 0))
+
+
+def epochs_of_running(store: Store, experiment_id: int) -> int | None:
+    """Number of recorded epochs of running attempts; None where the experiment has too many jobs or epochs for a chart
+    of their curves."""
+    counts = dashboard_queries.counts(store, [experiment_id])[experiment_id]
+    if sum(counts.values()) > MAX_JOBS:
+        return None
+    running = dashboard_queries.epochs_of_running(store, experiment_id)
+    return running if running + dashboard_queries.epochs_of_results(store, experiment_id) <= MAX_EPOCHS else None
+
+
+def is_compared(counts: Mapping[Status, int]) -> bool:
+    """Whether a page compares an experiment with these numbers of jobs by status."""
+    return counts.get(Status.SUCCEEDED, 0) > 0 and sum(counts.values()) <= MAX_JOBS

@@ -1,0 +1,354 @@
+"""The typed rows that everything passes around: what leaves the store, and the figures that training brings.
+
+A figure is defined once: a field of `EpochMetrics` or `JobResult` is also a column of the table and of the view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from mlpq.jobs import MAX_ATTEMPTS, Engine, Outcome, Status
+from mlpq.spec.job import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EpochMetrics:
+    """The figures of one epoch, numbered from 1. Losses are mean cross-entropies in nats, without any penalty.
+
+    `train_loss` is the mean over the epoch's batches as they were trained on; the other figures are taken after the
+    epoch. The validation figures are None without a validation split. `seconds` covers training and evaluation.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float | None
+    validation_correct: int | None
+    validation_total: int | None
+    test_loss: float
+    test_correct: int
+    test_total: int
+    seconds: float
+
+    @property
+    def test_accuracy(self) -> float:
+        """Correct / total, from 0 to 1."""
+        return self.test_correct / self.test_total
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Correct / total, from 0 to 1; None without a validation split."""
+        return _share(self.validation_correct, self.validation_total)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The figures of a finished job, taken at the end of `best_epoch`, and the identity of its final weights.
+
+    `best_epoch` is the last epoch, unless the spec asks for early stopping. `train_seconds` covers all `epochs_run`.
+    `gang_size` is the number of jobs that were trained together, `world_size` the number of processes.
+    """
+
+    test_correct: int
+    test_total: int
+    test_loss: float
+    validation_correct: int | None
+    validation_total: int | None
+    validation_loss: float | None
+    best_epoch: int
+    epochs_run: int
+    weights_sha256: str
+    weights_file: str
+    train_seconds: float
+    device: str
+    world_size: int
+    gang_size: int
+    engine: Engine
+
+    @property
+    def test_accuracy(self) -> float:
+        """Correct / total, from 0 to 1."""
+        return self.test_correct / self.test_total
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Correct / total, from 0 to 1; None without a validation split."""
+        return _share(self.validation_correct, self.validation_total)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job, the state it is in, and its result once it has succeeded.
+
+    `outcome` is that of its current attempt. `requested_world_size` is None where the worker may choose.
+    """
+
+    id: str
+    experiment: str
+    status: Status
+    outcome: Outcome | None
+    spec: JobSpec
+    spec_hash: str
+    parent_id: str | None
+    requested_device: str
+    requested_world_size: int | None
+    priority: int
+    attempt: int
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    result: JobResult | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that a worker runs under one attempt.
+
+    `parent_weights` and `parent_sha256` are the file and the hash of the weights that it continues from, if it does.
+    """
+
+    id: str
+    attempt: int
+    spec: JobSpec
+    parent_weights: str | None
+    parent_sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptProgress:
+    """What a heartbeat reports: the epochs since the last one, and the log, None where it did not change."""
+
+    job: ClaimedJob
+    curve: Sequence[EpochMetrics]
+    log_tail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnding:
+    """How an attempt ended. `result` is there exactly when it succeeded.
+
+    `alone` says of a failure that another job of the gang may have caused it: each of them is then retried alone.
+    """
+
+    job: ClaimedJob
+    outcome: Outcome
+    result: JobResult | None
+    error: str | None
+    log_tail: str
+    curve: Sequence[EpochMetrics] = ()
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "exactly a success has a result"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCapabilities:
+    """What a worker can run: jobs for its device, by up to `most_ranks` processes together.
+
+    `device_name` is the hardware's name; `world_size` is that of a job that requests none.
+    """
+
+    device: str
+    device_name: str = ""
+    most_ranks: int = 1
+    world_size: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One execution of a job by one worker, numbered from 1; `outcome` is None while it runs.
+
+    `environment` describes what it ran on; see `EnvironmentRecord`. Attempts in equal environments share the
+    `environment_id`.
+    """
+
+    attempt: int
+    worker: str
+    device: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None
+    error: str | None
+    log_tail: str | None
+    fence_rejections: int
+    environment: Mapping[str, Any] | None
+    environment_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRecord:
+    """The facts of an environment (versions, device, CPU, …), and how many jobs of an experiment ran on it."""
+
+    facts: Mapping[str, Any]
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A live worker. `most_ranks` processes can train together there; `world_size` is that of a job that asks for none.
+
+    `now` is the time at which it was read, by the database's clock, which `beat_at` follows too.
+    """
+
+    name: str
+    device: str
+    device_name: str
+    most_ranks: int
+    world_size: int
+    jobs_done: int
+    jobs_running: int
+    started_at: datetime
+    beat_at: datetime
+    now: datetime
+
+    def can_run(self, device: str, world_size: int | None) -> bool:
+        """Whether it could run a job that requests that device and world size."""
+        return device in ("auto", self.device) and (world_size or 1) <= self.most_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What a submission requests beside its specs; `world_size` None leaves the number of processes to the worker."""
+
+    device: str = "auto"
+    world_size: int | None = None
+    priority: int = 0
+    attempts: int = MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A job of a submission; `is_new` is False for one that the experiment already had."""
+
+    id: str
+    spec: JobSpec
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """A spec to be run once more: the job that it continues from, if it does, and where."""
+
+    spec: JobSpec
+    parent_id: str | None
+    device: str
+    world_size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJobs:
+    """How many queued jobs request this device and world size; None leaves the world size to the worker."""
+
+    device: str
+    world_size: int | None
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that runs, and the latest epoch that was recorded of it; `now` is the time by the database's clock."""
+
+    id: str
+    spec: JobSpec
+    started_at: datetime
+    now: datetime
+    latest: EpochMetrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentRecord:
+    """A named group of jobs."""
+
+    id: int
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """What the tables hold about a finished job, before anything is checked: the spec is JSON as it is stored.
+
+    `result` is None where the row is missing; `outcome`, `environment` and `fingerprint` are those of the attempt
+    `result_attempt`, from which the result is.
+    """
+
+    id: str
+    experiment: str
+    repeat: int
+    spec: Mapping[str, Any]
+    spec_hash: str
+    seed: int
+    attempt: int
+    parent_id: str | None
+    parent_hash: str | None
+    outcome: Outcome | None
+    environment: Mapping[str, Any] | None
+    fingerprint: str | None
+    result: JobResult | None
+    result_attempt: int | None
+
+
+class Grade(StrEnum):
+    """What a verification found, from the most to the least that can be said for a result."""
+
+    SAME_BITS = "same_bits"  # weights, figures and curve
+    SAME_FIGURES = "same_figures"  # within what the order of sums may change
+    CONSISTENT = "consistent"  # as another seed, or another draw of images, might have come out
+    REFUTED = "refuted"
+    NOT_VERIFIED = "not_verified"  # there was nothing to compare with
+
+    @property
+    def words(self) -> str:
+        """As a reader sees it: "same bits"."""
+        return self.replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class FigureCheck:
+    """A figure as recorded and as it is now. `agrees`: within the tolerance; None where only equality counts."""
+
+    name: str
+    recorded: Any
+    now: Any
+    agrees: bool | None
+
+    @property
+    def is_same(self) -> bool:
+        return bool(self.recorded == self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentDifference:
+    """A field of the environment that differs; None where a side lacks it."""
+
+    field: str
+    recorded: Any
+    now: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `mlpq verify` found about a job. `rerun_id` is None where the job could not be run again.
+
+    `checked_at` is None before it is stored.
+    """
+
+    job_id: str
+    rerun_id: str | None
+    grade: Grade
+    reason: str
+    misfits: Sequence[str]
+    unchecked: Sequence[str]
+    figures: Sequence[FigureCheck]
+    differences: Sequence[EnvironmentDifference]
+    checked_at: datetime | None = None
+
+
+def _share(correct: int | None, total: int | None) -> float | None:
+    return None if correct is None or not total else correct / total

@@ -1,0 +1,36 @@
+"""How many seeds a comparison needs, as a table for the terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from mlpq.analysis.metrics import Metric
+from mlpq.analysis.planning import SeedsNeeded
+from mlpq.report.tables import plain_table
+
+
+def needs_table(found: Sequence[SeedsNeeded], metric: Metric) -> Table:
+    """One line per pair of arms."""
+    table = plain_table("arms", ">seeds now", ">sd of differences (95 %)", ">seeds needed (95 %)")
+    for need in found:
+        ends = f"{metric.text(need.sd_range.low)} to {metric.text(need.sd_range.high)}"
+        table.add_row(
+            f"{need.pair.a.label} − {need.pair.b.label}", str(len(need.pair.seeds)), f"{metric.text(need.sd)} ({ends})",
+            f"{need.needed} ({need.range[0]} to {need.range[1]})",
+        )  # fmt: skip
+    return table
+
+
+def needs_document(found: Sequence[SeedsNeeded]) -> list[dict[str, Any]]:
+    """The same as JSON."""
+    return [
+        {
+            "a": need.pair.a.label, "b": need.pair.b.label, "seeds": list(need.pair.seeds), "sd": need.sd,
+            "sd_interval": [need.sd_range.low, need.sd_range.high], "seeds_needed": need.needed,
+            "seeds_needed_interval": list(need.range),
+        }
+        for need in found
+    ]  # fmt: skip

@@ -1,0 +1,46 @@
+"""The columns of the view `results`, which are also the keys of a job in JSON and CSV."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from mlpq.records import JobRecord, JobResult
+
+_SPEC_COLUMNS = (
+    "dataset", "hidden", "activation", "bias", "initialisation", "dropout", "optimizer", "lr", "weight_decay",
+    "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation", "patience",
+)  # fmt: skip
+_JOB_COLUMNS = tuple(field.name for field in fields(JobRecord))
+_STATE_COLUMNS = _JOB_COLUMNS[: _JOB_COLUMNS.index("spec")]
+_FILING_COLUMNS = (
+    "attempt", "spec_hash", "parent_id", "requested_device", "requested_world_size", "priority", "worker", "created_at",
+    "started_at", "finished_at", "error",
+)  # fmt: skip
+
+
+def _figure_columns() -> tuple[str, ...]:
+    """The fields of a result, each total followed by the accuracy."""
+    names: list[str] = []
+    for field in fields(JobResult):
+        names.append(field.name)
+        if field.name.endswith("_total"):
+            names.append(field.name.replace("_total", "_accuracy"))
+    return tuple(names)
+
+
+FIGURE_COLUMNS = _figure_columns()
+# The columns of the view `results`, and the keys of a job in JSON and CSV.
+COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_FILING_COLUMNS)
+
+
+def flat(job: JobRecord) -> dict[str, Any]:
+    """A job as the view `results` shows it: one level, with a key for each of COLUMNS."""
+    spec = job.spec.model_dump(mode="json")
+    spec["weight_decay"] = job.spec.optimizer_settings.get("weight_decay")
+    return {
+        **{name: getattr(job, name) for name in _STATE_COLUMNS},
+        **{name: spec[name] for name in _SPEC_COLUMNS},
+        **{name: getattr(job.result, name, None) for name in FIGURE_COLUMNS},
+        **{name: getattr(job, name) for name in _FILING_COLUMNS},
+    }

@@ -1,0 +1,166 @@
+"""A sweep: what the user submits. It expands to the specs of many jobs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from mlpq.errors import SpecError, nearest
+from mlpq.jobs import MAX_ATTEMPTS
+from mlpq.spec.job import (
+    Activation,
+    Bias,
+    DatasetName,
+    Device,
+    Epochs,
+    Hidden,
+    Initialisation,
+    JobSpec,
+    Patience,
+    Validation,
+    WorldSize,
+    first_line,
+    parse_batch,
+    parse_decay,
+    parse_dropout,
+    parse_penalty_l1,
+    spec_from,
+    typed_text,
+)
+from mlpq.spec.optimizers import Value, complete, optimizer
+from mlpq.spec.parsing import MAX_JOBS, parse_experiment, parse_lr, parse_optimizers, parse_seeds, several, whole
+
+
+class Sweep(BaseModel):
+    """Like a spec, but with several optimizers, rates and seeds; `jobs` expands their product.
+
+    `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
+    apply to the optimizers that do not specify their own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
+    dataset: DatasetName = "fashion-mnist"
+    hidden: Hidden = (32,)
+    activation: Activation = "sigmoid"
+    bias: Bias = True
+    initialisation: Initialisation = "torch"
+    dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
+    optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
+    weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
+    l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    epochs: Epochs = 10
+    batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
+    validation: Validation = 0.0
+    patience: Patience = None
+    seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
+    continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
+    device: Device = "auto"
+    world_size: WorldSize = None
+    priority: Annotated[int, BeforeValidator(whole("priority", -1000, 1000))] = 0
+    attempts: Annotated[int, BeforeValidator(whole("attempts", 1, 1000))] = MAX_ATTEMPTS
+
+    @classmethod
+    def parse(cls, document: Mapping[str, object]) -> Sweep:
+        """A sweep from a mapping of keys; raises SpecError with one line that says what to change."""
+        for key in document:
+            if key not in cls.model_fields:
+                raise SpecError(f"unknown key '{key}'{nearest(str(key), cls.model_fields)}")
+        try:
+            return cls.model_validate(dict(document))
+        except ValidationError as error:
+            raise SpecError(first_line(error)) from None
+
+    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
+        """The product of all lists of values, seeds innermost; raises SpecError.
+
+        With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
+        """
+        arms = list(itertools.product(self._optimizers(), self.l1, self.dropout, self.batch_size))
+        if len(arms) * len(self.seeds) > MAX_JOBS:
+            raise SpecError(f"{len(arms) * len(self.seeds)} jobs in one submission; the limit is {MAX_JOBS}: split it")
+        specs = [
+            spec_from(
+                dataset=self.dataset,
+                hidden=self.hidden,
+                activation=self.activation if self.hidden else "sigmoid",
+                bias=self.bias,
+                initialisation=self.initialisation,
+                dropout=dropout,
+                optimizer=name,
+                lr=lr,
+                optimizer_settings=settings,
+                l1=l1,
+                epochs=self.epochs,
+                batch_size=batch_size,
+                validation=self.validation,
+                patience=self.patience,
+                seed=seed,
+                parent=parent.hash if parent else None,
+            )
+            for (name, lr, settings), l1, dropout, batch_size in arms
+            for seed in self.seeds
+        ]
+        if parent:
+            _check_continuation(specs, parent)
+        return list({spec.hash: spec for spec in specs}.values())
+
+    def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
+        found = []
+        for key in ("lr", "weight_decay"):
+            if getattr(self, key) is not None and all(key in given for given in self.optimizer):
+                raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
+        for given in self.optimizer:
+            options = dict(given)
+            name = str(options.pop("name")).lower()
+            known = optimizer(name)
+            own_lr = options.pop("lr", None)
+            rates = several("lr", parse_lr)(own_lr) if own_lr is not None else self.lr or (known.lr,)
+            decays: tuple[float | None, ...] = (None,)
+            if self.weight_decay is not None and "weight_decay" not in options:
+                decays = self.weight_decay
+            for lr, decay in itertools.product(rates, decays):
+                extra = {} if decay is None else {"weight_decay": decay}
+                found.append((name, lr, complete(name, {**options, **extra})))
+        return found
+
+
+def option(key: str) -> str:
+    """How the key of a sweep is typed on the command line."""
+    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
+
+
+def inherited(parent: JobSpec) -> dict[str, object]:
+    """The keys of a sweep that a job takes by default from the job that it continues from.
+
+    All but the optimizer and early stopping: those are the new job's own.
+    """
+    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
+    fields["seeds"] = fields.pop("seed")
+    fields["hidden"] = fields["hidden"] or "none"
+    return fields
+
+
+def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
+    for spec in specs:
+        for name in ("dataset", "hidden", "activation", "bias", "initialisation"):
+            mine, theirs = getattr(spec, name), getattr(parent, name)
+            if mine != theirs:
+                raise SpecError(
+                    f"a job that continues from another keeps its model: {name} is {typed_text(mine)} here and "
+                    f"{typed_text(theirs)} in the parent; leave {option(name)} out"
+                )
+        if spec.seed != parent.seed:
+            raise SpecError(
+                f"a job that continues from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"
+            )
+        if spec.validation != parent.validation:
+            raise SpecError(
+                f"the parent trained with --validation {parent.validation}; another split would hold out images "
+                "that the parent trained on: leave --validation out"
+            )

@@ -1,0 +1,162 @@
+"""How a worker claims queued jobs: one compare-and-set in SQL, then one attempt row for each job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, union_all
+
+from mlpq.errors import SpecError
+from mlpq.jobs import LEASE_SECONDS, Outcome, Status, fingerprint
+from mlpq.records import ClaimedJob, WorkerCapabilities
+from mlpq.spec.datasets import DATASETS
+from mlpq.spec.job import JobSpec
+from mlpq.store.schema import attempts, environments, job_results, jobs, workers
+from mlpq.store.session import Store, insert_or_ignore, now
+from mlpq.store.transitions import end_attempt, move
+
+# A worker leaves a job that failed on it to its peers for this long, and the last attempt for good: the worker itself
+# may be broken.
+ELSEWHERE_SECONDS = 30
+# PostgreSQL underestimates the rows of a gang, and would sort the whole queue for each claim rather than use the index.
+_USE_INDEX_ORDER = select(
+    func.set_config("enable_sort", "off", True), func.set_config("enable_incremental_sort", "off", True)
+)
+
+
+def next_world_size(store: Store, worker: str, capabilities: WorkerCapabilities) -> int | None:
+    """The world size of the job that the worker would claim next; None where there is none."""
+    query = select(func.coalesce(jobs.c.world_size, capabilities.world_size)).where(*_claimable(worker, capabilities))
+    with store.read() as connection:
+        return connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).scalar()
+
+
+def claim(
+    store: Store,
+    worker: str,
+    capabilities: WorkerCapabilities,
+    facts: Mapping[str, Any],
+    limit: int = 1,
+    world_size: int | None = None,
+) -> list[ClaimedJob]:
+    """Claim the first queued job that this worker can run with `world_size` processes (by default its own number).
+
+    Up to `limit` - 1 jobs that may join its gang come along, in order: the next ones with its gang key and priority.
+    `facts` describe the worker's environment; the checksum of the data is added to them.
+    """
+    with store.write() as connection:
+        if not store.is_sqlite:
+            connection.execute(_USE_INDEX_ORDER)
+        statement = _claim_statement(worker, capabilities, world_size or capabilities.world_size, limit)
+        rows = sorted(connection.execute(statement).all(), key=lambda row: row.seq)
+        if not rows:
+            return []
+        _insert_attempts(connection, rows, worker, capabilities.device, facts)
+        weights = _weights(connection, {row.parent_id for row in rows})
+        claimed = []
+        for row in rows:
+            try:
+                spec = JobSpec.model_validate(row.spec)
+            except (ValidationError, SpecError) as error:
+                # Another version of mlpq submitted it. It must not block the jobs behind it.
+                reason = f"this worker's mlpq can't read the spec: {' '.join(str(error).split())}"
+                end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail="")
+                continue
+            claimed.append(ClaimedJob(row.id, row.attempt, spec, *weights[row.parent_id]))
+    return claimed
+
+
+def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnElement[bool], ...]:
+    """Conditions: queued, due, and within the worker's capabilities."""
+    peers = select(workers.c.name).where(
+        workers.c.device == capabilities.device,
+        workers.c.most_ranks >= func.coalesce(jobs.c.world_size, 1),
+        workers.c.name != worker,
+        workers.c.beat_at > now(-LEASE_SECONDS),
+    )
+    is_due = (jobs.c.not_before <= now()) & (
+        (jobs.c.worker != worker)
+        | ((jobs.c.not_before <= now(-ELSEWHERE_SECONDS)) & (jobs.c.attempt + 1 < jobs.c.max_attempts))
+        | ~peers.exists()
+    )
+    return (
+        jobs.c.status == Status.QUEUED,
+        jobs.c.device.in_(("auto", capabilities.device)),
+        jobs.c.world_size.is_(None) | (jobs.c.world_size <= capabilities.most_ranks),
+        jobs.c.not_before.is_(None) | is_due,
+    )
+
+
+def _claim_statement(worker: str, capabilities: WorkerCapabilities, world_size: int, limit: int) -> Any:
+    """The compare-and-set. Rows that another worker is claiming are skipped, not waited for."""
+    claimable = (
+        *_claimable(worker, capabilities),
+        func.coalesce(jobs.c.world_size, capabilities.world_size) == world_size,
+    )
+    leader = (
+        select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
+        .where(*claimable)
+        .order_by(jobs.c.priority.desc(), jobs.c.seq)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("leader")
+    )
+    # Subqueries rather than a join, and BETWEEN rather than =, make ix_jobs_gang deliver the order. With = PostgreSQL
+    # may walk the primary key through all later jobs instead.
+    seq, priority, gang_key = (select(column).scalar_subquery() for column in leader.c)
+    others = (
+        select(jobs.c.seq)
+        .where(*claimable, jobs.c.gang_key == gang_key, jobs.c.priority.between(priority, priority), jobs.c.seq > seq)
+        .order_by(jobs.c.priority, jobs.c.seq)
+        .limit(limit - 1)
+        .with_for_update(skip_locked=True)
+        .cte("others")
+    )
+    return (
+        move(Status.QUEUED, Status.RUNNING)
+        .where(jobs.c.seq.in_(union_all(select(leader.c.seq), select(others.c.seq))))
+        .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
+        .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
+    )
+
+
+def _insert_attempts(
+    connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], worker: str, device: str, facts: Mapping[str, Any]
+) -> None:
+    checksums = {row.id: _data_checksum(row.spec) for row in rows}
+    environment_ids = {
+        checksum: _environment_id(connection, {**facts, "data_checksum": checksum})
+        for checksum in dict.fromkeys(checksums.values())
+    }
+    connection.execute(
+        insert(attempts).values(worker=worker, device=device, started_at=now()),
+        [
+            {"job_id": row.id, "attempt": row.attempt, "environment_id": environment_ids[checksums[row.id]]}
+            for row in rows
+        ],
+    )
+
+
+def _data_checksum(spec: Mapping[str, Any]) -> str | None:
+    dataset = DATASETS.get(str(spec.get("dataset")))
+    return dataset.checksum if dataset else None
+
+
+def _weights(connection: Connection, ids: Set[str | None]) -> dict[str | None, tuple[str | None, str | None]]:
+    """File and SHA-256 of the final weights of these jobs; nothing for None, the parent of a job without one."""
+    columns = (job_results.c.job_id, job_results.c.weights_file, job_results.c.weights_sha256)
+    found = connection.execute(select(*columns).where(job_results.c.job_id.in_(ids - {None})))
+    return {None: (None, None), **{job: (file, sha256) for job, file, sha256 in found}}
+
+
+def _environment_id(connection: Connection, facts: Mapping[str, Any]) -> int:
+    digest = fingerprint(facts)
+    query = select(environments.c.id).where(environments.c.fingerprint == digest)
+    known = connection.execute(query).scalar()
+    if known is None:
+        new = {"fingerprint": digest, "facts": dict(facts)}
+        connection.execute(insert_or_ignore(connection, environments).values(new))
+        known = connection.execute(query).scalar_one()
+    return int(known)

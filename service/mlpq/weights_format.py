@@ -1,0 +1,45 @@
+"""How the weights of a network and the states of its generators are hashed, whatever holds them.
+
+The training process hashes tensors in memory, `mlpq verify` the bytes of a file: both by these functions, so equal
+weights have equal hashes on every machine and in every file format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STATES = ("dropout_state", "shuffle_state")  # metadata of a file of final weights: base64 of the generators' states
+
+
+@dataclass(frozen=True, slots=True)
+class TensorContent:
+    """A tensor as its hash sees it: numpy's name of the dtype, and the values, little-endian, in C order."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    content: bytes | memoryview
+
+
+def weights_sha256(tensors: Mapping[str, TensorContent]) -> str:
+    """SHA-256 over names, dtypes, shapes and values, 64 hexadecimal digits.
+
+    Tensors are hashed in the order of their names: a line of JSON with name, dtype and shape, which also determines how
+    many bytes follow, then the values.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
+        digest.update(tensor.content)
+    return digest.hexdigest()
+
+
+def states_sha256(metadata: Mapping[str, str]) -> str:
+    """SHA-256 over the states of both generators in a file's metadata, 64 hexadecimal digits.
+
+    Raises KeyError where one is missing.
+    """
+    return hashlib.sha256("\n".join(metadata[name] for name in STATES).encode()).hexdigest()

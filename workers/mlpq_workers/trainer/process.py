@@ -1,0 +1,74 @@
+"""A training process: its device, its place among the ranks, its pipe to the worker, and the data that it keeps."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.distributed import Store
+
+from mlpq_workers.engine.data import Data
+from mlpq_workers.engine.world import ALONE, World
+from mlpq_workers.protocol import Event, TrainingSettings
+from mlpq_workers.trainer.data import load
+from mlpq_workers.trainer.environment import environment
+from mlpq_workers.trainer.pipe import Pipe
+
+# Ranks wait for rank 0 while it loads data or waits for a gang; a rank that has died ends the others by other means.
+NO_TIMEOUT = datetime.timedelta(days=365)
+
+
+class TrainingProcess:
+    """What the training of every gang in this process needs.
+
+    `kind` is "cpu", "cuda" or "mps"; `device` is torch's name of the device, as "cuda:1". `stop_requests` are the
+    tokens of jobs that must stop, `is_leaving` whether all must stop after their epochs. `facts` describe the
+    environment.
+    """
+
+    def __init__(
+        self,
+        pipe: Pipe,
+        settings: TrainingSettings,
+        kind: str,
+        device: str | None = None,
+        world: World = ALONE,
+        rendezvous: Store | None = None,
+    ) -> None:
+        """With several ranks, `rendezvous` is the store by which they wait for rank 0."""
+        self._pipe, self._data_dir, self._rendezvous = pipe, Path(settings.data_dir), rendezvous
+        self.kind, self.device, self.world = kind, device or kind, world
+        self.threads = max(1, settings.threads // world.size)
+        self.checkpoint_seconds = settings.checkpoint_seconds
+        self.stop_requests: set[str] = set()
+        self.is_leaving = False
+        self.facts: Mapping[str, object] = environment(kind, self.threads, world.size)
+        self._waits = 0
+        self._data: dict[str, Data] = {}
+
+    def send(self, event: Event) -> None:
+        """Send an event to the worker; only rank 0 does."""
+        if self.world.rank == 0:
+            self._pipe.send(event)
+
+    def wait_for_rank0(self, text: str = "") -> str:
+        """Wait until rank 0 gets here too, however long that takes; returns its text.
+
+        Unlike `World.broadcast` it has no timeout: it is for what rank 0 does alone and may take its time over.
+        """
+        if self._rendezvous is None:
+            return text
+        self._waits += 1
+        key = str(self._waits)
+        if self.world.rank == 0:
+            self._rendezvous.delete_key(str(self._waits - 2))  # a rank may still have to read the last one
+            self._rendezvous.set(key, text)
+        self._rendezvous.wait([key], NO_TIMEOUT)
+        return str(self._rendezvous.get(key).decode())
+
+    def data(self, dataset: str) -> Data:
+        """A data set on the device; the last one is kept for the next gang. Raises DataError."""
+        if dataset not in self._data:
+            self._data = {dataset: load(dataset, self._data_dir).to(self.device)}
+        return self._data[dataset]

@@ -1,0 +1,57 @@
+"""The main loop of a training process: commands in, one gang after another, events out."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from mlpq_workers.protocol import Alive, Leave, Ready, StopJob, TrainJob, parse_command
+from mlpq_workers.trainer import devices
+from mlpq_workers.trainer.process import TrainingProcess
+from mlpq_workers.trainer.training import GangTraining, RankGang
+
+ALIVE_SECONDS = 5.0  # between two signs of life; a worker waits for the next one for much longer
+
+
+def serve(process: TrainingProcess) -> NoReturn:
+    """Announce the process, and train one gang after another until standard input ends. Other ranks follow rank 0."""
+    if process.world.rank > 0:
+        _follow(process)
+    gangs: queue.Queue[tuple[TrainJob, ...]] = queue.Queue()
+    threading.Thread(target=_listen, args=(process, gangs), daemon=True).start()
+    name, most = devices.device_name(process.kind), devices.most_ranks(process.kind)
+    process.send(Ready(process.kind, name, most, process.facts))
+    threading.Thread(target=_report_alive, args=(process,), daemon=True).start()
+    while True:
+        GangTraining(process, gangs.get()).run()
+
+
+def _follow(process: TrainingProcess) -> NoReturn:
+    """Train each gang that rank 0 trains, with its jobs, checkpoints and facts."""
+    while True:
+        gang = RankGang.parse(process.wait_for_rank0())
+        process.facts = gang.facts
+        GangTraining(process, gang.jobs, gang.checkpoints).run()
+
+
+def _report_alive(process: TrainingProcess) -> None:
+    while True:
+        time.sleep(ALIVE_SECONDS)
+        process.send(Alive())
+
+
+def _listen(process: TrainingProcess, gangs: queue.Queue[tuple[TrainJob, ...]]) -> None:
+    """Apply commands as they come; end the process with its standard input."""
+    for line in sys.stdin:
+        command = parse_command(line)
+        if isinstance(command, StopJob):
+            process.stop_requests.add(command.token)
+        elif isinstance(command, Leave):
+            process.is_leaving = True
+        else:
+            gangs.put(command.jobs)
+    os._exit(process.world.size > 1)  # the launcher ends the other ranks only where one of them fails

@@ -1,17 +1,18 @@
-# The images of docker-compose.yml. `service` submits, migrates and shows the dashboard; `worker` trains, with torch.
+# The images of docker-compose.yml: `service` submits, migrates and serves the dashboard; `worker` trains, with torch.
 
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/mlpq --shell /usr/sbin/nologin mlpq \
  && install --directory --owner mlpq --group mlpq /var/lib/mlpq /var/lib/mlpq/artifacts /var/lib/mlpq/data
 ENV PATH=/opt/mlpq/bin:$PATH MLPQ_HOME=/var/lib/mlpq PYTHONUNBUFFERED=1
 
-# Without the sources, so that a change of them installs no dependency again.
+# Only the version, not the sources: a change of the sources does not install the dependencies again.
 FROM base AS dependencies
 WORKDIR /src
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/mlpq
 COPY constraints.txt pyproject.toml ./
-RUN touch LICENSE README.md && mkdir service workers migrations && pip --python /opt/mlpq/bin/python install .
+COPY service/mlpq/__init__.py service/mlpq/
+RUN touch LICENSE README.md && mkdir workers migrations && pip --python /opt/mlpq/bin/python install .
 
 FROM dependencies AS code
 COPY . .
@@ -26,8 +27,8 @@ FROM runtime AS service
 COPY --from=code /code /opt/mlpq
 USER mlpq
 
-# What a worker needs besides: --prefix installs only what is missing in /opt/mlpq. Pip's usual torch has CUDA; for the
-# CPU build the argument is the address that PyTorch's own page of installation gives.
+# What a worker needs in addition: --prefix installs only what is missing in /opt/mlpq. pip's default torch includes
+# CUDA; for the CPU build pass the index that PyTorch's installation page names.
 FROM dependencies AS training
 ARG PIP_EXTRA_INDEX_URL
 RUN pip --python /opt/mlpq/bin/python install --prefix /training '.[worker]'

@@ -32,7 +32,7 @@ writes this page. Shared virtual machines are noisy: rely on the ratios, not on 
 
 
 def section(name: str) -> str:
-    """Run one script and print its output; answers its section of the page."""
+    """Run one script and print its output; returns its section of the page."""
     print(f"# {SECTIONS[name]}", file=sys.stderr, flush=True)
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True

@@ -139,7 +139,7 @@ def comparison(optimizer: str, repetitions: int, pair: Any, worker: Worker) -> s
     """All ways in turn, then in turn again: a drift of the machine meets all alike."""
     chosen = ways(optimizer, pair, worker)
     ran: dict[str, list[Run]] = {way: [] for way in chosen}
-    plain(optimizer)  # what torch imports at its first optimizer is nobody's
+    plain(optimizer)  # what torch imports at its first optimizer counts for neither
     for _ in range(repetitions):
         for way, run in chosen.items():
             ran[way].append(run())
@@ -212,7 +212,7 @@ def products(step: Step) -> None:
 
 
 def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
-    """Microseconds a model and batch of the parts of a step, on one thread, and of the evaluation after an epoch."""
+    """Microseconds per model and batch of the parts of a step, on one thread, and of the evaluation after an epoch."""
     torch.set_num_threads(1)
     with torch.inference_mode():
         members = [GangMember(str(i), EngineJob(spec), Observer()) for i, spec in enumerate(jobs)]
@@ -253,7 +253,7 @@ def what_holds_it_back() -> str:
     rows.append((f"share of the sgemm peak, {peak:.0f} GFLOP/s", *(f"{100 * rate / peak:.0f} %" for rate in rates)))
     shares = [c["evaluation, a batch's share"] / (c["the whole step"]) for c in columns.values()]
     rows.append(("evaluation, of the training", *(f"{100 * share:.1f} %" for share in shares)))
-    return table(("one thread, µs a model and batch", *columns), rows)
+    return table(("one thread, µs per model and batch", *columns), rows)
 
 
 def main(repetitions: int) -> None:

@@ -28,7 +28,7 @@ SIZES = (1, 4, 16, 64, 256, 1024)
 
 
 def gang(optimizer: str, size: int) -> tuple[float, float]:
-    """Jobs a second of one gang, and the mean of their right answers."""
+    """Jobs per second of one gang, and the mean of their correct counts."""
     members = {str(i): EngineJob(spec) for i, spec in enumerate(specs(optimizer, RATES[optimizer], 1, range(size)))}
     endings = Endings()
     jobs_a_second = rate(size, lambda: train_gang(members, data(), "cuda", endings))
@@ -59,7 +59,7 @@ def main(repetitions: int) -> None:
     print(f"{torch.cuda.get_device_name()}, {machine()}, {versions('torch')}\n")
     rows = []
     for optimizer in RATES:
-        plain(optimizer)  # what is set up at a first run is nobody's
+        plain(optimizer)  # what is set up at a first run counts for neither
         ways = {"plain engine": partial(plain, optimizer)}
         ways |= {f"gang of {size}": partial(gang, optimizer, size) for size in SIZES}
         ran = {way: repeat(repetitions, run) for way, run in ways.items()}

@@ -6,7 +6,7 @@ Initial weights and batch orders are torch's own, made beforehand, so each model
 
     python -m benchmarks.jax_vmap plain|tuned OPTIMIZER MODELS EPOCHS own|shared
 
-prints JSON: seconds of training and of testing, right answers of each model, seconds of compilation. The batch order is
+prints JSON: seconds of training and of testing, correct count of each model, seconds of compilation. The batch order is
 each model's own, or one for all.
 """
 
@@ -139,7 +139,7 @@ def _loss(weights: Weights, x: Array, y: Array) -> Array:
 
 
 def _gradient(weights: Weights, x: Array, y: Array) -> Weights:
-    """Of the mean cross-entropy, in closed form."""
+    """The gradient of the mean cross-entropy, in closed form."""
     hidden, logits = _forward(weights, x)
     d1 = (jax.nn.softmax(logits) - jax.nn.one_hot(y, logits.shape[1])) / len(y)
     d0 = (d1 @ weights[2]) * hidden * (1 - hidden)

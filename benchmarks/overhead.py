@@ -28,7 +28,7 @@ from .report import machine, spread, table, versions
 
 @contextmanager
 def site(worker: bool = True) -> Iterator[tuple[dict[str, str], Store]]:
-    """The environment of a deployment with a migrated database and, unless told otherwise, one worker, warm."""
+    """The environment of a deployment with a migrated database and, by default one worker, warm."""
     postgres, redis = Postgres(durable=True), Redis()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -93,7 +93,7 @@ def throughput(env: dict[str, str], store: Store, name: str, count: int) -> floa
 
 
 def latency(env: dict[str, str], store: Store, name: str) -> tuple[float, float]:
-    """Seconds from the start of `mlpq submit` until its job's first epoch is recorded; from filed to finished."""
+    """Seconds from the start of `mlpq submit` until its job's first epoch is recorded; from submitted to finished."""
     seen = select(func.count()).select_from(epochs)
     with store.read() as connection:
         before = connection.execute(seen).scalar_one()
@@ -112,15 +112,17 @@ def latency(env: dict[str, str], store: Store, name: str) -> tuple[float, float]
 
 
 def main(count: int, repetitions: int) -> None:
-    print(f"{machine()}, {versions('torch', 'celery', 'redis', 'sqlalchemy')}, PostgreSQL and Redis on this machine\n")
+    print(
+        f"{machine()}, {versions('torch', 'celery', 'redis', 'sqlalchemy')}, PostgreSQL and Redis on the same machine\n"
+    )
     with site() as (env, store):
         seconds = [throughput(env, store, f"many-{i}", count) for i in range(repetitions)]
         waits = [latency(env, store, f"one-{i}") for i in range(5 * repetitions)]
     rows = [
         (f"{count} jobs, submitted to recorded, s", *spread(seconds)),
         ("jobs per second", *spread([count / s for s in seconds], ".0f")),
-        ("first epoch, from typing `mlpq submit`, s", *spread([both[0] for both in waits])),
-        ("one job, from filed to recorded, s", *spread([both[1] for both in waits])),
+        ("first epoch, from the start of `mlpq submit`, s", *spread([both[0] for both in waits])),
+        ("one job, from submitted to recorded, s", *spread([both[1] for both in waits])),
     ]
     print(table(("one worker, warm", "n", "median", "range"), rows))
 

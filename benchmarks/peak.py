@@ -1,4 +1,4 @@
-"""How many float32 operations a second the machine's matrix product reaches: the ceiling for anything trained here.
+"""How many float32 operations per second the machine's matrix product reaches: the ceiling for anything trained here.
 
 python -m benchmarks.peak [REPETITIONS]
 """

@@ -90,7 +90,7 @@ def milliseconds(call: Callable[[], object], n: int = 15) -> list[float]:
 
 
 def main(repetitions: int) -> None:
-    print(f"{machine()}, {versions('sqlalchemy', 'psycopg')}, PostgreSQL on this machine\n")
+    print(f"{machine()}, {versions('sqlalchemy', 'psycopg')}, PostgreSQL on the same machine\n")
     rows, asked, size = [], [], 0
     with database() as url:
         store = Store(url)
@@ -112,7 +112,7 @@ def main(repetitions: int) -> None:
         long = [run(url, workers, 64, SECONDS) for workers in WORKERS for _ in range(repetitions)]
         shared = list(shares(store))
     header = (
-        "finished jobs", "gang", "workers", "n", "results a second", "range", "claim, ms", "record, ms",
+        "finished jobs", "gang", "workers", "n", "results per second", "range", "claim, ms", "record, ms",
         "in the database, ms per job",
     )  # fmt: skip
     print(table(header, rows))

@@ -37,7 +37,7 @@ def main(repetitions: int) -> None:
         took[f"`mlpq jobs`, {repetitions * JOBS:,} jobs in the table"] = repeat(repetitions, partial(run, "jobs"))
     print(table(("", "n", "median s", "range"), [(name, *spread(times)) for name, times in took.items()]))
     empty, one, many, full = (statistics.median(times) for times in took.values())
-    print(f"\nRows a second: {JOBS / many:,.0f} with the start of the command, {JOBS / (many - one):,.0f} without.")
+    print(f"\nRows per second: {JOBS / many:,.0f} with the start of the command, {JOBS / (many - one):,.0f} without.")
     print(f"{JOBS:,} jobs take {many / one:.1f} times as long as one; the list, {full / empty:.2f} times.")
 
 

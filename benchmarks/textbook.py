@@ -45,7 +45,7 @@ def torchvision_pair(name: str = DATASET) -> Pair:
 
 
 def textbook_loop(optimizer: str, lr: float, epochs: int, seed: int, dataset: Pair) -> Run:
-    """Train as the source does, and count right answers once, after the last epoch."""
+    """Train as the source does, and count correct answers once, after the last epoch."""
     train_set, test_set = dataset
     torch.manual_seed(seed)
     g = torch.Generator().manual_seed(seed)

@@ -38,7 +38,7 @@ SEEDS = 20
 PROCESSES = os.cpu_count() or 1
 FORK = multiprocessing.get_context("fork")
 JOBS = [(optimizer, seed) for optimizer in RATES for seed in range(SEEDS)]
-Counts = dict[str, list[int]]  # for each optimizer, the right answers of each seed
+Counts = dict[str, list[int]]  # for each optimizer, the correct counts of each seed
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def images() -> Images:
 
 
 def train_one(optimizer: str, seed: int, images: Images) -> int:
-    """The work of one trial, an epoch in the order of a DataLoader: its right answers."""
+    """The work of one trial, an epoch in the order of a DataLoader: its correct count."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(784, 32), nn.Sigmoid(), nn.Linear(32, 10))

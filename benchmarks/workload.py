@@ -18,7 +18,7 @@ RATES = {"sgd": 0.1, "adam": 1e-3}
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took: the training and the counting of right answers on the test set apart."""
+    """What one run took: the training and the evaluation on the test set."""
 
     train_seconds: float
     test_seconds: float

@@ -1,33 +1,13 @@
-"""The use case behind `mlpq compare`, `plan` and `report`: an experiment is read and compared."""
+"""Read an experiment and compare its arms, for `mlpq compare`, `plan`, `report` and the dashboard."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from mlpq.analysis.best_of_k import BestOf, best_of
-from mlpq.analysis.comparison import Comparison, compare
-from mlpq.analysis.metrics import Curve
+from mlpq.analysis.best_of_k import best_of
+from mlpq.analysis.comparison import compare
+from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
-from mlpq.records import JobRecord
 from mlpq.store import queries
 from mlpq.store.session import Store
-
-
-@dataclass(frozen=True, slots=True)
-class ExperimentComparison:
-    """The jobs of an experiment, and what they show.
-
-    `ancestors` are the jobs of other experiments that some of `records` continue from; `curves` are by job id, empty
-    where they were not read; `tuned` has the optimizers with several settings.
-    """
-
-    experiment: str
-    records: Sequence[JobRecord]
-    ancestors: Sequence[JobRecord]
-    curves: Mapping[str, Curve]
-    comparison: Comparison
-    tuned: Sequence[BestOf]
 
 
 def compare_experiment(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlpq.jobs import Outcome
-from mlpq.records import JobRecord, JobResult, WaitingJobs
+from mlpq.jobs import Outcome, Status
+from mlpq.records import Grade, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 
@@ -137,3 +137,13 @@ def waiting_for(device: str, world_size: int | None) -> str:
 def jobs_without_worker(waiting: WaitingJobs) -> str:
     """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
     return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size)}"
+
+
+def status_phrase(status: Status) -> str:
+    """The verb of a sentence about a job: "failed", "was cancelled"."""
+    return "was cancelled" if status is Status.CANCELLED else str(status)
+
+
+def grade_text(grade: Grade) -> str:
+    """A verification's grade: "same bits"."""
+    return grade.replace("_", " ")

@@ -262,6 +262,20 @@ class RunningJob:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitSnapshot:
+    """The jobs that are waited for, at one moment.
+
+    `unfinished` are the ids of those that are not finished, `running` those of them that run, `finished` those that
+    finished since the snapshot before. `obstacle` says what keeps the others from running; empty where nothing does.
+    """
+
+    unfinished: Sequence[str]
+    running: Sequence[RunningJob]
+    finished: Sequence[JobRecord]
+    obstacle: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentRecord:
     """A named group of jobs."""
 
@@ -275,7 +289,7 @@ class StoredResult:
     """What the tables hold about a finished job, before anything is checked: the spec is JSON as it is stored.
 
     `result` is None where the row is missing; `outcome`, `environment` and `fingerprint` are those of the attempt
-    `result_attempt`, from which the result is.
+    `result_attempt`, which produced the result.
     """
 
     id: str
@@ -299,14 +313,9 @@ class Grade(StrEnum):
 
     SAME_BITS = "same_bits"  # weights, figures and curve
     SAME_FIGURES = "same_figures"  # within what the order of sums may change
-    CONSISTENT = "consistent"  # as another seed, or another draw of images, might have come out
+    CONSISTENT = "consistent"  # within the variation of other seeds or test images
     REFUTED = "refuted"
     NOT_VERIFIED = "not_verified"  # there was nothing to compare with
-
-    @property
-    def words(self) -> str:
-        """As a reader sees it: "same bits"."""
-        return self.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)

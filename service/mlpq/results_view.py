@@ -11,9 +11,8 @@ _SPEC_COLUMNS = (
     "dataset", "hidden", "activation", "bias", "initialisation", "dropout", "optimizer", "lr", "weight_decay",
     "optimizer_settings", "l1", "seed", "epochs", "batch_size", "validation", "patience",
 )  # fmt: skip
-_JOB_COLUMNS = tuple(field.name for field in fields(JobRecord))
-_STATE_COLUMNS = _JOB_COLUMNS[: _JOB_COLUMNS.index("spec")]
-_FILING_COLUMNS = (
+_STATE_COLUMNS = ("id", "experiment", "status", "outcome")
+_SUBMISSION_COLUMNS = (
     "attempt", "spec_hash", "parent_id", "requested_device", "requested_world_size", "priority", "worker", "created_at",
     "started_at", "finished_at", "error",
 )  # fmt: skip
@@ -31,7 +30,7 @@ def _figure_columns() -> tuple[str, ...]:
 
 FIGURE_COLUMNS = _figure_columns()
 # The columns of the view `results`, and the keys of a job in JSON and CSV.
-COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_FILING_COLUMNS)
+COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS)
 
 
 def flat(job: JobRecord) -> dict[str, Any]:
@@ -42,5 +41,5 @@ def flat(job: JobRecord) -> dict[str, Any]:
         **{name: getattr(job, name) for name in _STATE_COLUMNS},
         **{name: spec[name] for name in _SPEC_COLUMNS},
         **{name: getattr(job.result, name, None) for name in FIGURE_COLUMNS},
-        **{name: getattr(job, name) for name in _FILING_COLUMNS},
+        **{name: getattr(job, name) for name in _SUBMISSION_COLUMNS},
     }

@@ -67,7 +67,9 @@ def submit(
 def submit_seeds(
     config: Settings, store: Store, missing: Sequence[tuple[JobRecord, Sequence[int]]]
 ) -> tuple[list[SubmittedJob], str]:
-    """Submit each job of `missing` with those seeds, and wake workers. Returns as `submit`; raises SpecError.
+    """Submit each job of `missing` with those seeds, and wake workers.
+
+    Returns the jobs and a warning, as `submit` does; raises SpecError.
 
     Where a job continues from another, that one is submitted with each seed too, in its own experiment, unless the
     experiment has it.
@@ -88,7 +90,7 @@ def submit_seeds(
 
 
 def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[SubmittedJob], str]:
-    """Submit failed or cancelled jobs again and wake workers. Returns as `submit`."""
+    """Submit failed or cancelled jobs again and wake workers. Returns the jobs and a warning."""
     submitted = retry_jobs(store, ids)
     return submitted, _wake(config, "auto", submitted)
 
@@ -96,7 +98,7 @@ def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Subm
 def run_again(
     config: Settings, store: Store, experiment: str, reruns: Sequence[Rerun]
 ) -> tuple[list[SubmittedJob], str]:
-    """Submit specs once more, whether or not the experiment has them, and wake workers. Returns as `submit`."""
+    """Submit specs once more, whether or not the experiment has them, and wake workers. Returns jobs and a warning."""
     submitted = submit_reruns(store, experiment, reruns)
     devices = {rerun.device for rerun in reruns}
     return submitted, _wake(config, devices.pop() if len(devices) == 1 else "auto", submitted)

@@ -1,4 +1,4 @@
-"""How the weights of a network and the states of its generators are hashed, whatever holds them.
+"""How the weights of a network and the states of its generators are hashed, for tensors in memory and in files.
 
 The training process hashes tensors in memory, `mlpq verify` the bytes of a file: both by these functions, so equal
 weights have equal hashes on every machine and in every file format.

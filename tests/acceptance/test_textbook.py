@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlpq.spec.presets import FIGURES
+from mlpq.spec.presets import TEXTBOOK_FIGURES
 from tests.support.installations import EMBEDDED, SERVICES
 
 ROUNDING = 5  # images: another order of sums may change the class of a few
@@ -41,7 +41,7 @@ def test_figures_equal_the_textbooks(run: dict[str, Any]) -> None:
         adam["test_correct"],
     ]
     assert adam["curve"][2]["epoch"] == 3
-    counted = [figure.counted for figure in FIGURES]
+    counted = [figure.counted for figure in TEXTBOOK_FIGURES]
     assert counted == [7867, 6404, 8502, 8705]
     assert [abs(ours - theirs) <= ROUNDING for ours, theirs in zip(reached, counted, strict=True)] == [True] * 4, (
         reached
@@ -99,6 +99,6 @@ def test_show_has_the_attempt_and_its_environment(run: dict[str, Any]) -> None:
 
 def test_second_submission_trains_nothing_and_shows_the_figures(run: dict[str, Any]) -> None:
     assert "0 jobs submitted, 3 already there" in run["table"]
-    for figure in FIGURES:
+    for figure in TEXTBOOK_FIGURES:
         assert figure.printed in run["table"]
         assert f"{figure.counted}/10000" in run["table"]

@@ -42,7 +42,7 @@ MUTATIONS = (
         f"{INTEGRATION}/test_attempts.py::test_attempt_that_lost_its_lease_to_another_worker_writes_nothing",
     ),
     Mutation(
-        "a repeated record, after a lost answer, returns what was recorded",
+        "a repeated record, after a lost response, returns what was recorded",
         [(f"{STORE}/execution.py", "elif _is_recorded(connection, job):", "elif False:")],
         f"{INTEGRATION}/test_attempts.py",
     ),

@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy import text
 
 from mlpq.jobs import Outcome
-from mlpq.spec.presets import FIGURES
+from mlpq.spec.presets import TEXTBOOK_FIGURES
 from mlpq.store.session import Store
 from tests.support.docs_pages import DOCS, blocks
 from tests.support.fresh_clone import clone
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(1800)
 
 DEPLOY, OPERATE = DOCS / "how-to" / "deploy.md", DOCS / "how-to" / "operate.md"
 PROJECT = "mlpq-test-compose"
-COUNTED = [figure.counted for figure in FIGURES if figure.counted != 8502]  # at the end of the three jobs
+COUNTED = [figure.counted for figure in TEXTBOOK_FIGURES if figure.counted != 8502]  # at the end of the three jobs
 ROUNDING = 5
 HEALTHY_SECONDS = 240
 OURS = ("postgres", "redis", "worker", "dashboard")

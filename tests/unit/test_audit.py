@@ -15,7 +15,8 @@ import pytest
 from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec
-from mlpq.verification.audit import BEST_EPOCH_FIGURES, audit
+from mlpq.verification.audit import audit
+from mlpq.verification.grading import BEST_EPOCH_FIGURES
 from tests.support.job_steps import FACTS, RESULT, child_of, spec
 
 Curve = list[EpochMetrics]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mlpq.records import Grade
 from mlpq.verification.grading import (
-    FIGURES,
-    Judgement,
+    COMPARED_FIGURES,
+    Judgment,
     Run,
     correct_tolerance,
     environment_differences,
@@ -42,12 +42,12 @@ def grade(recorded: Run, now: Run, *others: float) -> Grade:
     return judge(recorded, now, lambda: others).grade
 
 
-def fields(judgement: Judgement) -> list[str]:
-    return [difference.field for difference in judgement.differences]
+def fields(judgment: Judgment) -> list[str]:
+    return [difference.field for difference in judgment.differences]
 
 
-def changed(judgement: Judgement) -> list[str]:
-    return [figure.name for figure in judgement.figures if not figure.is_same]
+def changed(judgment: Judgment) -> list[str]:
+    return [figure.name for figure in judgment.figures if not figure.is_same]
 
 
 def test_equal_weights_figures_and_curves_are_same_bits_in_any_environment() -> None:
@@ -56,24 +56,24 @@ def test_equal_weights_figures_and_curves_are_same_bits_in_any_environment() -> 
     assert grade(run(), run(train_seconds=9.0, weights_file="/elsewhere", gang_size=7)) is Grade.SAME_BITS
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", COMPARED_FIGURES)
 def test_any_difference_on_the_cpu_in_an_equal_environment_refutes(name: str) -> None:
     old = getattr(RESULT, name)
     new = (
         "cd" * 32 if isinstance(old, str) else 1 if old is None else old + 1e-12 if isinstance(old, float) else old + 1
     )
     changes: dict[str, Any] = {name: new}
-    judgement = judge(run(), run(**changes))
-    assert judgement.grade is Grade.REFUTED
-    assert changed(judgement) == [name]
-    assert judgement.differences == []
+    judgment = judge(run(), run(**changes))
+    assert judgment.grade is Grade.REFUTED
+    assert changed(judgment) == [name]
+    assert judgment.differences == []
 
 
 def test_first_difference_of_the_curve_is_reported() -> None:
     altered = Run(RESULT, [epoch(1), replace(epoch(2), train_loss=0.1)], FACTS)
-    judgement = judge(altered, run())
-    assert judgement.grade is Grade.REFUTED
-    (figure,) = [figure for figure in judgement.figures if not figure.is_same]
+    judgment = judge(altered, run())
+    assert judgment.grade is Grade.REFUTED
+    (figure,) = [figure for figure in judgment.figures if not figure.is_same]
     assert (figure.name, figure.recorded, figure.now) == ("train_loss of epoch 2", 0.1, 0.5)
 
 
@@ -84,10 +84,10 @@ def test_seconds_of_an_epoch_are_not_compared() -> None:
 @pytest.mark.parametrize("correct", [8700, 8704, 8710])
 def test_small_differences_in_another_environment_are_same_figures(correct: int) -> None:
     now = run(ELSEWHERE, **OTHER_WEIGHTS, test_correct=correct, test_total=10_000, test_loss=0.25 * 1.0009)
-    judgement = judge(run(**LARGE), now)
-    assert judgement.grade is Grade.SAME_FIGURES
-    assert "±5" in judgement.reason
-    assert fields(judgement) == ["torch"]
+    judgment = judge(run(**LARGE), now)
+    assert judgment.grade is Grade.SAME_FIGURES
+    assert "±5" in judgment.reason
+    assert fields(judgment) == ["torch"]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ SEEDS = (0.860, 0.866, 0.872, 0.869)  # 86.68 %, with a 99 % interval from 83.3 
 
 
 def test_both_accuracies_must_be_within_the_prediction_interval_of_the_other_seeds() -> None:
-    def of(recorded: int, now: int) -> Judgement:
+    def of(recorded: int, now: int) -> Judgment:
         total: dict[str, Any] = {"test_total": 10_000}
         old, new = run(test_correct=recorded, **total), run(ELSEWHERE, test_correct=now, **OTHER_WEIGHTS, **total)
         return judge(old, new, lambda: SEEDS)
@@ -152,11 +152,11 @@ def test_other_figures_with_the_same_weights_are_refuted() -> None:
 def test_four_binomial_standard_errors_are_allowed_without_other_seeds(others: tuple[float, ...]) -> None:
     recorded = run(**LARGE)  # at 87 % of 10,000 the difference has a standard error of 0.475 points
     for correct, expected in ((8705 - 185, Grade.CONSISTENT), (8705 - 200, Grade.REFUTED)):
-        judgement = judge(
+        judgment = judge(
             recorded, run(ELSEWHERE, **{**LARGE, **OTHER_WEIGHTS, "test_correct": correct}), lambda: others
         )
-        assert judgement.grade is expected
-        assert "binomial standard errors" in judgement.reason
+        assert judgment.grade is expected
+        assert "binomial standard errors" in judgment.reason
 
 
 @given(st.integers(0, 500), st.integers(0, 500))

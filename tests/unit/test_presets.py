@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.spec.presets import FIGURES, preset_jobs
+from mlpq.spec.presets import TEXTBOOK_FIGURES, preset_jobs
 
 
 def test_last_job_of_the_textbook_continues_from_the_second() -> None:
@@ -17,7 +17,7 @@ def test_last_job_of_the_textbook_continues_from_the_second() -> None:
         (42, 10, 32, 1e-3)
     }
     assert (logistic.parent, mlp.parent, adam.parent) == (None, None, mlp.hash)
-    assert [figure.counted for figure in FIGURES] == [7867, 6404, 8502, 8705]
+    assert [figure.counted for figure in TEXTBOOK_FIGURES] == [7867, 6404, 8502, 8705]
 
 
 def test_textbook_allows_other_seeds_and_data_but_not_another_model() -> None:

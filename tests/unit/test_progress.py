@@ -9,23 +9,22 @@ from datetime import timedelta
 from rich.console import Console
 
 from mlpq.jobs import Outcome
-from mlpq.records import RunningJob
+from mlpq.records import RunningJob, WaitSnapshot
 from mlpq.report.progress import show
-from mlpq.waiting import Snapshot
 from tests.support.result_rows import SUBMITTED, curve, failed_job, job_record, specs
 
 ONE, TWO = specs(seeds="0..1")
 IDS = [job_record(ONE, 1).id, job_record(TWO, 2).id]
 RUNNING = RunningJob(IDS[0], ONE, SUBMITTED, SUBMITTED + timedelta(seconds=30), curve([20, 30, 80])[-1])
 SNAPSHOTS = [
-    Snapshot(IDS, [], [], "waiting for a worker"),
-    Snapshot(IDS, [RUNNING], [], "waiting for a worker"),
-    Snapshot(IDS[1:], [], [job_record(ONE, 1, 450)], "waiting for a worker"),
-    Snapshot([], [], [failed_job(TWO, 2, Outcome.DIVERGED, error="the loss became nan in epoch 1")], ""),
+    WaitSnapshot(IDS, [], [], "waiting for a worker"),
+    WaitSnapshot(IDS, [RUNNING], [], "waiting for a worker"),
+    WaitSnapshot(IDS[1:], [], [job_record(ONE, 1, 450)], "waiting for a worker"),
+    WaitSnapshot([], [], [failed_job(TWO, 2, Outcome.DIVERGED, error="the loss became nan in epoch 1")], ""),
 ]
 
 
-def shown(snapshots: Sequence[Snapshot], *, is_terminal: bool) -> str:
+def shown(snapshots: Sequence[WaitSnapshot], *, is_terminal: bool) -> str:
     out = io.StringIO()
     show(snapshots, Console(file=out, force_terminal=is_terminal, width=120), total=2)
     return out.getvalue()

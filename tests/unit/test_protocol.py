@@ -90,3 +90,13 @@ def test_figures_keep_their_bits(loss: float, seconds: float) -> None:
 def test_line_that_is_no_event_is_rejected(line: str) -> None:
     with pytest.raises(ValueError, match="validation error"):
         parse_event(line)
+
+
+@given(st.text(st.characters(codec=None)))
+def test_any_error_text_becomes_one_line_of_ascii_that_is_read_back(error: str) -> None:
+    """The name of a file in it may hold bytes that are not UTF-8, which Python keeps as lone surrogates."""
+    for event in (Unusable(error), JobDiverged("a/1", error), JobFailed("a/1", error), Died(error)):
+        line = event.dump()
+        assert line.isascii()
+        assert "\n" not in line
+        assert parse_event(line) == event

@@ -30,7 +30,7 @@ from mlpq.report.tables import (
     textbook_table,
 )
 from mlpq.results_view import COLUMNS
-from mlpq.spec.presets import FIGURES, preset_jobs
+from mlpq.spec.presets import TEXTBOOK_FIGURES, preset_jobs
 from mlpq.spec.sweep import Sweep
 from tests.support.result_rows import curve, failed_job, job_record, specs, with_figures
 
@@ -156,7 +156,7 @@ def test_the_textbook_table_has_both_counts_and_their_difference() -> None:
     table = textbook_table(records, curves)
     assert table is not None
     text = shown(table)
-    for figure in FIGURES:
+    for figure in TEXTBOOK_FIGURES:
         assert figure.printed in text
         assert f"{figure.counted}/10000" in text
     assert "6401/10000" in text

@@ -29,9 +29,9 @@ class Message:
     __slots__ = ()
 
     def dump(self) -> str:
-        """One line of JSON, without its line break."""
+        """One line of JSON in ASCII, whatever the locale, without its line break."""
         kind: Any = type(self)
-        return str(_adapter(kind).dump_json(self), "utf-8")
+        return str(_adapter(kind).dump_json(self, ensure_ascii=True), "ascii")
 
     @classmethod
     def parse(cls, line: str) -> Self:
@@ -39,6 +39,16 @@ class Message:
         kind: Any = cls
         message: Self = _adapter(kind).validate_json(line)
         return message
+
+
+class ErrorMessage(Message):
+    """A message with an `error` for people, which may hold text that isn't Unicode, such as the name of a file."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        error: str = getattr(self, "error")  # noqa: B009 (a field of the subclasses)
+        object.__setattr__(self, "error", error.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,7 @@ class Ready(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable(Message):
+class Unusable(ErrorMessage):
     """The process can't train with its settings, and exits."""
 
     error: str
@@ -175,7 +185,7 @@ class JobSucceeded(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class JobDiverged(Message):
+class JobDiverged(ErrorMessage):
     """The loss of a job became infinite or NaN."""
 
     token: str
@@ -192,7 +202,7 @@ class JobStopped(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class JobFailed(Message):
+class JobFailed(ErrorMessage):
     """A job failed. `alone`: another job of the gang may have caused it, so each should be retried alone."""
 
     token: str
@@ -202,7 +212,7 @@ class JobFailed(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class Died(Message):
+class Died(ErrorMessage):
     """The process has ended, and with it every job that it was training. `alone` is that of `JobFailed`."""
 
     error: str

@@ -150,7 +150,7 @@ def _pairs_of(sides: Sequence[Side], against: str) -> list[tuple[Side, Side]]:
     pairs = list(itertools.combinations(sides, 2))
     if not against:
         return pairs
-    reference = _side_labelled(against, sides)
+    reference = _side_with_label(against, sides)
     return [(a, b) for a, b in pairs if reference is a or reference is b]
 
 
@@ -170,7 +170,7 @@ def _pair(a: Side, b: Side, metric: Metric) -> Pair:
     return Pair(a, b, seeds, found, found.p_value)
 
 
-def _side_labelled(label: str, sides: Sequence[Side]) -> Side:
+def _side_with_label(label: str, sides: Sequence[Side]) -> Side:
     labels = [side.label for side in sides]
     found = [side for side in sides if side.label == label] or [side for side in sides if side.label.startswith(label)]
     if len(found) != 1:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     help="Train with N processes, one per GPU; auto lets the worker choose [default: auto].",
 )
 @click.option("--priority", metavar="N", help="Jobs with a higher priority run first [default: 0].")
-@click.option("--attempts", metavar="N", help="Attempts until a job fails for good [default: 3].")
+@click.option("--attempts", metavar="N", help="Attempts until a job fails permanently [default: 3].")
 @click.option("--again", is_flag=True, help="Also run specs that the experiment already has.")
 @click.option(
     "--wait", is_flag=True, help="Show progress until all jobs are finished; exit 0 only if every job succeeded."

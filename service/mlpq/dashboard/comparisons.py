@@ -72,7 +72,7 @@ class Comparisons:
         return self._svg((history, params, name), charts, name), history
 
     def chart_of_running(self, experiment: str, params: ComparisonParams) -> tuple[str, str]:
-        """The curves of an experiment's jobs so far, returned as by `chart`; raises NotFoundError, SpecError."""
+        """The curves of an experiment's jobs so far as SVG, and its token; raises NotFoundError, SpecError."""
         found = dashboard_queries.experiment(self._store, experiment)
         epochs = epochs_of_running(self._store, found.id)
         if epochs is None:
@@ -90,7 +90,7 @@ class Comparisons:
         return self._charts.get((token, params, "running"), compute), token
 
     def job_chart(self, job: str, name: str) -> tuple[str, str]:
-        """A chart of the job with this id, returned as by `chart`."""
+        """A chart of the job with this id as SVG, and its token."""
         curve = queries.curve(self._store, job)
         token = f"{len(curve)} {curve[-1].train_loss if curve else ''}"
         return self._svg((job, token, name), job_charts(curve), name), token

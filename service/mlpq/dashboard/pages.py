@@ -17,7 +17,7 @@ from mlpq.dashboard.comparisons import MAX_JOBS, Comparisons, epochs_of_running,
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import FINISHED, Status
 from mlpq.records import EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs, WorkerRecord
-from mlpq.report.charts import CHART_TITLES, JOB_CHART_TITLES
+from mlpq.report.charts import CHART_TITLES, CURVES_SO_FAR_TITLE, JOB_CHART_TITLES
 from mlpq.report.grades import notes_on
 from mlpq.report.job_details import attempts_table, curve_table, facts_of
 from mlpq.report.tables import results_cells
@@ -165,15 +165,15 @@ def _chart_of_running(store: Store, found: ExperimentRecord, params: ComparisonP
     epochs = epochs_of_running(store, found.id)
     if not epochs:
         return []
-    given = {name: value for name, value in params.given().items() if name in ("by", "metric")}
+    given = {name: value for name, value in params.given().items() if name != "against"}
     url = f"/charts/now.svg?{urlencode({'experiment': found.name, **given, 'of': epochs})}"
-    return [ChartLink("now", url, "Curves of running and finished jobs, by epoch")]
+    return [ChartLink("now", url, CURVES_SO_FAR_TITLE)]
 
 
 def _jobs(store: Store, found: ExperimentRecord, params: ComparisonParams, status: str, after: int) -> Content:
     """A page of the table of jobs: those after the job with the `seq` `after`."""
     is_known = status in set(Status)
-    statuses = [status] if is_known else list(Status)
+    statuses = [Status(status)] if is_known else list(Status)
     page = dashboard_queries.jobs_page(store, found.id, statuses, after, JOBS_PER_PAGE + 1)
     shown = page[:JOBS_PER_PAGE]
     running = [job.id for _, job in shown if job.status is Status.RUNNING]
@@ -228,7 +228,10 @@ def job(store: Store, prefix: str) -> Content:
         "attempts": attempts_table(attempts),
         "logs": [(attempt.attempt, attempt.worker, attempt.log_tail) for attempt in attempts],
         "environment": _known(attempts[-1].environment or {}) if attempts else {},
-        "verifications": [(each, notes_on(each)) for each in queries.verifications_of(store, found.id)],
+        "verifications": [
+            (each, formatting.grade_text(each.grade), notes_on(each))
+            for each in queries.verifications_of(store, found.id)
+        ],
     }
 
 

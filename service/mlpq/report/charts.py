@@ -13,9 +13,9 @@ from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison
+from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.grouping import Fields, arm_label, by_label
 from mlpq.analysis.metrics import Curve, Metric, percent_on_test, percent_on_validation
-from mlpq.experiment import ExperimentComparison
 from mlpq.records import EpochMetrics, JobRecord
 from mlpq.report.comparison_tables import shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled

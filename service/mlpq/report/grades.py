@@ -52,7 +52,7 @@ def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str,
 def notes_on(verification: Verification) -> list[str]:
     """The reason for the grade, what is inconsistent, what differs, and what was not checked."""
     grade = verification.grade
-    lines = [] if grade is Grade.SAME_BITS else [f"{grade.words}: {verification.reason}"]
+    lines = [] if grade is Grade.SAME_BITS else [f"{formatting.grade_text(grade)}: {verification.reason}"]
     lines += [f"inconsistent: {misfit}" for misfit in verification.misfits]
     lines += [_change(figure.name, figure) for figure in verification.figures if not figure.is_same]
     lines += [f"environment: {_change(each.field, each)}" for each in verification.differences]
@@ -62,7 +62,7 @@ def notes_on(verification: Verification) -> list[str]:
 def summary(found: Sequence[Verification]) -> str:
     """ "10 of 10 results: same bits", or "8 of 10 results: same bits; 2: refuted"."""
     counts = Counter(each.grade for each in found)
-    parts = [f"{counts[grade]}: {grade.words}" for grade in Grade if counts[grade]]
+    parts = [f"{counts[grade]}: {formatting.grade_text(grade)}" for grade in Grade if counts[grade]]
     first, *rest = parts
     number, _, grade = first.partition(": ")
     return "; ".join([f"{number} of {formatting.count_of(len(found), 'result')}: {grade}", *rest])
@@ -88,7 +88,7 @@ def verification_document(verification: Verification) -> dict[str, Any]:
 
 
 def _grade(verification: Verification) -> Text:
-    return Text(verification.grade.words, style=GRADE_STYLES[verification.grade])
+    return Text(formatting.grade_text(verification.grade), style=GRADE_STYLES[verification.grade])
 
 
 def _correct(job: JobRecord | None) -> str:

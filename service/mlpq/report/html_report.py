@@ -11,10 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from mlpq import __version__, formatting
 from mlpq.analysis.comparison import Comparison
+from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.fairness import SETTINGS, notes
 from mlpq.analysis.grouping import field_of
 from mlpq.analysis.params import ComparisonParams
-from mlpq.experiment import ExperimentComparison
 from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
 from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, verdict_lines

@@ -9,13 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mlpq import formatting
-from mlpq.records import JobRecord, RunningJob
-from mlpq.waiting import Snapshot
+from mlpq.records import JobRecord, RunningJob, WaitSnapshot
 
 BARS_AT_MOST = 8  # jobs shown at a time; the first line counts them all
 
 
-def show(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
+def show(snapshots: Iterable[WaitSnapshot], console: Console, total: int) -> None:
     """Draw the snapshots of `total` jobs as they come, until there are no more."""
     if console.is_terminal:
         _show_bars(snapshots, console, total)
@@ -23,7 +22,7 @@ def show(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
         _show_lines(snapshots, console, total)
 
 
-def _show_bars(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
+def _show_bars(snapshots: Iterable[WaitSnapshot], console: Console, total: int) -> None:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=10),
@@ -73,7 +72,7 @@ def _eta(elapsed: float, done: float, total: float) -> str:
     return f" {formatting.seconds(elapsed / done * (total - done))} left" if done else ""
 
 
-def _show_lines(snapshots: Iterable[Snapshot], console: Console, total: int) -> None:
+def _show_lines(snapshots: Iterable[WaitSnapshot], console: Console, total: int) -> None:
     done, obstacle = 0, ""
     for snapshot in snapshots:
         for job in snapshot.finished:

@@ -69,12 +69,12 @@ for epoch in range(1, $after_last):
         loss = cross_entropy(model$eval(x), y, reduction="none").double().mean().item()  #: patience
     if ${or_always}best_loss is None or loss < best_loss:  #: patience
         best_epoch, best_loss, best = epoch, loss, copy.deepcopy(model.state_dict())  #: patience
-        states = shuffle.get_state(), torch.get_rng_state()  #: best_goes_on
+        states = shuffle.get_state(), torch.get_rng_state()  #: continues_from_best
     elif epoch - best_epoch >= $patience:  #: patience
         break  #: patience
 model.load_state_dict(best)  #: patience
-shuffle.set_state(states[0])  #: best_goes_on
-torch.set_rng_state(states[1])  #: best_goes_on dropout
+shuffle.set_state(states[0])  #: continues_from_best
+torch.set_rng_state(states[1])  #: continues_from_best dropout
 """
 END = """\
 x, y = test[:]
@@ -133,7 +133,7 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
         "varying_dropout": len({one.dropout for one in chain}) > 1,
         "l1": any(one.l1 for one in chain),
         "patience": any(one.patience for one in chain),
-        "best_goes_on": any(one.patience for one in chain[:-1]),
+        "continues_from_best": any(one.patience for one in chain[:-1]),
     }
     return {name for name, is_present in present.items() if is_present}
 

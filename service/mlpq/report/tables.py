@@ -20,7 +20,7 @@ from mlpq.jobs import Status
 from mlpq.records import EpochMetrics, JobRecord, WorkerRecord
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
-from mlpq.spec.presets import FIGURES, TextbookFigure
+from mlpq.spec.presets import TEXTBOOK_FIGURES, TextbookFigure
 
 Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, with ">" before those of figures, and lines
 
@@ -174,7 +174,7 @@ def textbook_table(records: Sequence[JobRecord], curves: Mapping[str, Sequence[E
     if any(each != protocol for each in followed):
         return None
     table = plain_table("textbook", ">epochs", ">printed", ">its loop", ">mlpq", ">mlpq %", ">difference")
-    for figure in FIGURES:
+    for figure in TEXTBOOK_FIGURES:
         epoch = _reached(figure, records, curves)
         cells = ["", "", ""]
         if epoch is not None:

@@ -134,7 +134,7 @@ class JobSpec(BaseModel):
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed.
 
-        It contains the initialisation only where that isn't torch's: specs that are older than this field keep their
+        It contains the initialization only where that isn't torch's: specs that are older than this field keep their
         hash.
         """
         document = self.model_dump(mode="json")

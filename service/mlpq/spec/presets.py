@@ -28,7 +28,7 @@ class TextbookFigure:
 
 
 # MMiDS 8.5: seed 42, batch size 32, learning rate 0.001; the Adam run continues from the final weights of SGD.
-FIGURES = (
+TEXTBOOK_FIGURES = (
     TextbookFigure("logistic, SGD", "sgd", (), False, 10, "78.7 %", 7867),
     TextbookFigure("MLP, SGD", "sgd", (32,), False, 10, "64.0 %", 6404),
     TextbookFigure("MLP, continued with Adam", "adam", (32,), True, 3, "85.0 %", 8502),

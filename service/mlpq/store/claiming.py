@@ -17,8 +17,8 @@ from mlpq.store.schema import attempts, environments, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import end_attempt, move
 
-# A worker leaves a job that failed on it to its peers for this long, and the last attempt for good: the worker itself
-# may be broken.
+# A worker leaves a job that failed on it to its peers for this long, and the last attempt permanently: the worker
+# itself may be broken.
 ELSEWHERE_SECONDS = 30
 # PostgreSQL underestimates the rows of a gang, and would sort the whole queue for each claim rather than use the index.
 _USE_INDEX_ORDER = select(

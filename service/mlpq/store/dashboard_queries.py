@@ -86,7 +86,7 @@ def epochs_of_results(store: Store, experiment_id: int) -> int:
 
 
 def jobs_page(
-    store: Store, experiment_id: int, statuses: Sequence[str], after: int, limit: int
+    store: Store, experiment_id: int, statuses: Sequence[Status], after: int, limit: int
 ) -> list[tuple[int, JobRecord]]:
     """Jobs in the order of submission with their `seq`: the first ones after the job with the `seq` `after`."""
     pages = [

@@ -21,9 +21,9 @@ FORGET_SECONDS = 24 * 3600  # a worker without a heartbeat for this long is dead
 
 
 def heartbeat(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bool]:
-    """Renew leases and record epochs of many jobs at once; answers for each job whether its cancellation is requested.
+    """Renew leases and record epochs of many jobs at once; return for each job whether its cancellation is requested.
 
-    A job whose lease was lost is missing from the answer, and nothing is written for it but a count of rejections.
+    A job whose lease was lost is missing from the result, and nothing is written for it but a count of rejections.
     """
     with store.write() as connection:
         rows = _locked(connection, jobs.c.id.in_([each.job.id for each in progress]))
@@ -37,11 +37,11 @@ def heartbeat(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bo
 
 
 def record(store: Store, endings: Sequence[AttemptEnding]) -> dict[str, Status]:
-    """End attempts, all in one transaction; answers the new status of each job.
+    """End attempts, all in one transaction, and return the new status of each job.
 
     A result is recorded once, and jobs that wait for its weights are queued. A failed attempt is retried while attempts
-    are left; a diverged one never is; a released one doesn't count. A call whose answer was lost may be repeated. A job
-    whose lease was lost is missing from the answer, and nothing is written for it but a count of rejections.
+    are left; a diverged one never is; a released one doesn't count. A call whose response was lost may be repeated. A
+    job whose lease was lost is missing from the result, and nothing is written for it but a count of rejections.
     """
     ids = [ending.job.id for ending in endings]
     statuses: dict[str, Status] = {}
@@ -95,7 +95,7 @@ def _after_attempt(row: Row[*tuple[Any, ...]], outcome: Outcome, alone: bool = F
 
 
 def requeue_expired(store: Store) -> list[str]:
-    """Take running jobs with expired leases from their workers; answers their ids.
+    """Take running jobs with expired leases from their workers, and return their ids.
 
     They are queued again, or fail where no attempt is left.
     """
@@ -166,7 +166,7 @@ def _insert_epochs(connection: Connection, reports: Sequence[AttemptProgress | A
         for epoch in each.curve
     ]
     if rows:
-        # An epoch comes twice where the answer to the first commit was lost.
+        # An epoch comes twice where the response to the first commit was lost.
         connection.execute(insert_or_ignore(connection, epochs), rows)
 
 

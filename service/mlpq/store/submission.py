@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from mlpq.errors import SpecError
+from mlpq.formatting import short_id, status_phrase
 from mlpq.jobs import Status, job_id
 from mlpq.records import Placement, Rerun, SubmittedJob
 from mlpq.spec.job import JobSpec
 from mlpq.store.schema import experiments, jobs
 from mlpq.store.session import Store, chunks, insert_or_ignore, now
-from mlpq.store.transitions import end_children, move, status_phrase, unblock_children
+from mlpq.store.transitions import end_children, move, unblock_children
 
 
 def submit_jobs(
@@ -68,7 +69,7 @@ def submit_reruns(store: Store, experiment: str, reruns: Sequence[Rerun]) -> lis
 def retry_jobs(store: Store, ids: Sequence[str]) -> list[SubmittedJob]:
     """Submit failed or cancelled jobs again, as further repeats of their specs: a finished job itself never changes.
 
-    For a job that was retried before, its successor is answered. A job whose parent is retried too continues from the
+    For a job that was retried before, its successor is returned. A job whose parent is retried too continues from the
     new parent. Raises SpecError where a job is not failed or cancelled, or its parent can no longer succeed.
     """
     with store.write() as connection:
@@ -93,7 +94,7 @@ def retry_jobs(store: Store, ids: Sequence[str]) -> list[SubmittedJob]:
 
 
 def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
-    """Cancel jobs: waiting ones at once, running ones by a request to their worker. Answers the number of each."""
+    """Cancel jobs: waiting ones at once, running ones by a request to their worker. Returns the number of each."""
     counts = {"cancelled": 0, "asked to stop": 0}
     with store.write() as connection:
         found: dict[Status, list[str]] = {}
@@ -164,7 +165,8 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
     for parent, status in _locked_statuses(connection, parents):
         if status in (Status.FAILED, Status.CANCELLED):
             raise SpecError(
-                f"job {parent} {status_phrase(status)}, so no job can continue from it: mlpq retry {parent[:8]} first"
+                f"job {parent} {status_phrase(status)}, so no job can continue from it: "
+                f"mlpq retry {short_id(parent)} first"
             )
         if status is Status.SUCCEEDED:
             unblock_children(connection, [parent])

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, literal, update
 
+from mlpq.formatting import status_phrase
 from mlpq.jobs import TRANSITIONS, Outcome, Status
 from mlpq.store.schema import attempts, jobs
 from mlpq.store.session import chunks, now
@@ -59,7 +60,7 @@ def unblock_children(connection: Connection, parents: Sequence[str]) -> None:
 
 
 def end_children(connection: Connection, parents: Sequence[str], status: Status) -> int:
-    """End the blocked descendants of `parents`, which can never run; answers how many."""
+    """End the blocked descendants of `parents`, which can never run, and return their number."""
     ended = 0
     reason = literal("its parent ") + jobs.c.parent_id + literal(f" {status_phrase(status)}")
     while parents:
@@ -69,8 +70,3 @@ def end_children(connection: Connection, parents: Sequence[str], status: Status)
             generation += connection.execute(statement.values(error=reason).returning(jobs.c.id)).scalars().all()
         parents, ended = generation, ended + len(generation)
     return ended
-
-
-def status_phrase(status: Status) -> str:
-    """The verb of a sentence about a job: "failed", "was cancelled"."""
-    return "was cancelled" if status is Status.CANCELLED else str(status)

@@ -12,10 +12,7 @@ from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.verification import weights
-
-BEST_EPOCH_FIGURES = (
-    "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
-)  # fmt: skip
+from mlpq.verification.grading import BEST_EPOCH_FIGURES
 
 
 @dataclass(frozen=True, slots=True)

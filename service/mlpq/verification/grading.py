@@ -15,10 +15,10 @@ PREDICTION = 0.99
 LEAST_SEEDS = 3  # other seeds that a prediction interval needs
 STANDARD_ERRORS = 4
 
-FIGURES = (
+BEST_EPOCH_FIGURES = (
     "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
-    "best_epoch", "epochs_run", "weights_sha256",
 )  # fmt: skip
+COMPARED_FIGURES = (*BEST_EPOCH_FIGURES, "best_epoch", "epochs_run", "weights_sha256")
 _EPOCH_FIGURES = tuple(field.name for field in fields(EpochMetrics) if field.name != "seconds")
 
 
@@ -32,7 +32,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgment:
     """A grade, its reason in one line, and what was compared."""
 
     grade: Grade
@@ -41,7 +41,7 @@ class Judgement:
     differences: Sequence[EnvironmentDifference] = ()
 
 
-def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple) -> Judgement:
+def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple) -> Judgment:
     """Grade a recorded result by a rerun; `others` returns the accuracies of the other seeds of its arm."""
     figures = compare(recorded, now)
     differences = environment_differences(recorded.environment, now.environment)
@@ -59,12 +59,12 @@ def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple
         grade, reason = Grade.SAME_FIGURES, f"counts within ±{most}, losses within {100 * LOSS_SHARE:g} %"
     else:
         grade, reason = _by_chance(recorded.result, now.result, others())
-    return Judgement(grade, reason, figures, differences)
+    return Judgment(grade, reason, figures, differences)
 
 
 def compare(recorded: Run, now: Run) -> list[FigureCheck]:
     """All figures of the result, and the first figure of the curve that differs, if any."""
-    figures = [_check(name, recorded.result, now.result) for name in FIGURES]
+    figures = [_check(name, recorded.result, now.result) for name in COMPARED_FIGURES]
     for old, new in zip(recorded.curve, now.curve, strict=False):
         for name in _EPOCH_FIGURES:
             then, again = getattr(old, name), getattr(new, name)

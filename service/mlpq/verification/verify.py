@@ -10,17 +10,17 @@ from functools import cache, partial
 
 from mlpq.analysis.arms import Arm, arms
 from mlpq.errors import NotFoundError
+from mlpq.formatting import short_id, status_phrase
 from mlpq.jobs import VERIFY, Outcome, Status
 from mlpq.records import EpochMetrics, Grade, JobRecord, Rerun, StoredResult, Verification
 from mlpq.settings import Settings
 from mlpq.store import queries, submission, verifications
 from mlpq.store.session import Store
-from mlpq.store.transitions import status_phrase
 from mlpq.submit import run_again
 from mlpq.verification.audit import Audit, audit
-from mlpq.verification.grading import Judgement, Run, judge
+from mlpq.verification.grading import Judgment, Run, judge
 
-NOT_RUN = Judgement(Grade.REFUTED, "not possible, the stored spec is not the submitted one")
+NOT_RUN = Judgment(Grade.REFUTED, "not possible, the stored spec is not the submitted one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +124,28 @@ def conclude(store: Store, cases: Sequence[Case], reruns: Mapping[str, str]) -> 
     for case in cases:
         rerun, parent = reruns.get(case.job), case.stored.parent_id
         others = partial(_other_seeds, case, arms_of, jobs.values())
-        judgement = _judgement(store, case, jobs[rerun], others) if rerun else NOT_RUN
+        judgment = _judgment(store, case, jobs[rerun], others) if rerun else NOT_RUN
         unchecked = list(case.audit.unchecked)
         if parent is not None and parent not in verified:
-            unchecked.append(f"job {parent[:8]}, from which it continues: mlpq verify {parent[:8]}")
-        found.append(_verification(case, rerun, judgement, unchecked))
+            unchecked.append(f"job {short_id(parent)}, from which it continues: mlpq verify {short_id(parent)}")
+        found.append(_verification(case, rerun, judgment, unchecked))
     verifications.record(store, found)
     return found
 
 
-def _verification(case: Case, rerun: str | None, judged: Judgement, unchecked: Sequence[str]) -> Verification:
+def _verification(case: Case, rerun: str | None, judged: Judgment, unchecked: Sequence[str]) -> Verification:
     grade, reason, misfits = judged.grade, judged.reason, case.audit.misfits
     if misfits:
         grade, reason = Grade.REFUTED, f"the stored data are inconsistent; rerun: {reason}"
     return Verification(case.job, rerun, grade, reason, misfits, unchecked, judged.figures, judged.differences)
 
 
-def _judgement(store: Store, case: Case, rerun: JobRecord, others: Callable[[], Sequence[float]]) -> Judgement:
+def _judgment(store: Store, case: Case, rerun: JobRecord, others: Callable[[], Sequence[float]]) -> Judgment:
     """Grade the result by this rerun."""
     if rerun.outcome is Outcome.DIVERGED:
-        return Judgement(Grade.REFUTED, f"the training diverged: {rerun.error}")
+        return Judgment(Grade.REFUTED, f"the training diverged: {rerun.error}")
     if rerun.status is not Status.SUCCEEDED:
-        return Judgement(Grade.NOT_VERIFIED, f"the rerun {status_phrase(rerun.status)}: {rerun.error}")
+        return Judgment(Grade.NOT_VERIFIED, f"the rerun {status_phrase(rerun.status)}: {rerun.error}")
     (stored,) = queries.stored_results(store, [rerun.id])
     recorded = _run(case.stored, case.curve)
     return judge(recorded, _run(stored, queries.curve(store, rerun.id)), others)

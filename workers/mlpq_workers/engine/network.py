@@ -66,7 +66,7 @@ def build(spec: JobSpec) -> tuple[nn.Sequential, torch.Generator]:
     """The network with new weights on the CPU, and the generator of its dropout masks.
 
     The weights are those of a script that calls torch.manual_seed(seed), creates the nn.Linear layers in order and
-    then, for an initialisation other than torch's, draws the weights of each layer again in the same order. The
+    then, for an initialization other than torch's, draws the weights of each layer again in the same order. The
     generator starts in the state in which such a script leaves the global generator. The global generator itself is not
     changed.
 

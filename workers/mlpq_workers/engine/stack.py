@@ -1,7 +1,7 @@
 """Many networks of one shape trained as one: batched products, and the gradient of MMiDS 8.5.3 in reused buffers.
 
 Activations are stored as in the text, one column for each image, and the bias is the text's "add a 1 to the input":
-z_{i+1} = σ(W_i z_i), with a last row of ones in z_i and the bias as the last column of W_i. A layer so takes three
+z_{i+1} = σ(W_i z_i), with a last row of ones in z_i and the bias as the last column of W_i. So each layer takes three
 products for each batch, W_i z_i, W_iᵀ p_{i+1} and p_{i+1} z_iᵀ, and one call computes each for all networks.
 
 The bits of a network never depend on its neighbors nor on their number, because on one CPU thread

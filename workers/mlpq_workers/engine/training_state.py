@@ -1,4 +1,4 @@
-"""What training a job starts from, reports and leaves behind: the terms in which engines and the trainer speak."""
+"""Types shared by the engines and the trainer: start, checkpoint, result, observer."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Diverged(Exception):  # noqa: N818 (a finding about the settings, not an e
 class Observer:
     """What an engine reports about its jobs, by name, and asks; from one thread or several. This one does nothing.
 
-    Where several ranks train together, the answers must be the same on all of them.
+    Where several ranks train together, they must return the same on all of them.
     """
 
     def epoch(self, name: str, metrics: EpochMetrics) -> None:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 class World:
     """This process as one of `size` ranks that train the same networks.
 
-    `sum` and `broadcast` are collective: all ranks must call them in the same order, and all get the same answers.
+    `sum` and `broadcast` are collective: all ranks must call them in the same order, and all get the same results.
     """
 
     rank: int = 0

@@ -1,4 +1,4 @@
-"""The training process's end of what connects it to its worker: the pipe of events, and the end with its parent."""
+"""The pipe of events to the worker, and the exit of this process when its parent exits."""
 
 from __future__ import annotations
 

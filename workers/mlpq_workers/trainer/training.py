@@ -257,10 +257,9 @@ class GangTraining(Observer):
         job = self._jobs[token]
         try:
             save(trained, job.spec.hash, job.weights_file)
+            self._process.send(JobSucceeded(token, self._result(job, trained)))
         except Exception as error:  # the disk is full, or the folder is read-only
             self._failed(token, error)
-        else:
-            self._process.send(JobSucceeded(token, self._result(job, trained)))
 
     def _result(self, job: TrainJob, trained: Trained) -> JobResult:
         best = trained.best

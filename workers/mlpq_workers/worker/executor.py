@@ -1,7 +1,7 @@
 """The worker's main work: claim a gang, run it, repeat. One thread does it; Celery's task only wakes that thread.
 
-The thread also polls the database, so a lost message costs seconds and no job. Between other things it requeues jobs of
-workers whose leases have expired.
+The thread also polls the database, so a lost message costs seconds and no job. It also requeues jobs whose leases
+have expired.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One gang in a worker: from the claim to the last record. Each of its jobs ends for itself."""
+"""One gang in a worker: from the claim to the last record. Each job ends independently."""
 
 from __future__ import annotations
 
@@ -175,10 +175,10 @@ class GangRun:
 
     def _release(self) -> None:
         """Stop all jobs after their present epochs, so that other workers can resume them."""
-        going_on = [job for job in self._running.values() if job.stop_outcome is None]
-        for job in going_on:
+        not_stopped = [job for job in self._running.values() if job.stop_outcome is None]
+        for job in not_stopped:
             job.stop_outcome, job.stop_deadline = Outcome.RELEASED, time.monotonic() + LEAVE_SECONDS
-        if going_on:
+        if not_stopped:
             self._trainer.leave()
 
     def _is_silent(self, elapsed: float) -> bool:
@@ -210,7 +210,7 @@ class GangRun:
         self._stop([job for job, cancel_requested in kept.items() if cancel_requested], Outcome.CANCELLED)
 
     def _write(self, write: Callable[[Store, Sequence[T]], dict[str, U]], reports: Sequence[T]) -> dict[str, U]:
-        """What `write` answers, for all jobs at once or else one by one: an error then fails only its own job."""
+        """Call `write` for all jobs at once, or else one by one, so that an error fails only its own job."""
         try:
             return write(self._store, reports)
         except StoreError:
@@ -255,7 +255,7 @@ class GangRun:
         time.sleep(RETRY_SECONDS)
 
     def _record(self, endings: Sequence[AttemptEnding]) -> None:
-        """Record endings. It retries until the database answers: the fence then decides whether it is too late."""
+        """Record endings. Retry until the database responds: the fence then decides whether it is too late."""
         if not endings:
             return
         while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard.bounded_cache import BoundedCache
@@ -14,7 +13,7 @@ from mlpq.jobs import Status
 from mlpq.records import ExperimentRecord
 from mlpq.report.charts import curves_so_far, job_charts, named_charts
 from mlpq.report.drawing import Chart, svg
-from mlpq.report.html_report import rendered_comparison
+from mlpq.report.html_report import ComparisonText, comparison_text
 from mlpq.store import dashboard_queries, queries
 from mlpq.store.session import Store
 
@@ -29,9 +28,9 @@ LABEL_ROOM = 60  # pixels
 
 @dataclass(frozen=True, slots=True)
 class RenderedComparison:
-    """`parts` are the contents of the report's templates, `charts` the charts by name."""
+    """The text for the report's templates, and the charts by name."""
 
-    parts: Mapping[str, Any]
+    text: ComparisonText
     charts: Mapping[str, Chart]
 
 
@@ -56,7 +55,7 @@ class Comparisons:
             if metric.needs_curves and not has_curves:
                 raise SpecError(f"a page compares at most {MAX_EPOCHS:,} epochs by {metric.name}: use mlpq compare")
             compared = compare_experiment(self._store, experiment.name, params, has_curves, MAX_PAIRS)
-            return RenderedComparison(rendered_comparison(compared), named_charts(compared))
+            return RenderedComparison(comparison_text(compared), named_charts(compared))
 
         return self._comparisons.get((history, params), compute)
 

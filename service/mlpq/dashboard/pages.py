@@ -151,7 +151,7 @@ def experiment(
             rendered = comparisons.comparison(found, history, params)
         except SpecError as error:
             return {**content, "problem": str(error)}, 400 if params.given() else 200
-        content["comparison"], content["has_curves"] = rendered.parts, "curves" in rendered.charts
+        content["comparison"], content["has_curves"] = rendered.text, "curves" in rendered.charts
         # `of` is not read: it changes the URL when the charts change, so that the browser loads them again.
         query = urlencode({"experiment": name, **params.given(), "of": history})
         content["charts"] = [

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -26,8 +26,13 @@ def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRec
     """The page; `environments` are those of the experiment's results, `params` the options of the comparison."""
     records = compared.records
     succeeded = [job for job in records if job.result is not None]
+    text = comparison_text(compared)
     return _template().render(
-        **rendered_comparison(compared),
+        question=text.question,
+        verdicts=text.verdicts,
+        notes=text.notes,
+        tables=text.tables,
+        shared=text.shared,
         folded=False,
         experiment=compared.experiment,
         summary=f"{len(succeeded)} of {formatting.count_of(len(records), 'job')} succeeded",
@@ -43,19 +48,37 @@ def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRec
     )
 
 
-def rendered_comparison(compared: ExperimentComparison) -> dict[str, Any]:
-    """What the templates `comparison.html` and `figures.html` show of a comparison of at least one job.
+@dataclass(frozen=True, slots=True)
+class TableText:
+    """A table with its title and the text below it, which may be empty."""
 
-    Keys: `question`, `verdicts`, `notes`, `tables` and `shared`.
-    """
+    title: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    below: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonText:
+    """What the templates `comparison.html` and `figures.html` show of a comparison."""
+
+    question: str
+    verdicts: Sequence[str]
+    notes: Sequence[str]
+    tables: Sequence[TableText]
+    shared: str
+
+
+def comparison_text(compared: ExperimentComparison) -> ComparisonText:
+    """The text of a comparison of at least one job."""
     comparison = compared.comparison
-    return {
-        "question": _question(comparison),
-        "verdicts": verdict_lines(comparison),
-        "notes": notes(comparison),
-        "tables": _tables(compared),
-        "shared": _shared(compared.records),
-    }
+    return ComparisonText(
+        question=_question(comparison),
+        verdicts=verdict_lines(comparison),
+        notes=notes(comparison),
+        tables=_tables(compared),
+        shared=_shared(compared.records),
+    )
 
 
 def _template() -> Template:
@@ -63,19 +86,15 @@ def _template() -> Template:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
 
 
-def _tables(compared: ExperimentComparison) -> list[dict[str, Any]]:
-    """Title, headings, lines and the text below, of the tables that have lines."""
+def _tables(compared: ExperimentComparison) -> list[TableText]:
+    """The tables that have lines."""
     comparison = compared.comparison
     found = (
         ("Arms", sides_table(comparison), ""),
         ("Pairs", pairs_table(comparison), methods(comparison)),
         (BEST_OF_K_TITLE, best_of_table(compared.tuned), ""),
     )
-    return [
-        {"title": title, "headings": headings, "lines": lines, "below": below}
-        for title, (headings, lines), below in found
-        if lines
-    ]
+    return [TableText(title, headings, lines, below) for title, (headings, lines), below in found if lines]
 
 
 def _commands(experiment: str, succeeded: Sequence[JobRecord], params: ComparisonParams) -> list[str]:

@@ -251,7 +251,7 @@ def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = ()) -> Chart | Non
         base.mark_line(point=True, strokeWidth=2).encode(x, y, color, dash),
     )
     n = n_of([len(each.seeds) for each in tuned])
-    caption = f"Test accuracy of the best setting by validation accuracy: mean ± 1 sd over the seeds, {n}."
+    caption = f"The best setting by validation accuracy: mean ± 1 sd over the seeds, {n}."
     return titled(layers, BEST_OF_K_TITLE, caption, 220)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
@@ -43,9 +44,11 @@ ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
 
 
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """The terminal; for a file or a pipe, lines are FILE_WIDTH wide instead of as wide as a terminal."""
-    found = Console(stderr=stderr, file=file, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, file=file, highlight=False, width=FILE_WIDTH)
+    """The terminal. A file or a pipe has lines of FILE_WIDTH, and is never drawn over, whatever FORCE_COLOR says."""
+    options: dict[str, Any] = {"stderr": stderr, "file": file, "highlight": False, "emoji": False}
+    if (file or (sys.stderr if stderr else sys.stdout)).isatty():
+        return Console(**options)
+    return Console(**options, width=FILE_WIDTH, force_interactive=False)
 
 
 def jobs_table(records: Sequence[JobRecord]) -> Table:

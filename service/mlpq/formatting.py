@@ -20,13 +20,13 @@ def model(spec: JobSpec) -> str:
     name = f"MLP {','.join(map(str, spec.hidden))} {spec.activation}" if spec.hidden else "logistic"
     extras = [] if spec.bias else ["no bias"]
     extras += [] if spec.initialisation == "torch" else [spec.initialisation]
-    extras += [f"{key} {value:g}" for key, value in (("dropout", spec.dropout), ("l1", spec.l1)) if value]
+    extras += [f"{key} {number(value)}" for key, value in (("dropout", spec.dropout), ("l1", spec.l1)) if value]
     return ", ".join([name, *extras])
 
 
 def optimizer(spec: JobSpec) -> str:
     """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
-    return " ".join([spec.optimizer, f"lr={spec.lr:g}", *_optimizer_settings(spec)])
+    return " ".join([spec.optimizer, f"lr={number(spec.lr)}", *_optimizer_settings(spec)])
 
 
 def optimizer_without_rate(spec: JobSpec) -> str:
@@ -56,10 +56,16 @@ def value_of(value: object) -> str:
         return "none"
     if isinstance(value, (tuple, list)):
         widths = all(isinstance(part, int) for part in value)
-        return (",".join(map(str, value)) if widths else "/".join(f"{part:g}" for part in value)) or "none"
+        return (",".join(map(str, value)) if widths else "/".join(map(number, value))) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return number(value) if isinstance(value, (int, float)) else str(value)
+
+
+def number(value: float) -> str:
+    """ "0.1", "1e-05", "0.1234567": short, and different for different numbers."""
+    short = str(value) if isinstance(value, int) else f"{value:g}"
+    return short if float(short) == value else str(value)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -15,7 +15,8 @@ def set_up(log_format: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(log_format))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])  # of libraries
+    logging.getLogger("mlpq").setLevel(logging.INFO)
 
 
 def _formatter(log_format: str) -> logging.Formatter:

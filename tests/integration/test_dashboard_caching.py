@@ -16,14 +16,15 @@ import pytest
 from sqlalchemy import text, update
 from starlette.testclient import TestClient
 
-from mlpq.dashboard.bounded_cache import MAX_WAITING, BoundedCache, BusyError
+from mlpq.dashboard.bounded_cache import MAX_COMPUTATIONS, MAX_WAITING, BoundedCache, BusyError
+from mlpq.errors import SpecError
 from mlpq.jobs import LEASE_SECONDS, Outcome
 from mlpq.records import WorkerCapabilities
 from mlpq.store import dashboard_queries, execution, submission
 from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.schema import experiments, workers
 from mlpq.store.session import Store, now
-from tests.support.dashboard_pages import browser, words
+from tests.support.dashboard_pages import browser, train, words
 from tests.support.job_steps import claim, claim_one, epoch, fail, finish, heartbeat, spec, specs, submit
 from tests.support.services import Postgres, wait_until
 
@@ -189,7 +190,7 @@ def test_replaced_sqlite_file_is_read(store: Store, client: TestClient, tmp_path
 def test_cached_values_are_returned_while_too_many_requests_wait() -> None:
     cache: BoundedCache[str] = BoundedCache(4)
     cache.get("old", lambda: "first value")
-    waiting, go_on = threading.Barrier(MAX_WAITING + 1), threading.Event()
+    waiting, go_on = threading.Barrier(MAX_COMPUTATIONS + 1), threading.Event()
 
     def compute() -> str:
         go_on.wait(30)
@@ -199,13 +200,46 @@ def test_cached_values_are_returned_while_too_many_requests_wait() -> None:
         waiting.wait(30)
         return cache.get(number, compute)
 
-    with ThreadPoolExecutor(MAX_WAITING) as pool:
-        requests = [pool.submit(request, number) for number in range(MAX_WAITING)]
+    with ThreadPoolExecutor(MAX_COMPUTATIONS) as pool:
+        requests = [pool.submit(request, number) for number in range(MAX_COMPUTATIONS)]
         waiting.wait(30)
-        wait_until("all requests wait", lambda: cache._places._value == 0)
+        wait_until("all requests wait", lambda: cache._waiting == MAX_COMPUTATIONS)
         with pytest.raises(BusyError, match="try again"):
             cache.get("one more", lambda: "computed")
         assert cache.get("old", lambda: "second value") == "first value"
         go_on.set()
-        assert [each.result(30) for each in requests] == ["computed"] * MAX_WAITING
+        assert [each.result(30) for each in requests] == ["computed"] * MAX_COMPUTATIONS
     assert cache.get("one more", lambda: "computed") == "computed"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_requests_for_one_value_share_one_computation(fails: bool) -> None:
+    cache: BoundedCache[str] = BoundedCache(4)
+    go_on, computed = threading.Event(), []
+
+    def compute() -> str:
+        go_on.wait(30)
+        computed.append(1)
+        if fails:
+            raise SpecError("no such field")
+        return "computed"
+
+    with ThreadPoolExecutor(MAX_WAITING) as pool:
+        requests = [pool.submit(cache.get, "page", compute) for _ in range(MAX_WAITING)]
+        wait_until("all requests wait", lambda: cache._waiting == MAX_WAITING)
+        with pytest.raises(BusyError):
+            cache.get("page", compute)
+        go_on.set()
+        found = [each.exception(30) or each.result(30) for each in requests]
+    assert [str(each) for each in found] == ["no such field" if fails else "computed"] * MAX_WAITING
+    assert len(computed) == 1
+    assert cache._waiting == 0
+    assert cache.get("page", lambda: "again") == ("again" if fails else "computed")
+
+
+def test_sixteen_first_readers_of_a_page_all_get_it(store: Store) -> None:
+    train(store)
+    with ThreadPoolExecutor(16) as pool:
+        client = browser(store)
+        pages = list(pool.map(lambda _: client.get("/experiments/sweep"), range(16)))
+    assert {page.status_code for page in pages} == {200}

@@ -91,9 +91,9 @@ def test_columns_that_are_too_wide_for_a_table_become_a_list(monkeypatch: pytest
     rows = [{name: f"{name} of {row}" for name in columns} for row in (1, 2)]
     lines = at_80_columns(monkeypatch, rows, columns)
     assert [line for line in lines if line.startswith("row")] == ["row 1", "row 2"]
-    assert lines.count("column_7   column_7 of 1") == 1
+    assert lines.count("column_7: column_7 of 1") == 1
     assert all(len(line) <= 80 for line in lines)
-    assert "column_29" in at_80_columns(monkeypatch, [], columns)
+    assert "column_29:" in at_80_columns(monkeypatch, [], columns)
 
 
 def test_long_text_wraps_and_is_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ FieldValue = Value | str | tuple[int, ...] | None
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
 FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS} - {"seed", "parent", "optimizer_settings"}))
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
-LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")
+LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")  # not in the names of model and optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +125,44 @@ def by_label(spec: JobSpec, by: Fields) -> str:
 
 def arm_label(arm: Arm, among: Sequence[Arm], optimizer: Callable[[JobSpec], str] = formatting.optimizer) -> str:
     """What distinguishes the arm from the others: its optimizer, and the fields in which they differ."""
-    parts = [optimizer(arm.spec)]
-    if len({formatting.model(other.spec) for other in among}) > 1:
-        parts.insert(0, formatting.model(arm.spec))
-    for name in LABEL_FIELDS:
-        if len({field_of(other.spec, name) for other in among}) > 1:
-            parts.append(formatting.field(name, field_of(arm.spec, name)))
+    has_model = len({formatting.model(other.spec) for other in among}) > 1
+    return _label(arm, among, [*([formatting.model(arm.spec)] if has_model else []), optimizer(arm.spec)])
+
+
+def full_labels(arms: Sequence[Arm]) -> list[str]:
+    """For each arm its model and its optimizer, and the other fields in which they differ."""
+    return _distinct(
+        arms, [_label(arm, arms, [formatting.model(arm.spec), formatting.optimizer(arm.spec)]) for arm in arms]
+    )
+
+
+def settings_labels(specs: Sequence[JobSpec], shown: Sequence[str] = ()) -> list[str]:
+    """For each spec the fields in which they differ, as "batch size=64, patience=5".
+
+    Fields that the names of model and optimizer contain are left out, and those in `shown`.
+    """
+    names = [name for name in _differing(specs) if name not in shown]
+    return [", ".join(formatting.field(name, field_of(spec, name)) for name in names) for spec in specs]
+
+
+def _label(arm: Arm, among: Sequence[Arm], names: Sequence[str]) -> str:
+    differing = _differing([other.spec for other in among])
+    parts = [*names, *(formatting.field(name, field_of(arm.spec, name)) for name in differing)]
     if arm.parent is not None:
         parts.append(f"continued from {formatting.optimizer(arm.parent.spec)}")
     return ", ".join(parts)
 
 
+def _differing(specs: Sequence[JobSpec]) -> list[str]:
+    return [name for name in LABEL_FIELDS if len({field_of(spec, name) for spec in specs}) > 1]
+
+
 def _labels(arms: Sequence[Arm], among: Sequence[Arm]) -> list[str]:
-    """A label for each arm; arms that would share one get the first digits of a job id."""
-    found = [arm_label(arm, among) for arm in arms]
+    return _distinct(arms, [arm_label(arm, among) for arm in arms])
+
+
+def _distinct(arms: Sequence[Arm], found: Sequence[str]) -> list[str]:
+    """The labels; arms that would share one get the first digits of a job id."""
     times = Counter(found)
     return [
         label if times[label] == 1 else f"{label} [{formatting.short_id(arm.first.id)}]"

@@ -14,7 +14,11 @@ import click
     "--allow-host", "allowed", multiple=True, metavar="NAME",
     help="Also answer requests for this host name, as lab.example.org or *.example.org; repeatable.",
 )  # fmt: skip
-def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
+@click.option(
+    "--root-path", default="", metavar="PATH",
+    help="The path under which a proxy serves the dashboard, as /mlpq.",
+)  # fmt: skip
+def command(host: str, port: int, allowed: tuple[str, ...], root_path: str) -> None:
     """Serve a web page that shows experiments, jobs and workers.
 
     It is read-only, and only reachable from this machine unless --host says otherwise. It runs until Ctrl-C or SIGTERM.
@@ -23,13 +27,14 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     mlpq dashboard
     mlpq dashboard --host 0.0.0.0 --allow-host lab.example.org
     """
-    from mlpq.dashboard.serving import check_name, hosts, is_everywhere, listen, serve, url
+    from mlpq.dashboard.serving import check_name, check_root_path, hosts, is_everywhere, listen, serve, url
     from mlpq.log import set_up
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
 
     for name in allowed:
         check_name(name)
+    root_path = check_root_path(root_path)
     config = settings()
     set_up(config.log_format)
     store = ready_store(config)
@@ -37,4 +42,4 @@ def command(host: str, port: int, allowed: tuple[str, ...]) -> None:
     click.echo(f"mlpq dashboard: {url(host, listening)} (Ctrl-C stops it)")
     if is_everywhere(host) and not allowed:
         click.echo("it answers requests for localhost only: --allow-host NAME adds the name that other machines use")
-    serve(store, listening, hosts(host, allowed))
+    serve(store, listening, hosts(host, allowed), root_path)

@@ -15,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlpq import __version__
 from mlpq.analysis.params import ComparisonParams
@@ -40,10 +41,13 @@ router = APIRouter()
 get = partial(router.api_route, methods=["GET", "HEAD"], response_class=HTMLResponse)
 
 
-def make_app(store: Store, hosts: Sequence[str]) -> FastAPI:
-    """The application for `store`, which answers requests for `hosts` only."""
+def make_app(store: Store, hosts: Sequence[str], root_path: str = "") -> FastAPI:
+    """The application for `store`, which answers requests for `hosts` only.
+
+    `root_path` is the path, such as "/mlpq", under which a proxy serves the pages.
+    """
     app = FastAPI(title="mlpq", openapi_url=None)
-    app.state.site = Site(store)
+    app.state.site = Site(store, root_path)
     app.include_router(router)
     app.mount("/static", StaticFiles(packages=[("mlpq.dashboard", "static")]))
     for kind, handler in (
@@ -56,20 +60,37 @@ def make_app(store: Store, hosts: Sequence[str]) -> FastAPI:
     ):
         app.add_exception_handler(kind, handler)
     app.middleware("http")(_with_headers)
+    app.add_middleware(RootPath, root_path=root_path)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
+
+
+class RootPath:
+    """Takes the requests of a proxy that removes the root path from addresses, and of one that does not."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app, self._root = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if self._root and path:
+            if path != self._root and not path.startswith(f"{self._root}/"):
+                path = self._root + path
+            scope = {**scope, "root_path": self._root, "path": f"{path}/" if path == self._root else path}
+        await self._app(scope, receive, send)
 
 
 class Site:
     """The state that all pages share."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, root_path: str) -> None:
+        self.store, self.root_path = store, root_path
         self.changes = ChangeTokens(store)
         self.comparisons = Comparisons(store)
         self.process = secrets.token_hex(8)  # another process, perhaps of another version, has other ETags
         loader = ChoiceLoader([PackageLoader("mlpq.dashboard"), PackageLoader("mlpq.report")])
         self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        self.templates.globals["root"] = root_path
 
     def etag(self, token: str) -> str:
         """The ETag of content that changes with `token`."""
@@ -151,7 +172,7 @@ def _page(request: Request, template: str, make: Callable[[Site], tuple[dict[str
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     content, status = make(site)
-    return HTMLResponse(site.render(template, etag=etag, path=request.url.path, **content), status, headers)
+    return HTMLResponse(site.render(template, etag=etag, path=_path(request), **content), status, headers)
 
 
 def _svg(request: Request, svg: str, token: str) -> Response:
@@ -170,7 +191,7 @@ def _problem(status: int, request: Request, error: object) -> Response:
         message=str(error),
         live=status == 503,
         etag="",
-        path=request.url.path,
+        path=_path(request),
     )
     return HTMLResponse(page, status, {"Cache-Control": "no-store"})
 
@@ -178,7 +199,16 @@ def _problem(status: int, request: Request, error: object) -> Response:
 def _http_problem(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     messages = {404: "there is no page at this address", 405: "read-only: GET and HEAD only"}
-    return _problem(status, request, messages.get(status, getattr(error, "detail", "")))
+    page = _problem(status, request, messages.get(status, getattr(error, "detail", "")))
+    if status == 405:
+        page.headers["Allow"] = "GET, HEAD"
+    return page
+
+
+def _path(request: Request) -> str:
+    """The path of the page, without the root path."""
+    site: Site = request.app.state.site
+    return str(request.scope["path"]).removeprefix(site.root_path)
 
 
 async def _with_headers(request: Request, respond: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -20,7 +20,7 @@ from mlpq.records import EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs,
 from mlpq.report.charts import CHART_TITLES, CURVES_SO_FAR_TITLE, JOB_CHART_TITLES
 from mlpq.report.grades import notes_on
 from mlpq.report.job_details import attempts_table, curve_table, facts_of
-from mlpq.report.tables import results_cells
+from mlpq.report.tables import job_settings, results_cells
 from mlpq.store import dashboard_queries, queries, worker_queries
 from mlpq.store.session import Store
 
@@ -183,8 +183,9 @@ def _jobs(store: Store, found: ExperimentRecord, params: ComparisonParams, statu
     def address(**more: object) -> str:
         return f"{experiment_url(found.name)}?{urlencode({**params.given(), **more})}#jobs"
 
+    settings = job_settings([job for _, job in shown], shown=("epochs",))
     return {
-        "jobs": [_job_line(job, latest.get(job.id)) for _, job in shown],
+        "jobs": [_job_line(job, own, latest.get(job.id)) for (_, job), own in zip(shown, settings, strict=True)],
         "status": status if is_known else "",
         "statuses": [("", address()), *((str(each), address(status=each)) for each in Status)],
         "bad_status": "" if is_known or not status else f"unknown status '{status}'{nearest(status, Status)}",
@@ -193,7 +194,7 @@ def _jobs(store: Store, found: ExperimentRecord, params: ComparisonParams, statu
     }
 
 
-def _job_line(job: JobRecord, latest: EpochMetrics | None) -> JobLine:
+def _job_line(job: JobRecord, settings: str, latest: EpochMetrics | None) -> JobLine:
     short, model, optimizer, seed, epochs, correct, percent, time = results_cells(job)
     error = " ".join((job.error or "").split())
     if job.status is Status.RUNNING:
@@ -202,7 +203,7 @@ def _job_line(job: JobRecord, latest: EpochMetrics | None) -> JobLine:
         id=job.id, short=short, status=job.status, status_text=formatting.status(job), percent=percent,
         optimizer=optimizer, seed=seed, epochs=epochs, correct=correct,
         time=time if job.status is Status.SUCCEEDED else "",
-        model=model,
+        model=f"{model}, {settings}" if settings else model,
         error=error if len(error) <= ERROR_CHARACTERS else f"{error[:ERROR_CHARACTERS]}…",
     )  # fmt: skip
 

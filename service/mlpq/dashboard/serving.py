@@ -12,10 +12,13 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from mlpq import formatting
 from mlpq.dashboard.app import make_app
+from mlpq.dashboard.connections import ACCEPTED_AT_ONCE, Connection, Server
 from mlpq.errors import MlpqError, SettingsError
 from mlpq.store.session import Store
 
+PAGES = ("charts", "experiments", "healthz", "jobs", "metrics", "static", "workers")  # paths of the dashboard
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 STOP_SECONDS = 3  # for requests in progress when the server shuts down
 
@@ -42,6 +45,17 @@ def check_name(name: str) -> None:
         )
 
 
+def check_root_path(path: str) -> str:
+    """The path without its last slash; raises SettingsError where it can't be the root path."""
+    path = path.removesuffix("/")
+    own = {f"/{first}" for first in PAGES}
+    if path and (not re.fullmatch(r"(/[\w~-][\w.~-]*)+", path, re.ASCII) or f"/{path.split('/')[1]}" in own):
+        raise SettingsError(
+            f"--root-path is '{path}': it must look like /mlpq, and not begin with {formatting.listed(sorted(own))}"
+        )
+    return path
+
+
 def hosts(host: str, allowed: Sequence[str]) -> list[str]:
     """The host names that requests may have: this machine's own, and `allowed`."""
     own = [] if is_everywhere(host) else [host]
@@ -54,12 +68,18 @@ def url(host: str, listening: socket.socket) -> str:
     return f"http://{name}:{listening.getsockname()[1]}/"
 
 
-def serve(store: Store, listening: socket.socket, names: Sequence[str]) -> None:
-    """Answer requests for the hosts in `names`. SIGINT and SIGTERM end the process with exit status 0."""
+def serve(store: Store, listening: socket.socket, names: Sequence[str], root_path: str = "") -> None:
+    """Answer requests for the hosts in `names`; a proxy serves the pages under `root_path`.
+
+    SIGINT and SIGTERM end the process with exit status 0.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     config = uvicorn.Config(
-        make_app(store, names),
+        make_app(store, names, root_path),
+        http=Connection,
+        ws="none",
+        backlog=ACCEPTED_AT_ONCE,
         log_config=None,
         log_level="warning",
         access_log=False,
@@ -68,7 +88,7 @@ def serve(store: Store, listening: socket.socket, names: Sequence[str]) -> None:
         lifespan="off",
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    Server(config).run(sockets=[listening])
 
 
 def is_everywhere(host: str) -> bool:

@@ -166,7 +166,7 @@ def _best_of_cells(each: BestOf) -> list[list[str]]:
     for k in (*(k for k in SETTINGS_SHOWN if k < most), most):
         summary = each.expected[k - 1]
         mean = formatting.mean_and_sd(summary.mean, summary.sd)
-        lines.append([label if k == 1 else "", str(k), mean, str(summary.n)])
+        lines.append([label, str(k), mean, str(summary.n)])
     return lines
 
 

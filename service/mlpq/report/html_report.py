@@ -19,7 +19,7 @@ from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
 from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, verdict_lines
 from mlpq.report.drawing import svg
-from mlpq.report.tables import JOB_HEADINGS, results_cells
+from mlpq.report.tables import results_lines
 
 
 def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRecord], params: ComparisonParams) -> str:
@@ -41,11 +41,15 @@ def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRec
         charts=[svg(chart) for chart in charts(compared)],
         environments=[{"jobs": formatting.count_of(each.jobs, "job"), "facts": each.facts} for each in environments],
         commands=_commands(compared.experiment, succeeded, params),
-        jobs={
-            "headings": (*JOB_HEADINGS, "weights"),
-            "lines": [[*results_cells(job), job.result.weights_sha256[:16] if job.result else ""] for job in records],
-        },
+        jobs=_jobs(records),
     )
+
+
+def _jobs(records: Sequence[JobRecord]) -> TableText:
+    headings, lines = results_lines(records)
+    weights = [job.result.weights_sha256[:16] if job.result else "" for job in records]
+    rows = [[*line, each] for line, each in zip(lines, weights, strict=True)]
+    return TableText("Jobs", (*headings, "weights"), rows, "")
 
 
 @dataclass(frozen=True, slots=True)

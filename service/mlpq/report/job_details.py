@@ -48,7 +48,7 @@ def facts_of(job: JobRecord) -> list[tuple[str, str]]:
         ("model", f"{formatting.model(spec)} on {spec.dataset}"),
         ("optimizer", formatting.optimizer(spec)),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
-        ("validation", f"{spec.validation:g} of the training data{early}" if spec.validation else ""),
+        ("validation", f"{formatting.number(spec.validation)} of the training data{early}" if spec.validation else ""),
         ("continues from", job.parent_id or ""),
         ("device", _device(job)),
         *(_facts_of_result(job.result) if job.result is not None else ()),

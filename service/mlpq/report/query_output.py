@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mlpq.errors import MlpqError
 from mlpq.report import tables
@@ -18,7 +17,6 @@ from mlpq.report import tables
 QueryRow = Mapping[str, Any]  # None, bool, int, float, str, aware datetime, list or mapping, by column
 
 DIGITS = 6  # significant ones of a float, in tables
-NARROWEST = 12  # characters to which a column may shrink before the table becomes a list
 
 
 def write(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, file: IO[str] | None = None) -> None:
@@ -51,25 +49,13 @@ def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: P
 
 def _print_table(out: Console, columns: Sequence[str], rows: Sequence[QueryRow]) -> None:
     """One line per row; where the columns are too wide to be side by side, one line per value."""
-    lines = _lines(columns, rows)
-    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
-    if sum(min(width, NARROWEST) + 2 for width in widths) <= out.width:
-        table = tables.plain_table(*(">" * _is_number(rows, name) + name for name in columns))
-        for line in lines:
-            table.add_row(*line)
-        out.print(table)
-    else:
-        for number, line in enumerate(lines or [[""] * len(columns)], start=1):
-            out.print(_record(f"row {number}" if rows else "", columns, line))
+    table = tables.plain_table(*(">" * _is_number(rows, name) + name for name in columns))
+    table.row_name = "row"
+    for line in _lines(columns, rows):
+        table.add_row(*line)
+    out.print(table)
     if not rows:
         out.print("no rows")
-
-
-def _record(heading: str, columns: Sequence[str], line: Sequence[str]) -> Table:
-    table = tables.plain_table(heading, "")
-    for name, cell in zip(columns, line, strict=True):
-        table.add_row(name, cell)
-    return table
 
 
 def _lines(columns: Sequence[str], rows: Sequence[QueryRow]) -> list[list[str]]:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms, group_specs
+from mlpq.analysis.grouping import full_labels, settings_labels
 from mlpq.jobs import Status
 from mlpq.records import EpochMetrics, JobRecord, WorkerRecord
+from mlpq.report.table_layout import fit, listed
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
 from mlpq.spec.presets import TEXTBOOK_FIGURES, TextbookFigure
@@ -34,25 +37,31 @@ STATUS_STYLES = {
 }
 
 FILE_WIDTH = 160  # columns
-JOB_HEADINGS = ("job", "model", "optimizer", "seed", "epochs", "correct", "test %", "time")
+SPEC_HEADINGS = ("model", "optimizer")
+TEXT_HEADINGS = ("job", *SPEC_HEADINGS, "settings")  # the others are of figures
+JOB_HEADINGS = ("job", *SPEC_HEADINGS, "seed", "epochs", "correct", "test %", "time")
 ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
 
 
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """The terminal; for a file or a pipe, lines are FILE_WIDTH wide instead of as wide as a terminal."""
-    found = Console(stderr=stderr, file=file, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, file=file, highlight=False, width=FILE_WIDTH)
+    """The terminal. A file or a pipe has lines of FILE_WIDTH, and is never drawn over, whatever FORCE_COLOR says."""
+    options: dict[str, Any] = {"stderr": stderr, "file": file, "highlight": False, "emoji": False}
+    if (file or (sys.stderr if stderr else sys.stdout)).isatty():
+        return Console(**options)
+    return Console(**options, width=FILE_WIDTH, force_interactive=False)
 
 
 def jobs_table(records: Sequence[JobRecord]) -> Table:
     """One line per job: what it is, and its status."""
-    table = plain_table("job", "experiment", "model", "optimizer", ">seed", "status", ">test")
-    for job in records:
+    settings = job_settings(records)
+    table = plain_table("job", "experiment", *SPEC_HEADINGS, *_heading(settings), ">seed", "status", ">test")
+    for job, own in zip(records, settings, strict=True):
         table.add_row(
             formatting.short_id(job.id),
             job.experiment,
             formatting.model(job.spec),
             formatting.optimizer(job.spec),
+            *([own] if any(settings) else []),
             str(job.spec.seed),
             _status(job),
             formatting.percent(None if job.result is None else job.result.test_accuracy),
@@ -89,12 +98,36 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
 
 
 def results_table(records: Sequence[JobRecord]) -> Table:
-    """One line per job with its figures, in 80 columns; a job without a result shows its status instead."""
-    table = plain_table("job", "model", "optimizer", ">seed", ">epochs", ">correct", ">test %", ">time")
-    for job in records:
-        *figures, time = results_cells(job)
+    """One line per job with its figures; a job without a result shows its status instead."""
+    headings, lines = results_lines(records)
+    table = plain_table(*(("" if heading in TEXT_HEADINGS else ">") + heading for heading in headings))
+    for job, (*figures, time) in zip(records, lines, strict=True):
         table.add_row(*figures, _status(job) if job.result is None else time)
     return table
+
+
+def results_lines(records: Sequence[JobRecord]) -> Cells:
+    """The cells of `results_cells`, and the settings in which the jobs differ where there are such."""
+    settings = job_settings(records, shown=("epochs",))
+    at = JOB_HEADINGS.index("seed")
+    lines = []
+    for job, own in zip(records, settings, strict=True):
+        cells = results_cells(job)
+        lines.append([*cells[:at], *([own] if any(settings) else []), *cells[at:]])
+    return (*JOB_HEADINGS[:at], *_heading(settings), *JOB_HEADINGS[at:]), lines
+
+
+def job_settings(records: Sequence[JobRecord], shown: Sequence[str] = ()) -> list[str]:
+    """For each job what distinguishes it from the others, besides its model, its optimizer and its seed."""
+    labels = settings_labels([job.spec for job in records], shown)
+    if len({job.parent_id for job in records}) < 2:
+        return labels
+    origins = [f"continued from {formatting.short_id(job.parent_id)}" if job.parent_id else "" for job in records]
+    return [", ".join(filter(None, parts)) for parts in zip(labels, origins, strict=True)]
+
+
+def _heading(settings: Sequence[str]) -> list[str]:
+    return ["settings"] if any(settings) else []
 
 
 def results_cells(job: JobRecord) -> list[str]:
@@ -117,16 +150,17 @@ def results_cells(job: JobRecord) -> list[str]:
 def arms_table(found: Sequence[Arm]) -> Table:
     """One line per arm: n, mean ± standard deviation over its seeds, worst and best."""
     table = plain_table(*(("" if index == 0 else ">") + heading for index, heading in enumerate(ARM_HEADINGS)))
-    for arm in found:
-        table.add_row(*arm_cells(arm))
+    for line in arm_lines(found):
+        table.add_row(*line)
     return table
 
 
-def arm_cells(arm: Arm) -> list[str]:
-    """The cells of an arm under ARM_HEADINGS."""
-    label = f"{formatting.model(arm.spec)}, {formatting.optimizer(arm.spec)}"
-    if arm.parent is not None:
-        label += f", continued from {formatting.optimizer(arm.parent.spec)}"
+def arm_lines(found: Sequence[Arm]) -> list[list[str]]:
+    """The cells of each arm under ARM_HEADINGS."""
+    return [_arm_cells(arm, label) for arm, label in zip(found, full_labels(found), strict=True)]
+
+
+def _arm_cells(arm: Arm, label: str) -> list[str]:
     accuracy, jobs = arm.accuracy, len(arm.records)
     if accuracy is None:
         return [label, f"0 of {jobs}", "", "", "", ""]
@@ -154,12 +188,14 @@ def print_results(records: Sequence[JobRecord], ancestors: Sequence[JobRecord]) 
 
 def plan_table(specs: Sequence[JobSpec]) -> Table:
     """One line per arm of a submission that was only planned."""
-    table = plain_table("model", "optimizer", ">epochs", ">batch", ">parameters", "seeds", ">jobs")
-    for arm in group_specs(specs):
+    found = group_specs(specs)
+    settings = settings_labels([arm[0] for arm in found], shown=("epochs", "batch_size"))
+    table = plain_table(*SPEC_HEADINGS, *_heading(settings), ">epochs", ">batch", ">parameters", "seeds", ">jobs")
+    for arm, own in zip(found, settings, strict=True):
         first, seeds = arm[0], [spec.seed for spec in arm]
         table.add_row(
-            formatting.model(first), formatting.optimizer(first), str(first.epochs), str(first.batch_size),
-            f"{first.parameters:,}", formatting.seeds(seeds), str(len(arm)),
+            formatting.model(first), formatting.optimizer(first), *([own] if any(settings) else []), str(first.epochs),
+            str(first.batch_size), f"{first.parameters:,}", formatting.seeds(seeds), str(len(arm)),
         )  # fmt: skip
     return table
 
@@ -227,8 +263,8 @@ def csv_text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 def results_markdown(records: Sequence[JobRecord], ancestors: Sequence[JobRecord], heading: str | None) -> str:
     """The tables of jobs and of arms as Markdown, under a heading if there is one."""
-    jobs = markdown(JOB_HEADINGS, [results_cells(job) for job in records])
-    summary = markdown(ARM_HEADINGS, [arm_cells(arm) for arm in arms(records, ancestors)])
+    jobs = markdown(*results_lines(records))
+    summary = markdown(ARM_HEADINGS, arm_lines(arms(records, ancestors)))
     title = f"## {heading}\n\n" if heading else ""
     return f"{title}{jobs}\n\n{summary}\n"
 
@@ -258,10 +294,20 @@ def _status(job: JobRecord) -> Text:
 
 
 class PlainTable(Table):
-    """A table whose cells are literal text: what a user typed is never interpreted as markup."""
+    """A table whose cells are literal text: what a user typed is never interpreted as markup.
+
+    Where it does not fit, it becomes a list, in which rows are numbered if `row_name` is not empty.
+    """
+
+    row_name = ""
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if fit(self, options.max_width):
+            return super().__rich_console__(console, options)
+        return listed(self, options.max_width, self.row_name)
 
 
 def print_tables(out: Console, tables: Iterable[Cells]) -> None:
@@ -280,5 +326,5 @@ def plain_table(*headings: str) -> PlainTable:
     table = PlainTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         right = heading.startswith(">")
-        table.add_column(heading.lstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
+        table.add_column(Text(heading.removeprefix(">")), justify="right" if right else "left", overflow="fold")
     return table

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -32,6 +35,7 @@ POSTGRESQL_OPTIONS = {
 }
 CHUNK = 5000  # values per statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
 UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
+_creating = threading.Lock()
 BUSY_MILLISECONDS = 30_000  # a SQLite writer waits this long for other writers
 
 
@@ -95,6 +99,10 @@ def _engine(url: str, begin: str) -> Engine:
     # The path is taken literally: a question mark or a percent sign in it has no meaning.
     engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
 
+    @event.listens_for(engine, "do_connect")
+    def create(*_: object) -> None:
+        _create_private_file(sqlite_file(url))
+
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
@@ -117,11 +125,26 @@ def make_folder(url: str) -> None:
     """Create the folder of a SQLite file; raises StoreError where that is not permitted."""
     folder = Path(sqlite_file(url)).parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise StoreError(
             f"can't create the folder {folder}: {error.strerror}; set MLPQ_HOME to one that you own"
         ) from error
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create the folder and its missing parents, which only this user may enter."""
+    for each in reversed([folder, *folder.parents]):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
+def _create_private_file(path: str) -> None:
+    """Create the file for this user only, if it is missing: SQLite gives its companions, -wal and -shm, the same mode.
+
+    To close a file drops this process's locks on it, so no other thread may open it between the two.
+    """
+    with _creating, contextlib.suppress(OSError):  # SQLite reports what is wrong, if the file can't be created
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def insert_or_ignore(connection: Connection, table: Table) -> Any:

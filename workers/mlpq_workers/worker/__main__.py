@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import click
 from mlpq.errors import MlpqError
 from mlpq.log import set_up
 from mlpq.settings import settings
+from mlpq_workers.worker.scratch import remove_stale
 from mlpq_workers.worker.trainer_client import Trainer
 
 
@@ -35,7 +35,7 @@ def main(device: str, gang: int, world_size: int | None, until_eof: bool) -> Non
     try:
         config = settings()
         set_up(config.log_format)
-        logging.getLogger("celery").setLevel(logging.WARNING)
+        remove_stale()
         trainer = Trainer(config, device, world_size)
         trainer.spawn()
         # Celery and SQLAlchemy are imported while the training process imports torch.

@@ -15,7 +15,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from mlpq_workers.protocol import (
     Unusable,
     parse_event,
 )
+from mlpq_workers.worker.scratch import Scratch
 
 START_SECONDS = 120  # importing torch from a cold disk
 LOG_LINES = 200  # kept of each job
@@ -55,7 +55,7 @@ class Trainer:
 
     def __init__(self, config: Settings, device: str, world_size: int | None = None) -> None:
         self._config, self._requested_device, self._requested_world_size = config, device, world_size
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
         self._process: subprocess.Popen[str] | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._logs: dict[str, collections.deque[str]] = {}  # by token
@@ -94,9 +94,9 @@ class Trainer:
     def spawn(self, world_size: int | None = None) -> None:
         """Start the process, by default with the worker's own world size. Importing torch takes it seconds."""
         self._events = queue.Queue()
-        self._scratch = tempfile.TemporaryDirectory(prefix="mlpq-training-")
+        self._scratch = Scratch()
         self._process = subprocess.Popen(
-            self._command(self._scratch.name, world_size or self._requested_world_size),
+            self._command(self._scratch.path, world_size or self._requested_world_size),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -170,7 +170,7 @@ class Trainer:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.remove()
 
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
         config = self._config

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpq.errors import DataError, nearest
+from mlpq.errors import DataError, nearest, reason_of
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -199,7 +199,9 @@ def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
             other = target / (name if file.suffix == ".gz" else f"{name}.gz")
             other.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"can't write to {target}: {error.strerror}; set MLPQ_DATA_DIR to a folder you own") from error
+        raise DataError(
+            f"can't write to {target}: {reason_of(error)}; set MLPQ_DATA_DIR to a folder you own"
+        ) from error
     return target
 
 
@@ -243,7 +245,7 @@ def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
     try:
         compressed_right = file.suffix == ".gz" and hashlib.md5(file.read_bytes()).hexdigest() in known
     except OSError as error:
-        raise DataError(f"{file} can't be read: {error.strerror}") from error
+        raise DataError(f"{file} can't be read: {reason_of(error)}") from error
     # Any other .gz is verified by its content: the same content may have been compressed differently.
     if compressed_right or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
         return file

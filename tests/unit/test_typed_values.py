@@ -180,7 +180,7 @@ def test_more_seeds_than_jobs_are_rejected(tmp_path: Path, name: str) -> None:
     [
         {"seeds": ",".join(["0..99999"] * 1000)},
         {name: [n / 100_000 for n in range(1, 20_000)] for name in ("lr", "l1", "dropout", "weight_decay")},
-        {"optimizer": [{"name": "sgd", "lr": [n for n in range(1, 20_000)]}] * 20},
+        {"optimizer": [{"name": "sgd", "lr": list(range(1, 20_000))}] * 20},
     ],
     ids=["ranges", "product", "optimizers"],
 )

@@ -119,7 +119,7 @@ COMMANDS = (
     ("data fetch nothing", "unknown data set 'nothing'"),
     ("data import digits .", "comes with scikit-learn"),
     ("data import mnist nowhere", "nowhere is not a folder"),
-    ("data import mnist .", "is missing"),
+    ("data import mnist .", ". has no file of mnist: name the folder with train-images"),
     ("worker --device tpu", "'tpu' is not one of"),
     ("verify", "Missing argument 'JOB…|EXPERIMENT'"),
     ("verify --sample 0 lab", "--sample"),

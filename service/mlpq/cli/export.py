@@ -24,10 +24,11 @@ def command(job: str, script: bool, output: str | None) -> None:
     from mlpq.store.migrate import ready_store
 
     file = None if output in (None, "-") else output_file(str(output))
-    store = ready_store(settings())
+    config = settings()
+    store = ready_store(config)
     (record,) = queries.jobs_by_id(store, [queries.find_job(store, job)])
     ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
-    text = script_of(record, ancestors, attempts[-1].environment if attempts else None)
+    text = script_of(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
     if file is None:
         click.echo(text, nl=False)
     else:

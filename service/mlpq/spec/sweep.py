@@ -135,7 +135,7 @@ class Sweep(BaseModel):
         return list({spec.hash: spec for spec in specs}.values())
 
     def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
-        found = []
+        found: list[tuple[str, float, dict[str, Value]]] = []
         for key in ("lr", "weight_decay"):
             if getattr(self, key) is not None and all(key in given for given in self.optimizer):
                 raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")

@@ -32,8 +32,21 @@ class LocalWorker:
 
     def __init__(self, config: Settings) -> None:
         self.may_start = config.embedded
+        self._config = config
         self._log = config.home / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def check_startable(self) -> None:
+        """Raise MlpqError where the wait would need a worker that can't start; called before anything is submitted."""
+        from mlpq.store.migrate import has_database, ready_store
+        from mlpq.store.worker_queries import live_workers
+
+        if not self.may_start or (has_database(self._config) and live_workers(ready_store(self._config))):
+            return
+        try:
+            worker_command("auto")
+        except MlpqError as error:
+            raise MlpqError(f"{error}; nothing was submitted, since no worker is alive to wait for") from None
 
     def start(self, devices: Collection[str], world_size: int | None) -> None:
         """Start the worker, once, for jobs that request these devices; "auto" stands for any device.

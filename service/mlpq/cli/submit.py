@@ -119,9 +119,11 @@ def _submit(
     from mlpq.cli.local_worker import LocalWorker
     from mlpq.cli.output import warn
     from mlpq.store.migrate import has_database, ready_store
-    from mlpq.submit import submit
+    from mlpq.submit import change_waiting_jobs, submit
 
     with LocalWorker(config) as worker:
+        if wait:
+            worker.check_startable()
         if wait and worker.may_start and not has_database(config):
             # A new database has no live worker, and a worker takes seconds to start: start it while the jobs are
             # submitted.
@@ -131,6 +133,8 @@ def _submit(
         warn(warning)
         if not quiet:
             _show_submitted(submission, submitted)
+        if not again and (said := change_waiting_jobs(config, store, submission, submitted)):
+            click.echo(said, err=True)
         if wait:
             from mlpq.cli.waiting import wait_for
 

@@ -182,7 +182,9 @@ def _threads(job: JobRecord, environment: Mapping[str, Any] | None) -> int | Non
     """How many threads trained the job on the CPU, one in a gang; None where that is unknown or it was not the CPU."""
     if job.result is None or job.result.device != "cpu" or environment is None:
         return None
-    return 1 if job.result.engine is Engine.GANG else int(environment["threads"])
+    if job.result.engine is Engine.GANG:
+        return 1
+    return int(environment["threads"]) if "threads" in environment else None
 
 
 def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
@@ -190,7 +192,8 @@ def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
     if result is None or environment is None:
         return f"mlpq has no result of this job: its status is {formatting.status(job)}."
     count = formatting.count(result.test_correct, result.test_total)
-    return f"mlpq {environment['code_version']} with torch {environment['torch']} on {result.device}: {count} correct"
+    version, torch = (environment.get(name, "(unknown)") for name in ("code_version", "torch"))
+    return f"mlpq {version} with torch {torch} on {result.device}: {count} correct"
 
 
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:

@@ -76,7 +76,14 @@ OPTIONS = (
     ("--hidden 1000000000", "hidden must be a whole number from 1 to"),
     ("--hidden 16384,16384", "parameters; the limit is"),
     ("--patience 3", "patience needs a validation split"),
-    ("--learning-rate 0.1", "No such option"),
+    ("--learning-rate 0.1", "No such option '--learning-rate'. Did you mean '--lr'?"),
+    ("--layers 32,16", "Did you mean '--hidden'?"),
+    ("--seeds 0-9", "write 0..9"),
+    ("--lr 0,1", "decimals need a point: 0.1"),
+    ("--hidden 32x32", "write 32,32"),
+    ("--hidden 32,,10", "comma with nothing before or after it"),
+    ("--epochs 1 --epochs 2", "Option '--epochs' is given twice and takes one value. See mlpq submit --help."),
+    ("/dev/zero", "/dev/zero is no spec file: it is larger than 4 MB"),
     ("missing.yaml", "can't read missing.yaml: No such file"),
 )
 

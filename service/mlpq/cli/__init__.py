@@ -58,7 +58,7 @@ class OneLineErrors(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "mlpq"
-            return _fail(f"{' '.join(error.format_message().split())}{_suggestion(error)} See {command} --help.")
+            return _fail(f"{_text(error)} See {command} --help.")
         except streams.OutputError:
             raise
         except MlpqError as error:
@@ -111,14 +111,15 @@ def _refuse_repeats(ctx: click.Context, args: Sequence[str]) -> None:
             raise click.UsageError(f"Option '{name}' is given twice and takes one value.", ctx)
 
 
-def _suggestion(error: click.ClickException) -> str:
-    """The option that was probably meant by its name elsewhere, as --lr by --learning-rate."""
-    if not isinstance(error, click.NoSuchOption) or error.possibilities:
-        return ""
-    from mlpq.spec.sweep import OTHER_NAMES, option
+def _text(error: click.ClickException) -> str:
+    """Click's message in one line; for an option with another name elsewhere, as --learning-rate, with ours."""
+    if isinstance(error, click.NoSuchOption):
+        from mlpq.spec.sweep import OTHER_NAMES, option
 
-    key = OTHER_NAMES.get(error.option_name.lstrip("-").replace("-", "_").lower())
-    return f" Did you mean '{option(key)}'?" if key else ""
+        key = OTHER_NAMES.get(error.option_name.lstrip("-").replace("-", "_").lower())
+        if key:
+            return f"No such option '{error.option_name}'. Did you mean '{option(key)}'?"
+    return " ".join(error.format_message().split())
 
 
 def _fail(message: str) -> int:

@@ -149,18 +149,6 @@ def test_without_validation_no_setting_is_chosen() -> None:
     assert any(note.startswith("no setting was chosen, since there are no validation figures") for note in notes(found))
 
 
-def test_settings_of_unfinished_jobs_are_chosen_later() -> None:
-    queued = [
-        job_record(spec, number)
-        for number, spec in enumerate([*specs(optimizer="sgd", lr="0.1,0.01", validation=0.1), *specs(validation=0.1)])
-    ]
-    found = notes(compared(queued, by="optimizer"))
-    assert any(
-        note.startswith("no setting was chosen, since no seed has a validation figure in every") for note in found
-    )
-    assert not any("--validation" in note for note in found)
-
-
 @pytest.mark.parametrize(
     ("keys", "note"),
     [

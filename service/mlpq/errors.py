@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -36,6 +37,13 @@ class QueueError(MlpqError):
 
 class NotFoundError(MlpqError):
     """No job or experiment has that name, or the name is ambiguous."""
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file can't be used, in a few words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return error.strerror or " ".join(str(error).split()) or type(error).__name__
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
 
-from mlpq.errors import QueueError
+from mlpq.errors import QueueError, reason_of
 from mlpq.settings import Settings, masked
 
 WAKE = "mlpq.wake"
@@ -99,7 +99,7 @@ def _make_queue_dir(config: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.chmod(folder, 0o700)
     except OSError as error:
-        raise QueueError(f"can't use the queue folder {config.queue_dir}: {error.strerror}; set MLPQ_HOME") from error
+        raise QueueError(f"can't use the queue folder {config.queue_dir}: {reason_of(error)}; set MLPQ_HOME") from error
 
 
 def _broker(broker_url: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         sources[name] = name if environ.get(name) else DEFAULT
         return environ.get(name) or default
 
-    home = _folder("MLPQ_HOME", value("MLPQ_HOME", platformdirs.user_data_dir("mlpq", appauthor=False)))
+    home = _folder("MLPQ_HOME", value("MLPQ_HOME", "") or _default_home())
     database_url = value("MLPQ_DATABASE_URL", f"sqlite:///{home / 'mlpq.db'}")
     if database_url.startswith("postgresql://"):
         database_url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -104,6 +104,13 @@ def masked(url: str) -> str:
     credentials, at, where = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
     return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{where}"
+
+
+def _default_home() -> str:
+    try:
+        return platformdirs.user_data_dir("mlpq", appauthor=False)
+    except RuntimeError:  # a container's user that is in no list of users, without HOME
+        raise SettingsError("this user has no home folder: set MLPQ_HOME to a folder you own") from None
 
 
 def _folder(name: str, text: str) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mlpq import queue
 from mlpq.errors import QueueError, SpecError
+from mlpq.formatting import count_of
 from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
@@ -14,20 +15,24 @@ from mlpq.spec.datasets import DATASETS, find, verify
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
-from mlpq.spec.sweep import Sweep, inherited
+from mlpq.spec.sweep import Sweep, inherited, option
 from mlpq.store import queries
 from mlpq.store.session import Store
-from mlpq.store.submission import retry_jobs, submit_jobs, submit_reruns
+from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Jobs to submit; `parent_id` is the job that all of `specs` continue from, where the user named one."""
+    """Jobs to submit; `parent_id` is the job that all of `specs` continue from, where the user named one.
+
+    `requested` are the fields of the placement that the user gave.
+    """
 
     experiment: str
     specs: Sequence[JobSpec]
     placement: Placement
     parent_id: str | None = None
+    requested: frozenset[str] = frozenset()
 
 
 def plan(document: Mapping[str, object], preset: str | None = None, store: Store | None = None) -> Submission:
@@ -48,7 +53,8 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
         sweep = Sweep.parse(document)
         specs = sweep.jobs()
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
-    return Submission(sweep.experiment, specs, placement, parent_id)
+    requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
+    return Submission(sweep.experiment, specs, placement, parent_id, requested)
 
 
 def submit(
@@ -62,6 +68,24 @@ def submit(
         store, submission.experiment, submission.specs, submission.placement, submission.parent_id, again
     )
     return submitted, _wake(config, submission.placement.device, submitted)
+
+
+def change_waiting_jobs(
+    config: Settings, store: Store, submission: Submission, submitted: Sequence[SubmittedJob]
+) -> str:
+    """Apply the requested placement to jobs that the experiment had; what that did, empty where it was in place."""
+    known = [job for job in submitted if not job.is_new]
+    if not known or not submission.requested:
+        return ""
+    changed, late = change_placement(store, known, submission.placement, submission.requested)
+    options = " and ".join(option(name) for name in sorted(submission.requested))
+    said = []
+    if changed:
+        _wake_for(config, submission.placement.device, changed)
+        said.append(f"{options} changed for {count_of(changed, 'waiting job')}")
+    if late:
+        said.append(f"no effect of {options} on {count_of(late, 'job')} that started before: --again runs them anew")
+    return "; ".join(said)
 
 
 def submit_seeds(
@@ -145,11 +169,14 @@ def _like(job: JobRecord, specs: Sequence[JobSpec], parent_id: str | None) -> Su
 
 def _wake(config: Settings, device: str, submitted: Sequence[SubmittedJob]) -> str:
     """Wake workers for the new jobs; the warning to show where that fails."""
-    new = sum(job.is_new for job in submitted)
-    if not new:
+    return _wake_for(config, device, sum(job.is_new for job in submitted))
+
+
+def _wake_for(config: Settings, device: str, jobs: int) -> str:
+    if not jobs:
         return ""
     try:
-        queue.wake(config, device, new)
+        queue.wake(config, device, jobs)
     except QueueError as error:
         return f"{error}; the jobs are submitted, and workers find them by polling"
     return ""

@@ -18,7 +18,8 @@ from tests.support.installations import EMBEDDED, SERVICES, Site
 from tests.support.job_steps import let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
 
-GANG = ("--dataset", "digits", "--epochs", 300, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
+MODELS = ("--dataset", "digits", "--optimizer", "sgd", "--optimizer", "adam")
+GANG = (*MODELS, "--epochs", 300, "--seeds", "1,2")
 ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 16, "--batch-size", 32)
 ALWAYS = {"MLPQ_CHECKPOINT_SECONDS": "0"}
 
@@ -153,7 +154,7 @@ def test_checkpoint_of_another_environment_is_not_resumed(alone: Site) -> None:
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue(site: Site) -> None:
     with site.worker():
-        rows = site.submit(*GANG, "--epochs", 600)
+        rows = site.submit(*MODELS, "--epochs", 600, "--seeds", "1,2")
         wait_for_epochs(site, rows)
         began = time.monotonic()
         site.mlpq("cancel", rows[1]["id"])
@@ -166,7 +167,7 @@ def test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue(si
 
 def test_job_that_kills_its_process_uses_up_its_attempts_and_no_others(alone: Site) -> None:
     with alone.worker():
-        rows = alone.submit(*GANG, "--epochs", 500, "--seeds", 1)
+        rows = alone.submit(*MODELS, "--epochs", 500, "--seeds", 1)
         bad, others = rows[0]["id"], [row["id"] for row in rows[1:]]
         for attempt in (1, 2, 3):
             let_delay_pass(alone.store, bad)

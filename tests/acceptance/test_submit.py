@@ -178,8 +178,8 @@ def test_non_finite_loss_ends_the_job_as_diverged(served: Site) -> None:
 
 
 def test_jobs_cannot_continue_from_a_diverged_job(served: Site) -> None:
-    done = served.mlpq("submit", *QUICK, "--experiment", "doomed", "--activation", "relu", "--optimizer", "sgd:lr=1e30",
-                       "--epochs", 100, "--format", "json")  # fmt: skip
+    diverging = ("--activation", "relu", "--optimizer", "sgd:lr=1e30", "--epochs", 100)
+    done = served.mlpq("submit", "--dataset", "digits", "--experiment", "doomed", *diverging, "--format", "json")
     parent = done.json[0]["id"]
     served.wait_for(parent, "failed")
     done = served.mlpq("submit", "--continue-from", parent, "--experiment", "doomed", status=2)

@@ -136,7 +136,7 @@ def assert_survived(fragile: Fragile, *troubles: Callable[[Fragile], None]) -> N
     """Training continues during the trouble, and afterwards Redis wakes the same worker again."""
     with fragile.site.worker() as worker:
         for number, trouble in enumerate(troubles):
-            running = fragile.submit(*LONG, "--epochs", 500, "--seeds", number)
+            running = fragile.submit("--dataset", "digits", "--epochs", 500, "--seeds", number)
             wait_until("it trains", lambda: queries.curve(fragile.site.store, running))  # noqa: B023
             trouble(fragile)
             fragile.site.wait_for(running, "succeeded")
@@ -158,7 +158,9 @@ def test_slow_network_and_cut_connections_cost_no_attempt(fragile: Fragile) -> N
     fragile.before_postgres.delay(0.1)
     fragile.before_redis.delay(0.1)
     with fragile.site.worker():
-        job = fragile.submit(*LONG, "--epochs", 2500)  # long enough to report epochs for several seconds
+        job = fragile.submit(
+            "--dataset", "digits", "--epochs", 2500
+        )  # long enough to report epochs for several seconds
         for _ in range(3):
             epochs = len(queries.curve(fragile.site.store, job))
             wait_until("it trains", lambda: len(queries.curve(fragile.site.store, job)) > epochs)  # noqa: B023

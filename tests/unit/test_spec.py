@@ -258,7 +258,8 @@ BAD: tuple[tuple[dict[str, object], str], ...] = (
     ({"experiment": ".."}, "the name of an experiment has 1 to 100 printable characters"),
     ({"experiment": "a\nb"}, "the name of an experiment has 1 to 100 printable characters"),
     ({"epoch": 3}, "unknown key 'epoch' (did you mean 'epochs'?)"),
-    ({"learning_rate": 3}, "unknown key 'learning_rate' (choose from: activation,"),
+    ({"learning_rate": 3}, "unknown key 'learning_rate' (did you mean 'lr'?)"),
+    ({"zzz": 3}, "unknown key 'zzz' (choose from: activation,"),
 )
 
 

@@ -18,7 +18,7 @@ def write(folder: Path, text: str) -> str:
 
 
 def test_experiment_defaults_to_the_name_of_the_file(tmp_path: Path) -> None:
-    assert read(write(tmp_path, "epochs: 3")) == {"experiment": "my sweep", "epochs": 3}
+    assert read(write(tmp_path, "epochs: 3")) == {"experiment": "my sweep", "epochs": "3"}
     assert read(write(tmp_path, "experiment: mine")) == {"experiment": "mine"}
 
 

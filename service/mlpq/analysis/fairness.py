@@ -20,6 +20,10 @@ UNSELECTED = (
     "no setting was chosen, since there are no validation figures: each setting is compared by itself; submit with "
     "--validation 0.1 to choose without looking at the test set"
 )
+UNFINISHED = (
+    "no setting was chosen, since no seed has a validation figure in every setting yet: each setting is compared by "
+    "itself; mlpq watch follows the unfinished jobs"
+)
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -31,7 +35,7 @@ def notes(comparison: Comparison) -> list[str]:
     found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
     found.append(_unequal("device", sides, _devices))
     found += [_tuning_budgets(sides), *_choices(comparison)]
-    found += [UNSELECTED if comparison.has_unselected else "", _shapes(sides), _shared_time(comparison)]
+    found += [_unselected(comparison), _shapes(sides), _shared_time(comparison)]
     found += [_missing_seeds(side) for side in sides]
     return [note for note in found if note]
 
@@ -87,6 +91,13 @@ def _choices(comparison: Comparison) -> list[str]:
     if found and comparison.metric.name in ON_VALIDATION and comparison.sides[0].spec.validation:
         found.append("the settings were chosen by the validation figures that this metric uses, which favors them")
     return found
+
+
+def _unselected(comparison: Comparison) -> str:
+    """Why settings are compared by themselves: without a validation split, or before their jobs are finished."""
+    if not comparison.has_unselected:
+        return ""
+    return UNFINISHED if all(side.spec.validation for side in comparison.sides) else UNSELECTED
 
 
 def _shapes(sides: Sequence[Side]) -> str:

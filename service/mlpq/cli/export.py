@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TextIO
-
 import click
 
 
@@ -11,21 +9,27 @@ import click
 @click.argument("job")
 @click.option("--script", is_flag=True, required=True, help="As a PyTorch script that does not need mlpq.")
 @click.option(
-    "-o", "--output", type=click.File("w", encoding="utf-8"), default="-", metavar="FILE",
-    help="The file to write [default: standard output].",
+    "-o", "--output", metavar="FILE", help="The file to write [default: standard output].",
 )  # fmt: skip
-def command(job: str, script: bool, output: TextIO) -> None:
+def command(job: str, script: bool, output: str | None) -> None:
     """Export JOB as a PyTorch script.
 
     The script has the job's initial weights, batches and settings, so its count of correct test images is the job's, up
     to rounding. Where a job continues from others, the script trains them too.
     """
+    from mlpq.cli.output import output_file, write
     from mlpq.report.script_export import script as script_of
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
-    store = ready_store(settings())
+    file = None if output in (None, "-") else output_file(str(output))
+    config = settings()
+    store = ready_store(config)
     (record,) = queries.jobs_by_id(store, [queries.find_job(store, job)])
     ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
-    output.write(script_of(record, ancestors, attempts[-1].environment if attempts else None))
+    text = script_of(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
+    if file is None:
+        click.echo(text, nl=False)
+    else:
+        write(file, text.encode())

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import BinaryIO
 
-from mlpq.errors import MlpqError
+from mlpq.errors import MlpqError, reason_of
 from mlpq.jobs import GANG
 from mlpq.settings import Settings
 
@@ -31,8 +32,21 @@ class LocalWorker:
 
     def __init__(self, config: Settings) -> None:
         self.may_start = config.embedded
+        self._config = config
         self._log = config.home / "worker.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def check_startable(self) -> None:
+        """Raise MlpqError where the wait would need a worker that can't start; called before anything is submitted."""
+        from mlpq.store.migrate import has_database, ready_store
+        from mlpq.store.worker_queries import live_workers
+
+        if not self.may_start or (has_database(self._config) and live_workers(ready_store(self._config))):
+            return
+        try:
+            worker_command("auto")
+        except MlpqError as error:
+            raise MlpqError(f"{error}; nothing was submitted, since no worker is alive to wait for") from None
 
     def start(self, devices: Collection[str], world_size: int | None) -> None:
         """Start the worker, once, for jobs that request these devices; "auto" stands for any device.
@@ -41,14 +55,22 @@ class LocalWorker:
         """
         if self._process is not None:
             return
-        self._log.parent.mkdir(parents=True, exist_ok=True)
         device = next(iter(devices)) if len(devices) == 1 else "auto"
-        with self._log.open("ab") as log:
+        with self._opened_log() as log:
             # However this process ends, the pipe closes with it, and the worker shuts down.
             self._process = subprocess.Popen(
                 [*worker_command(device, world_size=world_size), "--until-eof"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
+
+    def _opened_log(self) -> BinaryIO:
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            return self._log.open("ab")
+        except OSError as error:
+            raise MlpqError(
+                f"can't write {self._log}: {reason_of(error)}; set MLPQ_HOME to a folder you own"
+            ) from error
 
     def check(self) -> None:
         """Raise MlpqError where the worker has exited."""

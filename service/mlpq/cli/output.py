@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mlpq.errors import MlpqError
+from mlpq.errors import MlpqError, reason_of
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -44,4 +44,4 @@ def write(path: Path, content: bytes) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise MlpqError(f"can't write {path}: {error.strerror}") from error
+        raise MlpqError(f"can't write {path}: {reason_of(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +17,16 @@ if TYPE_CHECKING:
     from mlpq.store.session import Store
     from mlpq.submit import Submission
 
+several = partial(click.option, multiple=True)  # every value given counts, in all of the option's places
+
 
 @click.command("submit")
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the name of the file or preset].")
 @click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp; replaces the options of the model.")
-@click.option("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
-@click.option("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
-@click.option("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
+@several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
+@several("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
+@several("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
 @click.option("--no-bias", "bias", flag_value="false", help="Layers without bias.")
 @click.option("--initialisation", metavar="NAME", help="torch or truncated-normal [default: torch].")
 @click.option(
@@ -32,13 +35,13 @@ if TYPE_CHECKING:
     metavar="NAME[:SETTINGS]",
     help="sgd, adam, adamw, rmsprop, adagrad, nadam …; repeatable; settings as sgd:lr=0.1,momentum=0.9.",
 )
-@click.option("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
+@several("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
 @click.option("--epochs", metavar="N", help="Epochs [default: 10].")
-@click.option("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
-@click.option("--seeds", metavar="SEEDS", help="42, or 1,2,3, or 0..9 with both ends included [default: 42].")
-@click.option("--weight-decay", metavar="VALUES", help="L2 penalty of the optimizer; several as 0,1e-4.")
-@click.option("--l1", metavar="VALUES", help="L1 penalty on all parameters; several as 0,1e-5.")
-@click.option("--dropout", metavar="VALUES", help="Dropout after each hidden layer; several as 0,0.2.")
+@several("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
+@several("--seeds", metavar="SEEDS", help="42, or 1,2,3, or 0..9 with both ends included [default: 42].")
+@several("--weight-decay", metavar="VALUES", help="L2 penalty of the optimizer; several as 0,1e-4.")
+@several("--l1", metavar="VALUES", help="L1 penalty on all parameters; several as 0,1e-5.")
+@several("--dropout", metavar="VALUES", help="Dropout after each hidden layer; several as 0,0.2.")
 @click.option("--validation", metavar="FRACTION", help="Fraction of the training data to hold out, as 0.1.")
 @click.option("--patience", metavar="N", help="Stop after N epochs without a lower validation loss; keep the best.")
 @click.option(
@@ -66,8 +69,8 @@ def command(
     """Submit training jobs.
 
     From FILE (YAML or JSON), from options, or both; options take precedence.
-    Several optimizers, rates and seeds make a sweep: every combination is one job. A spec that the experiment already
-    has is not submitted again.
+    Several data sets, models, optimizers, rates and seeds make a sweep: every combination is one job. Options with
+    several values can be repeated. A spec that the experiment already has is not submitted again.
 
     \b
     mlpq submit --preset textbook --wait
@@ -80,7 +83,7 @@ def command(
     from mlpq.store.migrate import ready_store
     from mlpq.submit import check_data, plan
 
-    given = {name: value for name, value in options.items() if value not in (None, ())}
+    given = {name: _as_typed(name, value) for name, value in options.items() if value not in (None, ())}
     document = {**spec_file.read(file), **given}
     config = settings()
     # Invalid input is reported before the database is opened or created.
@@ -100,6 +103,15 @@ def command(
         raise SystemExit(1)
 
 
+def _as_typed(name: str, value: str | tuple[str, ...]) -> object:
+    """The value of an option for the sweep: where it is repeated, its values one after the other."""
+    if isinstance(value, str) or name == "optimizer":
+        return value
+    if name == "hidden":  # a comma separates the layers of one model
+        return value[0] if len(value) == 1 else [widths.split(",") for widths in value]
+    return ",".join(value)
+
+
 def _submit(
     config: Settings, submission: Submission, again: bool, wait: bool, quiet: bool
 ) -> tuple[Store, list[SubmittedJob]]:
@@ -107,9 +119,11 @@ def _submit(
     from mlpq.cli.local_worker import LocalWorker
     from mlpq.cli.output import warn
     from mlpq.store.migrate import has_database, ready_store
-    from mlpq.submit import submit
+    from mlpq.submit import change_waiting_jobs, submit
 
     with LocalWorker(config) as worker:
+        if wait:
+            worker.check_startable()
         if wait and worker.may_start and not has_database(config):
             # A new database has no live worker, and a worker takes seconds to start: start it while the jobs are
             # submitted.
@@ -119,6 +133,8 @@ def _submit(
         warn(warning)
         if not quiet:
             _show_submitted(submission, submitted)
+        if not again and (said := change_waiting_jobs(config, store, submission, submitted)):
+            click.echo(said, err=True)
         if wait:
             from mlpq.cli.waiting import wait_for
 

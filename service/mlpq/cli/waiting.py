@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
+from mlpq.cli.streams import OutputError
+from mlpq.errors import MlpqError
 from mlpq.records import JobRecord
 from mlpq.report import tables
 from mlpq.report.progress import show
@@ -25,6 +27,10 @@ def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
         message = "stopped waiting; the jobs stay queued: mlpq watch shows them, mlpq cancel cancels them"
         tables.console(stderr=True).print(message)
         raise SystemExit(130) from None
+    except OutputError:
+        raise
+    except MlpqError as error:
+        raise MlpqError(f"{error}; the jobs are submitted: mlpq watch shows them, mlpq worker runs them") from error
 
 
 def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) -> None:

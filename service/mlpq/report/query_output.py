@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from rich.console import Console
 
-from mlpq.errors import MlpqError
+from mlpq.errors import MlpqError, reason_of
 from mlpq.report import tables
 
 QueryRow = Mapping[str, Any]  # None, bool, int, float, str, aware datetime, list or mapping, by column
@@ -44,7 +44,7 @@ def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: P
             with path.open("wb") as file:
                 parquet.write_table(table, file)
     except OSError as error:
-        raise MlpqError(f"can't write {path}: {error.strerror}") from error
+        raise MlpqError(f"can't write {path}: {reason_of(error)}") from error
 
 
 def _print_table(out: Console, columns: Sequence[str], rows: Sequence[QueryRow]) -> None:

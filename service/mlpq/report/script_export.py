@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from string import Template
 from typing import Any
 
 from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
+from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 
@@ -24,19 +26,39 @@ BEGINNING = """\
 # Spec hash $spec_hash
 # $recorded
 import copy  #: patience
-import sys  #: torchvision
+import gzip  #: files
+import hashlib  #: files
+import sys  #: files
+from pathlib import Path  #: files
 
 import torch
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset$random_split
-from torchvision.datasets import $dataset  #: torchvision
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
-folder = sys.argv[1] if len(sys.argv) > 1 else "data"  #: torchvision
-sets = [$dataset(folder, train=part, download=True) for part in (True, False)]  #: torchvision
-train, test = (TensorDataset(s.data.flatten(1) / 255, s.targets) for s in sets)  #: torchvision
+FILES = {  # of $dataset, and their MD5 checksums  #: files
+$checksums  #: files
+}  #: files
+roots = [*sys.argv[1:], "data"$roots]  #: files
+folders = [Path(root, sub) for root in roots for sub in ("", "$torchvision/raw", "$dataset")]  #: files
+  #: files
+  #: files
+def read(name, md5):  #: files
+    for folder in folders:  #: files
+        for file in filter(Path.is_file, folder.glob(name.replace("-idx", "?idx") + "*")):  #: files
+            raw = file.read_bytes()  #: files
+            content = gzip.decompress(raw) if file.suffix == ".gz" else raw  #: files
+            if md5 in (hashlib.md5(raw).hexdigest(), hashlib.md5(content).hexdigest()):  #: files
+                header = 16 if "images" in name else 8  # bytes  #: files
+                return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8)  #: files
+    sys.exit(f"{name} is in none of {roots}: python {sys.argv[0]} FOLDER")  #: files
+  #: files
+  #: files
+parts = [read(name, md5) for name, md5 in FILES.items()]  #: files
+pairs = parts[:2], parts[2:]  # images and labels  #: files
+train, test = (TensorDataset(x.reshape(len(y), -1) / 255, y.long()) for x, y in pairs)  #: files
 images, labels = (torch.tensor(values) for values in load_digits(return_X_y=True))  #: digits
 images = images.float() / 16  #: digits
 train = TensorDataset(images[:$images], labels[:$images])  #: digits
@@ -84,12 +106,18 @@ print(f"{correct} of {len(y)} test images correct ({correct / len(y):.2%})")
 """
 
 
-def script(job: JobRecord, ancestors: Sequence[JobRecord], environment: Mapping[str, Any] | None) -> str:
+def script(
+    job: JobRecord,
+    ancestors: Sequence[JobRecord],
+    environment: Mapping[str, Any] | None,
+    data_dir: Path | None = None,
+) -> str:
     """The text of a script that trains the job, after those that it continues from.
 
     `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
-    plain engine, and those of a gang up to rounding. For a job without ancestors it has fewer than 60 lines, whatever
+    plain engine, and those of a gang up to rounding. It looks for data in the folder that it is called with, in `data`,
+    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 80 lines, whatever
     the spec; ancestors add lines where their specs differ.
     """
     chain = [each.spec for each in (*reversed(ancestors), job)]
@@ -106,7 +134,7 @@ def script(job: JobRecord, ancestors: Sequence[JobRecord], environment: Mapping[
         spec_hash=job.spec_hash,
         recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
-        dataset=spec.data.torchvision,
+        **_files(spec.data, data_dir),
         threads=threads,
         images=spec.data.train,
         kept=spec.data.train - spec.validation_size,
@@ -122,11 +150,23 @@ def script(job: JobRecord, ancestors: Sequence[JobRecord], environment: Mapping[
     )
 
 
+def _files(dataset: Dataset, data_dir: Path | None) -> dict[str, str]:
+    """The checksums of the files, of their content where known, and the folders in which mlpq looks for them."""
+    sums = dataset.md5 or dataset.gz_md5 or {}
+    folders = [*([] if data_dir is None else [data_dir]), *dataset.system_dirs]
+    return {
+        "dataset": dataset.name,
+        "checksums": "\n".join(f'    "{name}": "{md5}",' for name, md5 in sums.items()),
+        "torchvision": str(dataset.torchvision),
+        "roots": "".join(f", {str(folder)!r}" for folder in folders),
+    }
+
+
 def _features(chain: Sequence[JobSpec]) -> set[str]:
     spec = chain[-1]
     present = {
         "digits": spec.data.bundled,
-        "torchvision": not spec.data.bundled,
+        "files": not spec.data.bundled,
         "validation": spec.validation,
         "truncated": spec.initialisation == "truncated-normal",
         "dropout": any(one.dropout for one in chain),
@@ -142,7 +182,9 @@ def _threads(job: JobRecord, environment: Mapping[str, Any] | None) -> int | Non
     """How many threads trained the job on the CPU, one in a gang; None where that is unknown or it was not the CPU."""
     if job.result is None or job.result.device != "cpu" or environment is None:
         return None
-    return 1 if job.result.engine is Engine.GANG else int(environment["threads"])
+    if job.result.engine is Engine.GANG:
+        return 1
+    return int(environment["threads"]) if "threads" in environment else None
 
 
 def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
@@ -150,7 +192,8 @@ def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
     if result is None or environment is None:
         return f"mlpq has no result of this job: its status is {formatting.status(job)}."
     count = formatting.count(result.test_correct, result.test_total)
-    return f"mlpq {environment['code_version']} with torch {environment['torch']} on {result.device}: {count} correct"
+    version, torch = (environment.get(name, "(unknown)") for name in ("code_version", "torch"))
+    return f"mlpq {version} with torch {torch} on {result.device}: {count} correct"
 
 
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import shutil
 import zlib
@@ -15,7 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlpq.errors import DataError, nearest
+from mlpq.errors import DataError, nearest, reason_of
+
+MAX_BYTES = 64 * 2**20  # of a file or its content; the largest has 47,040,016
+REPLACE = ": remove it"  # begins the advice in messages about a bad file
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -29,7 +33,8 @@ FILES = (
 class Dataset:
     """`gz_md5` are checksums of the files as published, compressed; `md5` of their content, where it is known.
 
-    `system_gz_md5` are those of the system's package, which compresses the same content differently.
+    `system_gz_md5` are those of the system's package, which compresses the same content differently. `by_gz`: the
+    identifying checksum is over `gz_md5`, as when those of the content were not known.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Dataset:
     system_dirs: tuple[Path, ...] = ()
     system_gz_md5: Mapping[str, str] | None = None
     system_package: str | None = None
+    by_gz: bool = False
 
     @property
     def bundled(self) -> bool:
@@ -52,7 +58,7 @@ class Dataset:
     @property
     def checksum(self) -> str:
         """MD5 over the registered checksums: identifies the data that an attempt trained on."""
-        sums = self.md5 or self.gz_md5 or {}
+        sums = (self.gz_md5 if self.by_gz else self.md5) or {}
         return hashlib.md5("".join(sums[name] for name in sorted(sums)).encode()).hexdigest()
 
 
@@ -104,6 +110,13 @@ DATASETS = {
                 "9fb629c4189551a2d022fa330f9573f3",
                 "ec29112dd5afa0611ce80d1b7f02629c",
             ),
+            md5=_idx(
+                "6bbc9ace898e44ae57da46a324031adb",
+                "a25bea736e30d166cdddb491f175f624",
+                "2646ac647ad5339dbf082846283269ea",
+                "27ae3e4e09519cfbb04c329615203637",
+            ),
+            by_gz=True,
         ),
         Dataset(
             name="kmnist",
@@ -118,6 +131,7 @@ DATASETS = {
                 "5c965bf0a639b31b8f53240b1b52f4d7",
                 "7320c461ea6c1c855c0b718fb2a4b134",
             ),
+            by_gz=True,
         ),
         Dataset(
             name="digits",
@@ -147,7 +161,7 @@ def find(dataset: Dataset, data_dir: Path) -> Path | None:
     """
     if dataset.bundled:
         return None
-    for folder in (own_folder(dataset, data_dir), data_dir / dataset.name):
+    for folder in _folders_below(dataset, data_dir):
         if _holds_any(folder):
             return folder
     if _is_directly_in(dataset, data_dir):
@@ -181,25 +195,54 @@ def own_folder(dataset: Dataset, data_dir: Path) -> Path:
     return data_dir / str(dataset.torchvision) / "raw"
 
 
+def _folders_below(dataset: Dataset, root: Path) -> tuple[Path, ...]:
+    """Where the files may be below a folder: in torchvision's layout, or in a folder of the data set's name."""
+    return (own_folder(dataset, root), root / dataset.name)
+
+
 def verify(dataset: Dataset, folder: Path) -> dict[str, Path]:
     """The four files of the data set in `folder`, with verified checksums; raises DataError that names the bad one."""
     return {name: _verified(dataset, folder, name) for name in FILES}
 
 
+def _verify_source(dataset: Dataset, source: Path) -> dict[str, Path]:
+    """As `verify`, for a folder of the user's: also in torchvision's layout below it, with advice for an import."""
+    candidates = (source, source / "raw", *_folders_below(dataset, source))
+    folder = next((each for each in candidates if _holds_any(each)), None)
+    if folder is None:
+        raise DataError(
+            f"{source} has no file of {dataset.name}: name the folder with {', '.join(FILES)}, with or without .gz"
+        )
+    for name in FILES:
+        if _file(folder, name) is None:
+            raise DataError(f"{name}.gz is missing in {folder}: put it there, and import again")
+    try:
+        return verify(dataset, folder)
+    except DataError as error:
+        reason = str(error).partition(REPLACE)[0]
+        raise DataError(f"{reason}: replace it by a fresh copy, and import again") from error
+
+
 def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
     """Copy the files from `source` into `data_dir`; writes nothing unless all four checksums are right."""
-    files = verify(dataset, source)
+    files = _verify_source(dataset, source)
     target = own_folder(dataset, data_dir)
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
-            temporary = target / f".{file.name}.{os.getpid()}"
-            shutil.copyfile(file, temporary)
-            os.replace(temporary, target / file.name)
-            other = target / (name if file.suffix == ".gz" else f"{name}.gz")
+            compressed, bare = target / f"{name}.gz", target / name
+            wanted, other = (compressed, bare) if file.suffix == ".gz" else (bare, compressed)
+            temporary = target / f".{name}.{os.getpid()}"
+            try:
+                shutil.copyfile(file, temporary)
+                os.replace(temporary, wanted)
+            finally:
+                temporary.unlink(missing_ok=True)
             other.unlink(missing_ok=True)
     except OSError as error:
-        raise DataError(f"can't write to {target}: {error.strerror}; set MLPQ_DATA_DIR to a folder you own") from error
+        raise DataError(
+            f"can't write to {target}: {reason_of(error)}; set MLPQ_DATA_DIR to a folder you own"
+        ) from error
     return target
 
 
@@ -215,19 +258,39 @@ def how_to_import(dataset: Dataset) -> str:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of an idx file, compressed or not; raises DataError where it is truncated."""
+    """The content of an idx file, compressed or not; raises DataError where it is truncated or too large."""
+    raw = _read(file)
+    if file.suffix != ".gz":
+        return raw
     try:
-        raw = file.read_bytes()
-        return gzip.decompress(raw) if file.suffix == ".gz" else raw
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+            content = stream.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} can't be read, it is damaged or truncated: {error}") from error
+    return _checked_size(file, content)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return _checked_size(file, stream.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise DataError(f"{file} can't be read: {reason_of(error)}") from error
+
+
+def _checked_size(file: Path, content: bytes) -> bytes:
+    """The content; raises DataError for more than any file has, of which no more was read or decompressed."""
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{file} has more than {MAX_BYTES // 2**20} MiB, it is not a file of a data set{REPLACE}")
+    return content
 
 
 def _file(folder: Path, name: str) -> Path | None:
-    for candidate in (folder / f"{name}.gz", folder / name):
-        if candidate.is_file():
-            return candidate
-    return None
+    """The file of that name in a folder, compressed or not; 7-Zip unpacks train-images-… as train-images.…."""
+    dotted = name.replace("-idx", ".idx")
+    candidates = [folder / f"{name}.gz", folder / name, folder / dotted, folder / f"{dotted}.gz"]
+    candidates += [folder / name / name, folder / name / dotted]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
@@ -240,11 +303,9 @@ def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
         raise DataError(
             f"{file} can't be verified, only the compressed file has a known checksum: put {name}.gz beside it"
         )
-    try:
-        compressed_right = file.suffix == ".gz" and hashlib.md5(file.read_bytes()).hexdigest() in known
-    except OSError as error:
-        raise DataError(f"{file} can't be read: {error.strerror}") from error
+    compressed_right = file.suffix == ".gz" and hashlib.md5(_read(file)).hexdigest() in known
     # Any other .gz is verified by its content: the same content may have been compressed differently.
     if compressed_right or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
         return file
-    raise DataError(f"{file} has the wrong checksum, it is damaged or truncated: remove it, then {how_to_get(dataset)}")
+    problem = "it is damaged or truncated" if md5 else "it is damaged, or not the file that was published"
+    raise DataError(f"{file} has the wrong checksum, {problem}{REPLACE}, then {how_to_get(dataset)}")

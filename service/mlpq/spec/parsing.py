@@ -44,7 +44,7 @@ def real(name: str, rule: str, test: Callable[[float], bool]) -> Callable[[objec
         except ValueError:
             number = math.nan
         if not math.isfinite(number) or not test(number):
-            raise ValueError(f"{name} must be a number {rule}, not {_quoted(value)}")
+            raise ValueError(f"{name} must be a number {rule}, not {_quoted(value)}{_point_for_comma(value)}")
         return number + 0.0  # -0.0 becomes 0.0: one canonical form
 
     return parse
@@ -66,7 +66,10 @@ def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple
     """A parser of "a,b,c", of a list, or of one value; it requires at least one and drops duplicates."""
 
     def parse_all(value: object) -> tuple[T, ...]:
-        parsed = tuple(parse(part) for part in _parts(value))
+        try:
+            parsed = tuple(parse(part) for part in _parts(value))
+        except ValueError as error:
+            raise ValueError(f"{error}{_point_for_comma(value)}") from None
         if not parsed:
             raise ValueError(f"{name} is empty: give at least one value")
         return tuple(dict.fromkeys(parsed))
@@ -76,20 +79,36 @@ def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple
 
 def parse_hidden(value: object) -> tuple[int, ...]:
     """Widths of the hidden layers from "1000,500,100", a list, a number, or "none"."""
-    if value is None or str(value).strip().lower() in ("none", "[]", "()"):
+    parts = [] if value is None else _parts(value)
+    if not parts and not isinstance(value, str):
+        return ()
+    if len(parts) == 1 and str(parts[0]).lower() in ("none", "[]", "()"):
         return ()
     width = whole("hidden", 1, MAX_WIDTH)
-    widths = tuple(width(part) for part in _parts(value))
+    if len(parts) == 1 and re.fullmatch(r"\d+(\s*[xX×*/;:-]\s*\d+|\s+\d+)+", str(parts[0])):
+        widths_typed = ",".join(re.findall(r"\d+", str(parts[0])))
+        raise ValueError(f"hidden takes no {_quoted(parts[0])}: write {widths_typed} for the widths of the layers")
+    widths = tuple(width(part) for part in parts)
     if not 1 <= len(widths) <= MAX_LAYERS:
         raise ValueError(f"hidden takes 1 to {MAX_LAYERS} layers or 'none', not {len(widths)}")
     return widths
+
+
+def parse_hidden_layers(value: object) -> tuple[tuple[int, ...], ...]:
+    """The hidden layers of one or of several models: what `parse_hidden` takes, or a list with lists of widths."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in value):
+        return tuple(dict.fromkeys(parse_hidden(part) for part in value))
+    return (parse_hidden(value),)
 
 
 def parse_seeds(value: object) -> tuple[int, ...]:
     """Seeds from "42", "1,2,3", "0..9" (both ends included), a number or a list."""
     seed = whole("seeds", 0, MAX_SEED)
     seeds: dict[int, None] = {}
+    count = 0
     for part in _parts(value):
+        if span := re.fullmatch(r"(\d+)\s*(?:-|–|:|to|\.\.\.|…)\s*(\d+)", str(part)):
+            raise ValueError(f"seeds takes no {_quoted(part)}: write {span[1]}..{span[2]} for all of them")
         first, dots, last = str(part).partition("..")
         low = seed(first)
         high = seed(last) if dots else low
@@ -97,6 +116,9 @@ def parse_seeds(value: object) -> tuple[int, ...]:
             raise ValueError(f"the seed range '{part}' is empty: write the smaller seed first, as {high}..{low}")
         if high - low >= MAX_JOBS:
             raise ValueError(f"the seed range '{part}' is longer than {MAX_JOBS} jobs")
+        count += high - low + 1
+        if count > MAX_JOBS:
+            raise ValueError(f"more than {MAX_JOBS} seeds, which is the limit of jobs in one submission: split it")
         seeds.update(dict.fromkeys(range(low, high + 1)))
     if not seeds:
         raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
@@ -115,7 +137,8 @@ def parse_world_size(value: object) -> int | None:
 
 def parse_experiment(value: object) -> str:
     """The name of an experiment: printable, 1 to 100 characters."""
-    name = "" if value is None else str(value).strip()
+    is_text = isinstance(value, (str, int, float)) and not isinstance(value, bool)  # true is not the name "True"
+    name = str(value).strip() if is_text else ""
     if not 1 <= len(name) <= 100 or not name.isprintable() or name in (".", ".."):  # browsers resolve these in URLs
         raise ValueError(f"the name of an experiment has 1 to 100 printable characters, not {_quoted(value)}")
     if name == VERIFY:
@@ -154,8 +177,8 @@ def _optimizer_entry(entry: object) -> dict[str, Any]:
     else:
         name, _, rest = str(entry).partition(":")
         options = {"name": name.strip()}
-        for setting in filter(None, rest.split(",")):
-            key, equals, text = setting.partition("=")
+        for setting in _parts(rest):
+            key, equals, text = str(setting).partition("=")
             if not equals:
                 raise ValueError(f"'{setting}' in '{entry}' is not a setting: write option=value, as sgd:lr=0.1")
             if key.strip() in options:
@@ -172,9 +195,20 @@ def _optimizer_entry(entry: object) -> dict[str, Any]:
 
 def _parts(value: object) -> list[object]:
     if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
+        parts = [part.strip() for part in value.split(",")] if value.strip() else []
+        if "" in parts:
+            raise ValueError(f"{_quoted(value)} has a comma with nothing before or after it: remove the comma")
+        return list(parts)
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
+def _point_for_comma(value: object) -> str:
+    """The advice for a number with a decimal comma; empty for other values."""
+    if not isinstance(value, str) or not re.fullmatch(r"\s*0,\d+\s*", value):
+        return ""
+    return f"; decimals need a point: {value.strip().replace(',', '.')}"
+
+
 def _quoted(value: object) -> str:
-    return f"'{value}'" if len(str(value)) <= 60 else f"'{str(value)[:57]}…'"
+    text = "null" if value is None else str(value)
+    return f"'{text}'" if len(text) <= 60 else f"'{text[:57]}…'"

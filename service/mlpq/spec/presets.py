@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
 from mlpq.spec.job import JobSpec
-from mlpq.spec.sweep import Sweep, option
+from mlpq.spec.sweep import Sweep, option, unknown_key
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
     jobs, open_keys = PRESETS[name]
     for key in given:
         if key not in Sweep.model_fields:
-            raise SpecError(f"unknown key '{key}'{nearest(key, Sweep.model_fields)}")
+            raise SpecError(unknown_key(key))
         if key not in open_keys:
             raise SpecError(f"the preset {name} determines {key}: leave {option(key)} out, or the preset")
     return jobs({"experiment": name, **given})
@@ -55,7 +55,10 @@ def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
     mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
     continued = []
     for parent in mlp:
-        own = {"hidden": "32", "optimizer": "adam", "seeds": parent.seed, "batch_size": parent.batch_size}
+        own = {
+            "dataset": parent.dataset, "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
+            "batch_size": parent.batch_size,
+        }  # fmt: skip
         continued += Sweep.parse({**fixed, **own}).jobs(parent)
     return baseline, [*baseline.jobs(), *mlp, *continued]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,13 +11,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import (
-    Activation,
+    ACTIVATIONS,
     Bias,
-    DatasetName,
     Device,
     Epochs,
-    Hidden,
     Initialisation,
     JobSpec,
     Patience,
@@ -31,11 +31,33 @@ from mlpq.spec.job import (
     typed_text,
 )
 from mlpq.spec.optimizers import Value, complete, optimizer
-from mlpq.spec.parsing import MAX_JOBS, parse_experiment, parse_lr, parse_optimizers, parse_seeds, several, whole
+from mlpq.spec.parsing import (
+    MAX_JOBS,
+    one_of,
+    parse_experiment,
+    parse_hidden_layers,
+    parse_lr,
+    parse_optimizers,
+    parse_seeds,
+    several,
+    whole,
+)
+
+Datasets = Annotated[tuple[str, ...], BeforeValidator(several("dataset", one_of("data set", DATASETS)))]
+Activations = Annotated[tuple[str, ...], BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))]
+# What other libraries call these keys.
+OTHER_NAMES = {
+    "learning_rate": "lr", "learning_rates": "lr", "rate": "lr", "lrs": "lr", "l2": "weight_decay",
+    "wd": "weight_decay", "batch": "batch_size", "layers": "hidden", "hidden_layers": "hidden", "hidden_size": "hidden",
+    "widths": "hidden", "data": "dataset", "random_state": "seeds",
+    "initialization": "initialisation", "init": "initialisation", "val": "validation", "validation_split": "validation",
+    "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
+    "name": "experiment", "gpu": "device", "nonlinearity": "activation",
+}  # fmt: skip
 
 
 class Sweep(BaseModel):
-    """Like a spec, but with several optimizers, rates and seeds; `jobs` expands their product.
+    """Like a spec, but with several data sets, models, optimizers, rates and seeds; `jobs` expands their product.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
     apply to the optimizers that do not specify their own.
@@ -44,9 +66,9 @@ class Sweep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
-    dataset: DatasetName = "fashion-mnist"
-    hidden: Hidden = (32,)
-    activation: Activation = "sigmoid"
+    dataset: Datasets = ("fashion-mnist",)
+    hidden: Annotated[tuple[tuple[int, ...], ...], BeforeValidator(parse_hidden_layers)] = ((32,),)
+    activation: Activations = ("sigmoid",)
     bias: Bias = True
     initialisation: Initialisation = "torch"
     dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
@@ -70,7 +92,7 @@ class Sweep(BaseModel):
         """A sweep from a mapping of keys; raises SpecError with one line that says what to change."""
         for key in document:
             if key not in cls.model_fields:
-                raise SpecError(f"unknown key '{key}'{nearest(str(key), cls.model_fields)}")
+                raise SpecError(unknown_key(str(key)))
         try:
             return cls.model_validate(dict(document))
         except ValidationError as error:
@@ -81,14 +103,15 @@ class Sweep(BaseModel):
 
         With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
         """
-        arms = list(itertools.product(self._optimizers(), self.l1, self.dropout, self.batch_size))
-        if len(arms) * len(self.seeds) > MAX_JOBS:
-            raise SpecError(f"{len(arms) * len(self.seeds)} jobs in one submission; the limit is {MAX_JOBS}: split it")
+        models = (self.dataset, self.hidden, self.activation)
+        optimizers = self._optimizers()
+        lists = (optimizers, self.l1, self.dropout, self.batch_size, *models)
+        _check_count(math.prod(map(len, (*lists, self.seeds))))
         specs = [
             spec_from(
-                dataset=self.dataset,
-                hidden=self.hidden,
-                activation=self.activation if self.hidden else "sigmoid",
+                dataset=dataset,
+                hidden=hidden,
+                activation=activation if hidden else "sigmoid",
                 bias=self.bias,
                 initialisation=self.initialisation,
                 dropout=dropout,
@@ -103,7 +126,8 @@ class Sweep(BaseModel):
                 seed=seed,
                 parent=parent.hash if parent else None,
             )
-            for (name, lr, settings), l1, dropout, batch_size in arms
+            for dataset, hidden, activation in itertools.product(*models)
+            for (name, lr, settings), l1, dropout, batch_size in itertools.product(*lists[:4])
             for seed in self.seeds
         ]
         if parent:
@@ -111,7 +135,7 @@ class Sweep(BaseModel):
         return list({spec.hash: spec for spec in specs}.values())
 
     def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
-        found = []
+        found: list[tuple[str, float, dict[str, Value]]] = []
         for key in ("lr", "weight_decay"):
             if getattr(self, key) is not None and all(key in given for given in self.optimizer):
                 raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
@@ -124,10 +148,24 @@ class Sweep(BaseModel):
             decays: tuple[float | None, ...] = (None,)
             if self.weight_decay is not None and "weight_decay" not in options:
                 decays = self.weight_decay
+            _check_count(len(found) + len(rates) * len(decays))
             for lr, decay in itertools.product(rates, decays):
                 extra = {} if decay is None else {"weight_decay": decay}
                 found.append((name, lr, complete(name, {**options, **extra})))
         return found
+
+
+def _check_count(jobs: int) -> None:
+    """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
+    if jobs > MAX_JOBS:
+        raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
+
+
+def unknown_key(key: str) -> str:
+    """The message for a key that a sweep doesn't have, with the key that was probably meant."""
+    other = OTHER_NAMES.get(key.lower().replace("-", "_"))
+    known = Sweep.model_fields
+    return f"unknown key '{key}'" + (f" (did you mean '{other}'?)" if other else nearest(key, known))
 
 
 def option(key: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from mlpq.errors import StoreError
+from mlpq.errors import StoreError, reason_of
 from mlpq.settings import masked
 from mlpq.store.schema import UtcDateTime
 
@@ -28,6 +29,7 @@ CONNECT_SECONDS = 5  # until an unreachable host is reported
 POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_SECONDS,
     "options": "-c timezone=utc",
+    "client_encoding": "utf8",  # a database in SQL_ASCII would send bytes
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -79,6 +81,8 @@ class Store:
             if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", "") == UNDEFINED_TABLE:
                 raise StoreError("the database lacks tables that mlpq needs: run mlpq db upgrade") from error
             reason = " ".join(str(error.orig).split()) or type(error.orig).__name__
+            if self.is_sqlite and _is_disk_full(self.url):
+                reason = f"the disk is full ({reason})"
             away = error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
             verb = "can't reach" if away and not self.is_sqlite else "can't use"
             raise StoreError(f"{verb} the database {masked(self.url)}: {reason}; see mlpq doctor") from error
@@ -121,6 +125,14 @@ def sqlite_file(url: str) -> str:
     return url.partition(":///")[2]
 
 
+def _is_disk_full(url: str) -> bool:
+    """Whether there is no room where a SQLite file is: SQLite then reports an I/O error of any kind."""
+    try:
+        return shutil.disk_usage(Path(sqlite_file(url)).parent).free == 0
+    except OSError:
+        return False
+
+
 def make_folder(url: str) -> None:
     """Create the folder of a SQLite file; raises StoreError where that is not permitted."""
     folder = Path(sqlite_file(url)).parent
@@ -128,7 +140,7 @@ def make_folder(url: str) -> None:
         make_private_folder(folder)
     except OSError as error:
         raise StoreError(
-            f"can't create the folder {folder}: {error.strerror}; set MLPQ_HOME to one that you own"
+            f"can't create the folder {folder}: {reason_of(error)}; set MLPQ_HOME to one that you own"
         ) from error
 
 

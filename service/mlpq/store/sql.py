@@ -20,6 +20,10 @@ from mlpq.store.schema import metadata
 from mlpq.store.session import Store, sqlite_file
 
 SECONDS = 60  # the longest that a query may take
+MAX_ROWS = 1_000_000  # of a result, which is held in memory
+MAX_BYTES = 256 * 2**20  # of the text and numbers in a result
+MAX_VALUE_BYTES = 16 * 2**20  # of one value on SQLite, whose functions can make some of gigabytes
+MAX_HEAP_BYTES = 2**30  # of SQLite itself
 STEPS = 100_000  # of SQLite's virtual machine between two checks of the time limit and of Ctrl-C
 
 _READ_ONLY = "mlpq sql is read-only: type one statement that begins with SELECT, WITH or VALUES"
@@ -28,6 +32,7 @@ _MESSAGES = {
     "not authorized": _READ_ONLY,
     "one statement at a time": "mlpq sql takes one statement at a time",
     "multiple commands": "mlpq sql takes one statement at a time",
+    "string or blob too big": f"a value is larger than {MAX_VALUE_BYTES // 2**20} MiB: select a part of it by substr",
     "user-defined function raised": "on SQLite date_part takes only 'epoch' and a time",
 }
 _OPENING = re.compile(r"(?:\s|--[^\n]*|/\*.*?\*/)*(\w*)", re.DOTALL)
@@ -71,12 +76,16 @@ def _from_sqlite(store: Store, statement: str) -> tuple[list[str], Sequence[Sequ
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, detect_types=types)) as connection:
             connection.execute("PRAGMA query_only = ON")
+            connection.execute(f"PRAGMA hard_heap_limit = {MAX_HEAP_BYTES}")
             connection.create_function("date_part", 2, _date_part, deterministic=True)
             connection.create_aggregate("stddev_samp", 1, _SampleDeviation)
             connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
             connection.set_authorizer(_authorize)
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
             cursor = connection.execute(statement)
-            return [column[0] for column in cursor.description], cursor.fetchall()
+            return [column[0] for column in cursor.description], _limited(cursor)
+    except MemoryError as error:
+        raise QueryError(f"the query needs more than {MAX_HEAP_BYTES // 2**20} MiB of memory") from error
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             if time.monotonic() < deadline:
@@ -108,13 +117,26 @@ def _from_postgresql(store: Store, statement: str) -> tuple[list[str], Sequence[
         try:
             with driver.cursor("query") as cursor:
                 cursor.execute(statement.encode())
-                return [column.name for column in cursor.description or ()], cursor.fetchall()
+                return [column.name for column in cursor.description or ()], _limited(cursor)
         except psycopg.errors.QueryCanceled as error:
             raise QueryError(f"the query exceeded the limit of {SECONDS} s") from error
         except psycopg.Error as error:
             raise QueryError(_message(error.diag.message_primary or str(error))) from error
         finally:
             connection.rollback()
+
+
+def _limited(cursor: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
+    """All rows of a cursor, read one after the other; raises QueryError as soon as there are too many."""
+    rows, size = [], 0
+    for row in cursor:
+        rows.append(row)
+        size += sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
+        if len(rows) > MAX_ROWS:
+            raise QueryError(f"the result has more than {MAX_ROWS:,} rows: add a LIMIT, or a WHERE for each part")
+        if size > MAX_BYTES:
+            raise QueryError(f"the result is larger than {MAX_BYTES // 2**20} MiB: select less of it, or add a LIMIT")
+    return rows
 
 
 def _authorize(action: int, _: str | None, name: str | None, *__: str | None) -> int:
@@ -152,7 +174,7 @@ def _converter(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
         text = stored.decode()
         try:
             return read(text)
-        except ValueError:  # a UNION has the declared type of its first part only
+        except (ValueError, RecursionError):  # a UNION has the declared type of its first part only
             return text
 
     return convert

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -15,6 +15,9 @@ from mlpq.spec.job import JobSpec
 from mlpq.store.schema import experiments, jobs
 from mlpq.store.session import Store, chunks, insert_or_ignore, now
 from mlpq.store.transitions import end_children, move, unblock_children
+
+# The columns of the fields of Placement.
+_COLUMNS = {"device": "device", "world_size": "world_size", "priority": "priority", "attempts": "max_attempts"}
 
 
 def submit_jobs(
@@ -45,6 +48,35 @@ def submit_jobs(
                 rows.append({**row, "experiment_id": experiment_id})
         _insert_jobs(connection, rows)
     return submitted
+
+
+def change_placement(
+    store: Store, known: Sequence[SubmittedJob], placement: Placement, requested: Collection[str]
+) -> tuple[int, int]:
+    """Give jobs that wait the fields of `placement` that are in `requested`.
+
+    Answers how many changed, and how many others differ in these fields but are running or finished.
+    """
+    wanted = {_COLUMNS[name]: getattr(placement, name) for name in requested}
+    specs = {job.id: job.spec for job in known}
+    keys: dict[tuple[str | None, int | None], list[str]] = {}
+    late = 0
+    with store.write() as connection:
+        for chunk in chunks(sorted(specs)):
+            query = select(jobs).where(jobs.c.id.in_(chunk)).order_by(jobs.c.seq).with_for_update(key_share=True)
+            for row in connection.execute(query).all():
+                if all(getattr(row, name) == value for name, value in wanted.items()):
+                    continue
+                if row.status not in (Status.QUEUED, Status.BLOCKED):
+                    late += 1
+                    continue
+                world_size = wanted.get("world_size", row.world_size)
+                keys.setdefault((specs[row.id].gang_key_on(world_size), world_size), []).append(row.id)
+        for (gang_key, _), ids in keys.items():
+            for chunk in chunks(ids):
+                change = update(jobs).where(jobs.c.id.in_(chunk)).values(gang_key=gang_key, **wanted)
+                connection.execute(change)
+    return sum(map(len, keys.values())), late
 
 
 def submit_reruns(store: Store, experiment: str, reruns: Sequence[Rerun]) -> list[SubmittedJob]:

@@ -56,6 +56,7 @@ def check(config: Settings) -> list[Check]:
             "between the checkpoints of a job",
         ),
         Check(True, "MLPQ_LOG_FORMAT", config.log_format, source["MLPQ_LOG_FORMAT"], "of workers and the dashboard"),
+        *(Check(None, "setting", "", "", warning) for warning in config.unknown),
         *_devices(config),
     ]
 

@@ -127,7 +127,9 @@ class Postgres:
 class Redis:
     """A Redis server that keeps nothing on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """`options` are further arguments of redis-server."""
+        self._options = options
         program = shutil.which("redis-server")
         if program is None:
             pytest.fail("redis-server is missing: apt install redis-server (macOS: brew install redis)")
@@ -141,7 +143,9 @@ class Redis:
         """Start, or start again on the same port without the earlier data."""
         options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *options], cwd=self._folder, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [self._program, *options, *self._options], cwd=self._folder, stdout=log, stderr=log
+            )
         wait_until("Redis answers", self._answers)
 
     def crash(self) -> None:

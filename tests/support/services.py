@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,17 @@ class Postgres:
         name = f"mlpq_{self._databases}"
         self._do(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return name
+
+    def role_url(self, role: str, database: str) -> str:
+        """The URL with which that role connects."""
+        return self.url(database).replace(f"{SUPERUSER}@", f"{role}@")
+
+    def psql(
+        self, database: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run psql as the superuser."""
+        command: list[str | Path] = [self._programs / "psql", "--no-psqlrc", *arguments, self._address(database)]
+        return subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
 
     def drop(self, database: str) -> None:
         self._do(f"DROP DATABASE {database} WITH (FORCE)")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -12,6 +14,7 @@ from sqlalchemy import text
 from mlpq.errors import QueryError
 from mlpq.store import sql
 from mlpq.store.session import Store
+from tests.support.installations import ROOT
 from tests.support.services import Postgres
 
 SERIES = "SELECT i, repeat('x', 1000) AS t FROM generate_series(1, {}) AS i"
@@ -101,3 +104,19 @@ def test_query_that_waits_for_a_migration_gives_up(store: Store) -> None:
         migration.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
         with pytest.raises(QueryError, match="lock timeout"):
             sql.read_only(store, "SELECT count(*) FROM jobs")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Docker on Linux does")
+def test_query_that_needs_too_much_memory_fails_alone() -> None:
+    """With the limit that docker-compose.yml sets for the processes of PostgreSQL."""
+    limit = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["postgres"]["ulimits"]["data"]
+    server = Postgres(memory=limit, shared_buffers="128MB")
+    try:
+        server.start()
+        store = Store(server.url("postgres"))
+        with pytest.raises(QueryError, match="out of memory"):
+            sql.read_only(store, "SELECT length(repeat('x', 950000000) || repeat('y', 950000000)) AS n")
+        assert sql.read_only(store, "SELECT 1 AS a")[1] == [{"a": 1}]
+        store.close()
+    finally:
+        server.stop()

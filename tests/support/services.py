@@ -35,11 +35,12 @@ def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECOND
 class Postgres:
     """A PostgreSQL server. It refuses to run as root, so there it runs as Debian's user postgres."""
 
-    def __init__(self, durable: bool = False, **options: str) -> None:
+    def __init__(self, durable: bool = False, memory: int | None = None, **options: str) -> None:
         """Without `durable`, which the tests don't need, commits are not flushed and autovacuum is off.
 
-        `options` are further settings.
+        `memory` limits the private memory of each process, in bytes; `options` are further settings.
         """
+        self._launcher = [] if memory is None else ["sh", "-c", f'ulimit -d {memory // 1024}; exec "$@"', "sh"]
         switch = "on" if durable else "off"
         self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
         self._programs = _postgres_programs()
@@ -73,7 +74,7 @@ class Postgres:
             "unix_socket_directories": self._folder,
             **self._options,
         }
-        command: list[str | Path] = [self._programs / "postgres", "-D", self._data]
+        command: list[str | Path] = [*self._launcher, self._programs / "postgres", "-D", self._data]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:

@@ -22,6 +22,8 @@ SELECT '' IN (:'owner_password', :'worker_password', :'submitter_password', :'re
 
 BEGIN;
 SET LOCAL client_min_messages = warning; -- not that a role is a member already
+-- One at a time, as migrations do.
+SELECT pg_advisory_xact_lock(x'6d6c7071'::bigint) \g /dev/null
 SELECT format('CREATE ROLE %I', name)
 FROM unnest(ARRAY['mlpq_owner', 'mlpq_worker', 'mlpq_submitter', 'mlpq_reader']) AS name
 WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec

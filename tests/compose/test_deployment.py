@@ -304,6 +304,7 @@ def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deploy
 
     wait_until("two epochs are done", lambda: epochs() >= 2, 90)
     deployment.compose("stop", "worker")
+    deployment.compose("up", "-d", "postgres", "redis")
     assert laptop.row(job).status == "queued"
     deployment.compose("run", "--rm", "migrate")
     deployment.start_workers(2)

@@ -17,7 +17,7 @@ from mlpq import queue
 from mlpq.errors import DataError, MlpqError, QueueError
 from mlpq.settings import DEFAULT, Settings, masked, training_environ
 from mlpq.spec.datasets import DATASETS, find, verify
-from mlpq.store import queries
+from mlpq.store import queries, roles
 from mlpq.store.migrate import ready_store
 from mlpq.store.worker_queries import live_workers
 
@@ -56,6 +56,7 @@ def check(config: Settings) -> list[Check]:
             "between the checkpoints of a job",
         ),
         Check(True, "MLPQ_LOG_FORMAT", config.log_format, source["MLPQ_LOG_FORMAT"], "of workers and the dashboard"),
+        *(Check(None, "setting", "", "", warning) for warning in config.unknown),
         *_devices(config),
     ]
 
@@ -105,11 +106,13 @@ def _database(config: Settings, source: str) -> list[Check]:
         store = ready_store(config)
         alive = live_workers(store)
         count = sum(queries.count_by_status(store).values())
+        excess = roles.excess(store)
     except MlpqError as error:
         return [Check(False, "MLPQ_DATABASE_URL", url, source, str(error))]
     names = ", ".join(f"{worker.name} ({worker.device})" for worker in alive)
     return [
         Check(True, "MLPQ_DATABASE_URL", url, source, f"reachable, {count} jobs"),
+        *([] if excess is None else [Check(None, "rights", "", "", excess)]),
         Check(True, "workers alive", str(len(alive)), "", names or "mlpq worker starts one"),
     ]
 

@@ -54,5 +54,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """The closest known word, as " (did you mean 'sgd'?)"; empty where none is close."""
-    close = difflib.get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    spelled = {each.lower(): each for each in sorted(known)}
+    close = difflib.get_close_matches(word.lower(), spelled, n=1, cutoff=0.6)
+    return f" (did you mean '{spelled[close[0]]}'?)" if close else ""

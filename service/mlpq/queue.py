@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from functools import cache
 from typing import Any
@@ -105,7 +106,10 @@ def _make_queue_dir(config: Settings) -> None:
 def _broker(broker_url: str) -> dict[str, Any]:
     scheme, _, folder = broker_url.partition("://")
     if scheme != "filesystem":
-        return {"broker_url": broker_url, "broker_transport_options": REDIS_OPTIONS}
+        # Without this Celery verifies no certificate; parameters of the URL replace it.
+        verified = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        tls = {"broker_use_ssl": verified} if scheme == "rediss" else {}
+        return {"broker_url": broker_url, "broker_transport_options": REDIS_OPTIONS, **tls}
     messages = f"{folder}/messages"
     options = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": f"{folder}/control"}
     return {"broker_url": "filesystem://localhost//", "broker_transport_options": options}

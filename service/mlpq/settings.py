@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import platformdirs
 
-from mlpq.errors import SettingsError
+from mlpq.errors import SettingsError, suggestion
+from mlpq.urls import is_well_formed, parameter
+from mlpq.urls import masked as masked  # where everything else about settings is
 
 DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
@@ -21,6 +21,9 @@ THREADS = 4  # more threads in one process slow each other down: they share one 
 CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
+CERTIFICATE_CHECKS = ("required", "optional", "none")
+# What a training process has no use for: it must not be able to reach the services.
+CREDENTIALS = ("MLPQ_DATABASE_URL", "MLPQ_BROKER_URL", "REDISCLI_AUTH")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Settings:
     checkpoint_seconds: int
     log_format: str
     sources: Mapping[str, str]
+    unknown: tuple[str, ...] = ()  # variables that look like settings: a warning about each
 
     @property
     def embedded(self) -> bool:
@@ -61,9 +65,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     database_url = value("MLPQ_DATABASE_URL", f"sqlite:///{home / 'mlpq.db'}")
     if database_url.startswith("postgresql://"):
         database_url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
-    _check_scheme("MLPQ_DATABASE_URL", database_url, DATABASE_SCHEMES)
+    _check_url("MLPQ_DATABASE_URL", database_url, DATABASE_SCHEMES)
     broker_url = value("MLPQ_BROKER_URL", f"filesystem://{home / 'queue'}")
-    _check_scheme("MLPQ_BROKER_URL", broker_url, BROKER_SCHEMES)
+    _check_url("MLPQ_BROKER_URL", broker_url, BROKER_SCHEMES)
     return Settings(
         home=home,
         database_url=database_url,
@@ -74,6 +78,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         checkpoint_seconds=_number("MLPQ_CHECKPOINT_SECONDS", value("MLPQ_CHECKPOINT_SECONDS", "60"), 0, 86_400),
         log_format=_choice("MLPQ_LOG_FORMAT", value("MLPQ_LOG_FORMAT", "text"), LOG_FORMATS),
         sources=sources,
+        unknown=tuple(
+            f"{name} is not a setting of mlpq, and is ignored{suggestion(name, sources)}"
+            for name in sorted(environ)
+            if name.upper().startswith("MLPQ_") and name not in sources
+        ),
     )
 
 
@@ -82,28 +91,22 @@ def settings() -> Settings:
     """The settings of this process."""
     for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
         os.environ.pop(name, None)  # Celery would prefer them to the broker that mlpq configures
-    return read_settings(os.environ)
+    read = read_settings(os.environ)
+    for warning in read.unknown:
+        print(f"mlpq: {warning}", file=sys.stderr)
+    return read
 
 
 def training_environ() -> dict[str, str]:
-    """The environment of training processes: this one's, with the variables that torch reads when it is imported.
+    """The environment of training processes: this one's, with the variables that torch reads when it is imported, and
+    without those that give access to the database and the broker.
 
     cuBLAS is deterministic only with a fixed workspace; the ranks of a job connect over the loopback interface.
     """
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     interfaces = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback)
-    return {**os.environ, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **interfaces}
-
-
-def masked(url: str) -> str:
-    """The URL with its password replaced by ***, safe to log and to print.
-
-    It works on the text, since a password may contain characters with which the URL does not parse.
-    """
-    scheme, separator, rest = re.sub(r"(?i)(password[^=&]*=)[^&]*", r"\1***", url).partition("://")
-    credentials, at, where = rest.rpartition("@")
-    user, colon, _ = credentials.partition(":")
-    return f"{scheme}{separator}{user}{':***' if colon else ''}{at}{where}"
+    kept = {name: value for name, value in os.environ.items() if name not in CREDENTIALS and not name.startswith("PG")}
+    return {**kept, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **interfaces}
 
 
 def _default_home() -> str:
@@ -120,27 +123,21 @@ def _folder(name: str, text: str) -> Path:
         raise SettingsError(f"{name} is '{text}', which is not a folder: {error}") from None
 
 
-def _check_scheme(name: str, url: str, schemes: tuple[str, ...]) -> None:
-    scheme, separator, rest = url.partition("://")
-    absolute = {"sqlite": "//", "filesystem": "/"}.get(scheme, "")
-    well_formed = scheme in schemes and separator and rest.startswith(absolute)
-    if not well_formed or (scheme.startswith("redis") and not _is_redis(url)):
+def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    scheme = url.partition("://")[0]
+    if scheme not in schemes or not is_well_formed(url):
         examples = {
             "MLPQ_DATABASE_URL": "sqlite:////absolute/path.db or postgresql+psycopg://user:password@host/database",
             "MLPQ_BROKER_URL": "redis://host:6379/0 or filesystem:///absolute/folder",
         }
-        raise SettingsError(f"{name} is '{masked(url)}'; it must look like {examples[name]}")
-
-
-def _is_redis(url: str) -> bool:
-    """Whether the port and the database number of a Redis URL, where present, are numbers."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return False
-    database = parts.path.strip("/")
-    return not database or (database.isascii() and database.isdigit())
+        advice = "; in a user name or a password write @ as %40, / as %2F and : as %3A" if "@" in url else ""
+        raise SettingsError(
+            f"{name} is malformed, and not shown because it may contain a password; "
+            f"it must look like {examples[name]}{advice}"
+        )
+    verified = parameter(url, "ssl_cert_reqs")
+    if verified is not None and verified not in CERTIFICATE_CHECKS:
+        raise SettingsError(f"{name} has an invalid ssl_cert_reqs; it must be {' or '.join(CERTIFICATE_CHECKS)}")
 
 
 def _cores() -> int:

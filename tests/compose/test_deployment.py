@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from mlpq.jobs import Outcome
 from mlpq.spec.presets import TEXTBOOK_FIGURES
@@ -127,7 +128,8 @@ def cloned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 def remove(deployment: Deployment) -> None:
     """Containers, volumes and the network; passwords are asked for even then."""
-    env = {**deployment.env, "POSTGRES_PASSWORD": "-", "REDIS_PASSWORD": "-"}
+    text = (deployment.folder / "docker-compose.yml").read_text()
+    env = {**deployment.env, **dict.fromkeys(re.findall(r"\$\{(\w+):\?", text), "-")}
     Deployment(deployment.folder, env).compose("--profile", "cli", "down", "--volumes", "--remove-orphans")
 
 
@@ -187,8 +189,9 @@ def test_the_readmes_commands_brought_the_textbooks_figures(laptop: Site) -> Non
 
 
 def test_the_migration_has_ended_and_everything_else_is_healthy(deployment: Deployment) -> None:
-    (migrate,) = deployment.containers("migrate")
-    assert (migrate["State"]["Status"], migrate["State"]["ExitCode"]) == ("exited", 0)
+    for service in ("roles", "migrate"):
+        (container,) = deployment.containers(service)
+        assert (container["State"]["Status"], container["State"]["ExitCode"]) == ("exited", 0)
     assert len(deployment.containers(*OURS)) == 5
 
 
@@ -213,8 +216,8 @@ def test_nothing_runs_as_root(deployment: Deployment) -> None:
 
 def test_no_command_carries_a_password(deployment: Deployment) -> None:
     passwords = re.findall(r"_PASSWORD=(\S+)", (deployment.folder / ".env").read_text())
-    assert len(passwords) == 2
-    for each in deployment.containers(*OURS, "migrate"):
+    assert len(passwords) == 7
+    for each in deployment.containers(*OURS, "roles", "migrate"):
         shown = json.dumps([each["Path"], each["Args"], each["Config"]["Cmd"], each["Config"].get("Healthcheck")])
         shown += deployment.run("docker", "top", each["Id"], "-eo", "pid,args").out if each["State"]["Running"] else ""
         assert not [password for password in passwords if password in shown], each["Name"]
@@ -227,6 +230,9 @@ def test_memory_and_logs_are_limited_and_what_ends_is_started_again(deployment: 
         assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-file": "5", "max-size": "10m"}}
         assert host["RestartPolicy"]["Name"] == "unless-stopped"
         assert host["CapDrop"] == ["ALL"]
+        assert host["ReadonlyRootfs"]
+        assert host["PidsLimit"] > 0
+        assert host["NanoCpus"] > 0 or host["CpuQuota"] > 0
         assert "no-new-privileges:true" in host["SecurityOpt"]
 
 
@@ -242,6 +248,16 @@ def test_workers_log_json_with_job_and_attempt(deployment: Deployment, laptop: S
     logged = deployment.compose("logs", "--no-color", "worker").out
     lines = [json.loads(line[line.index("{") :]) for line in logged.splitlines() if "{" in line]
     assert [line for line in lines if line.get("job") == job and line.get("attempt") == 1]
+
+
+def test_no_service_has_more_rights_than_it_needs(deployment: Deployment, laptop: Site) -> None:
+    for service, role in (("worker", "mlpq_worker"), ("dashboard", "mlpq_reader"), ("cli", "mlpq_submitter")):
+        shown = deployment.compose("run", "--rm", "-T", "--no-deps", service, "doctor", status=None).out
+        assert role in shown
+        assert "is a superuser" not in shown
+        assert "is the owner" not in shown
+    with pytest.raises(DBAPIError, match="permission denied"), laptop.store.write() as connection:
+        connection.execute(text("COPY jobs TO PROGRAM 'id'"))
 
 
 def test_a_laptop_submits_with_two_variables(laptop: Site) -> None:
@@ -288,6 +304,7 @@ def test_stopped_workers_give_jobs_back_and_others_go_on_to_the_same_bits(deploy
 
     wait_until("two epochs are done", lambda: epochs() >= 2, 90)
     deployment.compose("stop", "worker")
+    deployment.compose("up", "-d", "postgres", "redis")
     assert laptop.row(job).status == "queued"
     deployment.compose("run", "--rm", "migrate")
     deployment.start_workers(2)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ def wait_until(what: str, test: Callable[[], Any], seconds: float = START_SECOND
 class Postgres:
     """A PostgreSQL server. It refuses to run as root, so there it runs as Debian's user postgres."""
 
-    def __init__(self, durable: bool = False, **options: str) -> None:
+    def __init__(self, durable: bool = False, memory: int | None = None, **options: str) -> None:
         """Without `durable`, which the tests don't need, commits are not flushed and autovacuum is off.
 
-        `options` are further settings.
+        `memory` limits the private memory of each process, in bytes; `options` are further settings.
         """
+        self._launcher = [] if memory is None else ["sh", "-c", f'ulimit -d {memory // 1024}; exec "$@"', "sh"]
         switch = "on" if durable else "off"
         self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
         self._programs = _postgres_programs()
@@ -73,7 +74,7 @@ class Postgres:
             "unix_socket_directories": self._folder,
             **self._options,
         }
-        command: list[str | Path] = [self._programs / "postgres", "-D", self._data]
+        command: list[str | Path] = [*self._launcher, self._programs / "postgres", "-D", self._data]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
@@ -103,6 +104,17 @@ class Postgres:
         self._do(f'CREATE DATABASE {name} TEMPLATE "{template}"')
         return name
 
+    def role_url(self, role: str, database: str) -> str:
+        """The URL with which that role connects."""
+        return self.url(database).replace(f"{SUPERUSER}@", f"{role}@")
+
+    def psql(
+        self, database: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run psql as the superuser."""
+        command: list[str | Path] = [self._programs / "psql", "--no-psqlrc", *arguments, self._address(database)]
+        return subprocess.run(command, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False)
+
     def drop(self, database: str) -> None:
         self._do(f"DROP DATABASE {database} WITH (FORCE)")
 
@@ -127,7 +139,9 @@ class Postgres:
 class Redis:
     """A Redis server that keeps nothing on disk."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
+        """`options` are further arguments of redis-server."""
+        self._options = options
         program = shutil.which("redis-server")
         if program is None:
             pytest.fail("redis-server is missing: apt install redis-server (macOS: brew install redis)")
@@ -141,7 +155,9 @@ class Redis:
         """Start, or start again on the same port without the earlier data."""
         options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--appendonly", "no")
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([self._program, *options], cwd=self._folder, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [self._program, *options, *self._options], cwd=self._folder, stdout=log, stderr=log
+            )
         wait_until("Redis answers", self._answers)
 
     def crash(self) -> None:

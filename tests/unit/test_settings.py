@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlpq.errors import SettingsError
-from mlpq.settings import DEFAULT, masked, read_settings
+from mlpq.settings import DEFAULT, masked, read_settings, training_environ
+from tests.support.installations import Site
 
 
 def test_defaults_are_embedded_in_the_users_data_folder() -> None:
@@ -80,12 +81,31 @@ def test_folder_may_begin_with_the_users_home() -> None:
         ("MLPQ_THREADS", "1.5"),
         ("MLPQ_THREADS", "100000"),
         ("MLPQ_LOG_FORMAT", "xml"),
+        ("MLPQ_BROKER_URL", "rediss://host/0?ssl_cert_reqs=nothing"),
     ],
 )
 def test_invalid_value_is_an_error_that_names_the_variable(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^{name} is '.*must.*") as error:
+    with pytest.raises(SettingsError, match=rf"^{name} (is|has) .*must.*") as error:
         read_settings({name: value})
     assert "\n" not in str(error.value)
+
+
+def test_misspelt_variable_is_warned_about() -> None:
+    read = read_settings({"MLPQ_DATABSE_URL": "x", "mlpq_threads": "1", "MLPQ_THREADS": "1", "OTHER": "x"})
+    assert list(read.unknown) == [
+        "MLPQ_DATABSE_URL is not a setting of mlpq, and is ignored (did you mean 'MLPQ_DATABASE_URL'?)",
+        "mlpq_threads is not a setting of mlpq, and is ignored (did you mean 'MLPQ_THREADS'?)",
+    ]
+    assert read_settings({"MLPQ_THREADS": "1"}).unknown == ()
+
+
+def test_training_process_cannot_reach_the_services(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = ("MLPQ_DATABASE_URL", "MLPQ_BROKER_URL", "PGPASSWORD", "PGPASSFILE", "REDISCLI_AUTH")
+    for name in (*secret, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "x")
+    environ = training_environ()
+    assert not environ.keys() & set(secret)
+    assert environ["OMP_NUM_THREADS"] == "x"
 
 
 def test_error_does_not_contain_the_password() -> None:
@@ -101,7 +121,12 @@ def test_error_does_not_contain_the_password() -> None:
         ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
         ("postgresql+psycopg://me@host/db", "postgresql+psycopg://me@host/db"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
-        ("redis://[broken:secret@host", "redis://[broken:***@host"),
+        ("redis://[broken:secret@host", "***"),
+        ("redis://secret@host", "redis://***@host"),
+        (
+            "postgresql://ann@h1:1,h2:2/db?sslmode=require&passwd=x",
+            "postgresql://ann@h1:1,h2:2/db?sslmode=require&passwd=***",
+        ),
     ],
 )
 def test_passwords_are_masked(url: str, shown: str) -> None:
@@ -111,3 +136,9 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(AttributeError):
         read_settings({}).threads = 2  # type: ignore[misc]
+
+
+def test_command_prints_the_warning_on_standard_error(alone: Site) -> None:
+    done = alone.mlpq("jobs", "--format", "json", env={"MLPQ_HOMES": "x"})
+    assert done.err == "mlpq: MLPQ_HOMES is not a setting of mlpq, and is ignored (did you mean 'MLPQ_HOME'?)\n"
+    assert done.json == []

@@ -9,9 +9,10 @@ from sqlalchemy import Connection, inspect, text
 
 from mlpq.errors import StoreError
 from mlpq.settings import Settings
+from mlpq.store import roles
 from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
-SCHEMA = "0007"  # the revision that this program reads and writes; a test compares it with the migrations
+SCHEMA = "0008"  # the revision that this program reads and writes; a test compares it with the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 
@@ -30,6 +31,8 @@ def upgrade(store: Store) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if connection.dialect.name == "postgresql":
+            roles.grant(connection)
 
 
 def current(store: Store) -> str | None:

@@ -23,12 +23,12 @@ from sqlalchemy.sql.functions import FunctionElement
 from mlpq.errors import StoreError, reason_of
 from mlpq.settings import masked
 from mlpq.store.schema import UtcDateTime
+from mlpq.urls import hosts_and_ports, parts
 
 CONNECT_SECONDS = 5  # until an unreachable host is reported
 # A half-open connection is detected within about half a minute, well before a lease expires.
 POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_SECONDS,
-    "options": "-c timezone=utc",
     "client_encoding": "utf8",  # a database in SQL_ASCII would send bytes
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -97,9 +97,11 @@ def open_store(url: str) -> Store:
 def _engine(url: str, begin: str) -> Engine:
     if not url.startswith("sqlite"):
         try:
-            return create_engine(make_url(url), pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
+            parsed, arguments = _postgresql(url)
+            return create_engine(parsed, pool_pre_ping=True, connect_args=arguments)
         except (ArgumentError, ValueError) as error:
-            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is not a database URL: {error}") from error
+            # The reason may quote a part of the URL that is a password.
+            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is not a database URL") from error
     # The path is taken literally: a question mark or a percent sign in it has no meaning.
     engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
 
@@ -118,6 +120,28 @@ def _engine(url: str, begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _postgresql(url: str) -> tuple[URL, dict[str, Any]]:
+    """The URL and the arguments of the driver. What the URL says comes first; `options` are joined.
+
+    SQLAlchemy reads one port for all hosts, libpq one for each: several hosts become arguments.
+    """
+    from psycopg.pq import Conninfo
+
+    arguments: dict[str, Any] = {}
+    hosts = hosts_and_ports(url)
+    if any(port for _, port in hosts[:-1]):
+        found = parts(url)
+        assert found is not None
+        url = url[: found.start("hosts")] + url[found.end("hosts") :]
+        arguments = {"host": ",".join(host for host, _ in hosts), "port": ",".join(port for _, port in hosts)}
+    parsed = make_url(url)
+    arguments |= {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in parsed.query}
+    inherited = {option.keyword: option.val for option in Conninfo.get_defaults()}[b"options"] or b""  # PGOPTIONS
+    theirs = parsed.query.get("options", inherited.decode())
+    arguments["options"] = " ".join([*([theirs] if isinstance(theirs, str) else theirs), "-c timezone=utc"]).strip()
+    return parsed, arguments
 
 
 def sqlite_file(url: str) -> str:

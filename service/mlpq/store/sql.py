@@ -7,7 +7,7 @@ import re
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlpq.errors import QueryError, nearest, suggestion
+from mlpq.store import roles
 from mlpq.store.queries import results
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store, sqlite_file
@@ -24,6 +25,7 @@ MAX_ROWS = 1_000_000  # of a result, which is held in memory
 MAX_BYTES = 256 * 2**20  # of the text and numbers in a result
 MAX_VALUE_BYTES = 16 * 2**20  # of one value on SQLite, whose functions can make some of gigabytes
 MAX_HEAP_BYTES = 2**30  # of SQLite itself
+BATCH_ROWS, BATCH_BYTES = 1000, 8 * 2**20  # of a result on PostgreSQL, fetched at a time
 STEPS = 100_000  # of SQLite's virtual machine between two checks of the time limit and of Ctrl-C
 
 _READ_ONLY = "mlpq sql is read-only: type one statement that begins with SELECT, WITH or VALUES"
@@ -40,7 +42,15 @@ _NO_COLUMN = re.compile(r"no such column: (\S+)|column (\S+) does not exist")
 _NO_TABLE = re.compile(r"no such table: (\S+)|relation (\S+) does not exist")
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _LOADING = {"load_extension", "fts3_tokenizer"}  # functions that load code
-_ESCAPING = re.compile(r'set_config|query_to_xml|ts_stat|ts_rewrite|u&"', re.IGNORECASE)
+# What leaves the read-only role, runs SQL from a string or shows passwords; and functions that change no table, but
+# write WAL or large objects, hold locks, end sessions or connect to other databases.
+_REFUSED = re.compile(
+    r'set_config|query_to_xml|ts_stat|ts_rewrite|u&"|pg_authid|pg_shadow|pg_user_mappings?'
+    r"|\b(?:pg_logical_emit_message|pg_(?:try_)?advisory_\w+|pg_(?:terminate|cancel)_backend|pg_notify|lo_\w+|lo(?:read|write)"
+    r"|pg_export_snapshot|pg_current_xact_id|txid_current|pg_reload_conf|pg_rotate_logfile|pg_stat_reset\w*|dblink\w*"
+    r'|crosstab\w*|connectby|xpath_table)"?\s*(?:\(|/\*|--)',
+    re.IGNORECASE,
+)
 
 
 def read_only(store: Store, statement: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -98,26 +108,22 @@ def _from_postgresql(store: Store, statement: str) -> tuple[list[str], Sequence[
     """The statement becomes a cursor, which must be a query, sent by the extended protocol, which takes one statement.
 
     That excludes COPY and further statements. The transaction is read-only, which can't be changed after its first
-    query, and is rolled back, because some functions write nevertheless. A superuser's functions can also write files
-    of the server, so a superuser takes the role pg_read_all_data first (PostgreSQL 14 and later); functions that could
-    undo this, or that run SQL from a string, are rejected by name.
+    query, and is rolled back, because some functions write nevertheless. It takes the role of a reader, which has no
+    right but to read. Functions that could undo this, or that disturb others, are rejected by name.
     """
     import psycopg
 
-    if _ESCAPING.search(statement):
-        raise QueryError(f"set_config and functions that run SQL from a string are not allowed; {_READ_ONLY}")
-    to_reader = (
-        "SELECT set_config('role', rolname, true) FROM pg_roles "
-        "WHERE rolname = 'pg_read_all_data' AND current_setting('is_superuser') = 'on'"
-    )
+    if refused := _REFUSED.search(statement):
+        name = re.sub(r"\W+$", "", refused[0])
+        raise QueryError(f"{name} is not allowed in mlpq sql, which only reads tables; {_READ_ONLY}")
     with store.read() as connection:
-        for preparation in ("SET TRANSACTION READ ONLY", f"SET LOCAL statement_timeout = '{SECONDS}s'", to_reader):
+        for preparation in ("SET TRANSACTION READ ONLY", *_limits(), roles.TO_READER):
             connection.exec_driver_sql(preparation)
         driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         try:
             with driver.cursor("query") as cursor:
                 cursor.execute(statement.encode())
-                return [column.name for column in cursor.description or ()], _limited(cursor)
+                return [column.name for column in cursor.description or ()], _limited(_streamed(cursor))
         except psycopg.errors.QueryCanceled as error:
             raise QueryError(f"the query exceeded the limit of {SECONDS} s") from error
         except psycopg.Error as error:
@@ -126,12 +132,38 @@ def _from_postgresql(store: Store, statement: str) -> tuple[list[str], Sequence[
             connection.rollback()
 
 
+def _limits() -> tuple[str, ...]:
+    """Statements that limit the next query: its time, its memory, and how long it waits for a migration.
+
+    Only a superuser may limit temporary files here; scripts/roles.sql limits them for the other roles.
+    """
+    files = "SELECT set_config('temp_file_limit', '1GB', true) WHERE current_setting('is_superuser') = 'on'"
+    memory = ("SET LOCAL work_mem = '16MB'", "SET LOCAL max_parallel_workers_per_gather = 0")
+    waits = (f"SET LOCAL statement_timeout = '{SECONDS}s'", "SET LOCAL lock_timeout = '5s'")
+    return (*memory, *waits, files)
+
+
+def _streamed(cursor: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a server-side cursor, fetched in batches of about BATCH_BYTES."""
+    size, fetched, count = 0, 0, 1
+    while batch := cursor.fetchmany(count):
+        size += sum(map(_size, batch))
+        fetched += len(batch)
+        count = min(BATCH_ROWS, 1 + BATCH_BYTES * fetched // (size + 1))
+        yield from batch
+
+
+def _size(row: Sequence[Any]) -> int:
+    """About how many bytes a row takes."""
+    return sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
+
+
 def _limited(cursor: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     """All rows of a cursor, read one after the other; raises QueryError as soon as there are too many."""
     rows, size = [], 0
     for row in cursor:
         rows.append(row)
-        size += sum(len(value) if isinstance(value, (str, bytes)) else 8 for value in row)
+        size += _size(row)
         if len(rows) > MAX_ROWS:
             raise QueryError(f"the result has more than {MAX_ROWS:,} rows: add a LIMIT, or a WHERE for each part")
         if size > MAX_BYTES:

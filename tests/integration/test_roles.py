@@ -1,0 +1,329 @@
+"""PostgreSQL's roles: each does its work with the least rights, and every attack as one of them is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from mlpq.errors import QueryError, StoreError
+from mlpq.jobs import Status
+from mlpq.records import Grade, Verification, WorkerCapabilities
+from mlpq.store import execution, migrate, queries, roles, sql, submission, verifications, worker_queries
+from mlpq.store.session import Store
+from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
+from tests.support.roles import (
+    OWNER,
+    PASSWORDS,
+    READER,
+    ROLES,
+    SCRIPT,
+    SUBMITTER,
+    WORKER,
+    create_roles,
+    upgrade_as_owner,
+)
+from tests.support.services import Postgres
+
+pytestmark = pytest.mark.xdist_group("roles")  # a server of their own, since roles belong to all databases
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The same database as each role connects to it; `admin` is the superuser's."""
+
+    admin: Store
+    worker: Store
+    submitter: Store
+    reader: Store
+
+    def named(self, role: str) -> Store:
+        return {WORKER: self.worker, SUBMITTER: self.submitter, READER: self.reader}[role]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def database(server: Postgres) -> str:
+    name = server.create()
+    create_roles(server, name)
+    upgrade_as_owner(server, name)
+    return name
+
+
+@pytest.fixture
+def stores(server: Postgres, database: str) -> Iterator[Stores]:
+    """With a succeeded job, a running one, two queued ones, a blocked and a cancelled one."""
+    opened = Stores(Store(server.url(database)), *(Store(server.role_url(role, database)) for role in ROLES[1:]))
+    yield opened
+    tables = "experiments, jobs, attempts, epochs, job_results, verifications, workers, environments"
+    with opened.admin.write() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    for store in (opened.admin, opened.worker, opened.submitter, opened.reader):
+        store.close()
+
+
+@pytest.fixture
+def filled(stores: Stores) -> Stores:
+    first = submit(stores.submitter, spec(), child_of(spec()))[0]
+    finish(stores.worker, claim_one(stores.worker))
+    submit(stores.submitter, *(spec(seeds=seed) for seed in (1, 2, 3, 4)), child_of(spec(seeds=4), seeds=4))
+    claim_one(stores.worker)
+    (cancelled,) = submit(stores.submitter, spec(seeds=9))
+    submission.cancel(stores.submitter, [cancelled])
+    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
+    verifications.record(stores.submitter, [Verification(first, None, Grade.SAME_BITS, "", [], [], [], [])])
+    return stores
+
+
+def contents(store: Store) -> str:
+    """Everything in the tables and the names in the catalogue."""
+    parts = [
+        f"(SELECT json_agg(t ORDER BY t::text) FROM {table} AS t)"
+        for table in ("experiments", "jobs", "attempts", "epochs", "job_results", "verifications", "workers",
+                      "environments", "alembic_version")
+    ]  # fmt: skip
+    parts += [
+        "(SELECT json_agg(oid ORDER BY oid) FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace)",
+        "(SELECT json_agg(oid ORDER BY oid) FROM pg_proc)",
+        "(SELECT json_agg(r ORDER BY rolname) FROM pg_roles AS r)",
+        "(SELECT json_agg(oid ORDER BY oid) FROM pg_largeobject_metadata)",
+    ]
+    with store.read() as connection:
+        return str(connection.execute(text(f"SELECT {', '.join(parts)}")).one())
+
+
+def test_submitter_submits_continues_cancels_retries_and_verifies(stores: Stores) -> None:
+    parent, child = submit(stores.submitter, spec(), child_of(spec()))
+    assert submit(stores.submitter, spec()) == [parent]
+    finish(stores.worker, claim_one(stores.worker))
+    assert row(stores.submitter, child).status == "queued"
+    (late,) = submit(stores.submitter, child_of(spec(), lr=0.5), parent_id=parent)
+    assert row(stores.reader, late).status == "queued"
+    running = claim_one(stores.worker)
+    assert submission.cancel(stores.submitter, [running.id, late]) == {"cancelled": 1, "asked to stop": 1}
+    assert heartbeat(stores.worker, running) is True
+    (again,) = submission.retry_jobs(stores.submitter, [late])
+    assert row(stores.reader, again.id).status == "queued"
+    found = Verification(parent, None, Grade.SAME_BITS, "", [], [], [], [])
+    verifications.record(stores.submitter, [found])
+    assert sql.read_only(stores.submitter, "SELECT current_user AS role")[1] == [{"role": READER}]
+    assert sql.read_only(stores.worker, "SELECT count(*) AS n FROM results")[1] == [{"n": 4}]
+
+
+def test_worker_claims_beats_ends_requeues_and_leaves(stores: Stores) -> None:
+    submit(stores.submitter, *(spec(seeds=seed) for seed in range(3)), attempts=2)
+    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
+    assert [worker.name for worker in worker_queries.live_workers(stores.reader)] == ["ann"]
+    first, second, third = (claim_one(stores.worker) for _ in range(3))
+    assert heartbeat(stores.worker, first, log_tail="x") is False
+    assert finish(stores.worker, first) is not None
+    assert fail(stores.worker, second) is Status.QUEUED
+    let_lease_expire(stores.admin, third.id)
+    assert execution.requeue_expired(stores.worker) == [third.id]
+    execution.remove_worker(stores.worker, "ann")
+    statuses = queries.count_by_status(stores.reader)
+    assert statuses == {Status.SUCCEEDED: 1, Status.QUEUED: 2}
+
+
+# As a submitter, on the database of `filled`.
+SUBMITTER_ATTACKS = (
+    "COPY jobs TO PROGRAM 'id'",
+    "COPY experiments FROM PROGRAM 'echo 9'",
+    "COPY jobs TO '/tmp/mlpq-copied'",
+    "SELECT pg_read_file('/etc/passwd')",
+    "SELECT lo_import('/etc/passwd')",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
+    "SELECT pg_logical_emit_message(false, 'a', 'b')",
+    "SELECT pg_advisory_lock(1835888753)",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
+    "SELECT rolpassword FROM pg_authid",
+    "SET ROLE mlpq_owner",
+    "SET ROLE mlpq_worker",
+    "SET SESSION AUTHORIZATION postgres",
+    "SET session_replication_role = replica",
+    "ALTER ROLE mlpq_submitter SUPERUSER",
+    "ALTER ROLE mlpq_worker PASSWORD 'x'",
+    "CREATE ROLE evil",
+    "GRANT mlpq_owner TO mlpq_submitter",
+    "CREATE TABLE mine (a INTEGER)",
+    "CREATE TEMPORARY TABLE jobs (id TEXT, status TEXT)",
+    "CREATE FUNCTION evil() RETURNS INTEGER LANGUAGE sql AS 'SELECT 1'",
+    "CREATE SCHEMA mine",
+    "CREATE EXTENSION pg_trgm",
+    "ALTER TABLE jobs DISABLE TRIGGER ALL",
+    "DROP TRIGGER guard_jobs ON jobs",
+    "DROP TABLE epochs CASCADE",
+    "TRUNCATE epochs",
+    "CREATE OR REPLACE VIEW results AS SELECT 1",
+    "SELECT setval('jobs_seq_seq', 1)",
+    "UPDATE alembic_version SET version_num = '0001'",
+    "DELETE FROM jobs",
+    "DELETE FROM experiments",
+    "DELETE FROM verifications",
+    "DELETE FROM workers",
+    "UPDATE job_results SET test_correct = 500",
+    "INSERT INTO job_results SELECT * FROM job_results",
+    "UPDATE attempts SET outcome = 'failed'",
+    "INSERT INTO attempts (job_id, attempt, worker, device, started_at) SELECT id, 9, 'x', 'cpu', now() FROM jobs",
+    "INSERT INTO epochs SELECT * FROM epochs",
+    "INSERT INTO environments (fingerprint, facts) VALUES ('x', '{}')",
+    "INSERT INTO workers (name, device, model, most_ranks, world_size, started_at, beat_at)"
+    " VALUES ('evil', 'cpu', 'x', 1, 1, now(), now())",
+    "UPDATE verifications SET grade = 'different'",
+    "UPDATE experiments SET name = 'other'",
+    "UPDATE experiments SET created_at = '2000-01-01'",
+    "UPDATE jobs SET spec = '{}'",
+    "UPDATE jobs SET priority = 9",
+    "UPDATE jobs SET max_attempts = 99",
+    "UPDATE jobs SET attempt = 9",
+    "UPDATE jobs SET worker = 'evil'",
+    "UPDATE jobs SET lease_until = 'infinity', cancel_requested = true WHERE status = 'running'",
+    "UPDATE jobs SET status = 'succeeded', finished_at = now() WHERE status = 'queued'",
+    "UPDATE jobs SET status = 'failed', finished_at = now() WHERE status = 'queued'",
+    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'cancelled'",
+    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'succeeded'",
+    "UPDATE jobs SET error = 'forged' WHERE status = 'succeeded'",
+    "UPDATE jobs SET finished_at = '2000-01-01' WHERE status = 'succeeded'",
+    "UPDATE jobs SET cancel_requested = true WHERE status = 'succeeded'",
+    "UPDATE jobs SET error = 'forged' WHERE status = 'running'",
+    "UPDATE jobs SET cancel_requested = true WHERE status = 'queued'",
+    "UPDATE jobs SET status = 'blocked' WHERE status = 'queued'",
+    "UPDATE jobs SET status = 'queued' WHERE status = 'blocked'",  # one of them has a parent that did not succeed
+    "SET search_path = pg_temp; UPDATE public.jobs SET status = 'queued' WHERE status = 'blocked'",
+    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
+    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
+    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
+    " created_at, finished_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
+    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
+    " created_at, worker) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
+)
+WORKER_ATTACKS = (
+    "COPY jobs TO PROGRAM 'id'",
+    "SELECT lo_create(0)",
+    "SELECT pg_logical_emit_message(false, 'a', 'b')",
+    "SELECT pg_advisory_lock(1835888753)",
+    "SELECT rolpassword FROM pg_authid",
+    "SET ROLE mlpq_owner",
+    "SET ROLE mlpq_submitter",
+    "SET session_replication_role = replica",
+    "ALTER TABLE jobs DISABLE TRIGGER ALL",
+    "CREATE TABLE mine (a INTEGER)",
+    "TRUNCATE epochs",
+    "UPDATE alembic_version SET version_num = '0001'",
+    "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
+    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
+    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
+    "INSERT INTO verifications SELECT * FROM verifications",
+    "UPDATE experiments SET name = 'other'",
+    "UPDATE jobs SET spec = '{}'",
+    "UPDATE jobs SET priority = 9",
+    "UPDATE jobs SET cancel_requested = false",
+    "UPDATE jobs SET parent_id = NULL",
+    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'succeeded'",
+    "UPDATE jobs SET error = 'forged' WHERE status = 'succeeded'",
+    "UPDATE jobs SET attempt = attempt - 1 WHERE status = 'running'",
+    "UPDATE job_results SET test_correct = 500",
+    "UPDATE epochs SET test_correct = 500",
+    "UPDATE environments SET facts = '{}'",
+    "UPDATE attempts SET started_at = now()",
+    "DELETE FROM job_results",
+    "DELETE FROM attempts",
+    "DELETE FROM jobs",
+)
+READER_ATTACKS = (
+    *SUBMITTER_ATTACKS,
+    *(attack for attack in WORKER_ATTACKS if attack not in SUBMITTER_ATTACKS),
+    "SET default_transaction_read_only = off; INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
+    "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
+    "UPDATE jobs SET cancel_requested = true",
+    "SELECT * FROM jobs FOR UPDATE",
+    "SELECT nextval('jobs_seq_seq')",
+    "SET ROLE mlpq_submitter",
+)
+
+REFUSED = re.compile(
+    "permission denied|must be (?:owner|superuser)|must have admin option|never (?:changes|decreases)"
+    "|a new job must be|a submitter may"
+)
+
+
+@pytest.mark.parametrize(
+    ("role", "attacks"), [(SUBMITTER, SUBMITTER_ATTACKS), (WORKER, WORKER_ATTACKS), (READER, READER_ATTACKS)],
+    ids=["submitter", "worker", "reader"],
+)  # fmt: skip
+def test_attack_is_refused_and_changes_nothing(filled: Stores, role: str, attacks: tuple[str, ...]) -> None:
+    before, ran, reasons = contents(filled.admin), [], []
+    for attack in attacks:
+        try:
+            with filled.named(role).write() as connection:
+                connection.exec_driver_sql("SET TRANSACTION READ WRITE")  # a reader may: only rights protect
+                connection.exec_driver_sql(attack)
+            ran.append(attack)
+        except (StoreError, DBAPIError) as error:
+            reasons.append(str(error))
+        assert contents(filled.admin) == before, attack
+    assert ran == []
+    assert [reason for reason in reasons if not REFUSED.search(reason)] == []
+
+
+def test_mlpq_sql_cannot_leave_the_role_of_a_reader(filled: Stores) -> None:
+    before = contents(filled.admin)
+    for attack in READER_ATTACKS:
+        with pytest.raises(QueryError):
+            sql.read_only(filled.submitter, attack)
+    assert contents(filled.admin) == before
+
+
+@pytest.mark.parametrize("role", [WORKER, SUBMITTER, READER])
+def test_only_the_owner_migrates(stores: Stores, role: str) -> None:
+    with stores.admin.read() as connection:
+        owners = connection.execute(text("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"))
+        assert owners.scalars().all() == [OWNER]
+    with pytest.raises((StoreError, DBAPIError), match="permission denied"):
+        migrate.upgrade(stores.named(role))
+
+
+def test_excess_rights_are_named(server: Postgres, database: str, stores: Stores) -> None:
+    assert [roles.excess(store) for store in (stores.worker, stores.submitter, stores.reader)] == [None] * 3
+    assert "postgres is a superuser" in str(roles.excess(stores.admin))
+    owner = Store(server.role_url(OWNER, database))
+    assert "mlpq_owner is the owner of the tables" in str(roles.excess(owner))
+    owner.close()
+
+
+def test_database_of_a_superuser_is_handed_to_the_owner(server: Postgres) -> None:
+    """As an existing deployment is upgraded; running it all again changes nothing."""
+    name = server.create()
+    admin = Store(server.url(name))
+    migrate.upgrade(admin)
+    (job,) = submit(admin, spec())
+    for _ in range(2):
+        create_roles(server, name)
+        upgrade_as_owner(server, name)
+    worker = Store(server.role_url(WORKER, name))
+    finish(worker, claim_one(worker))
+    assert row(admin, job).status == "succeeded"
+    worker.close()
+    admin.close()
+    server.drop(name)
+
+
+def test_roles_need_their_passwords(server: Postgres, database: str) -> None:
+    for name in PASSWORDS:
+        done = server.psql(database, "--file", str(SCRIPT), env={**PASSWORDS, name: ""})
+        assert done.returncode != 0
+        assert "a password is missing" in done.stderr

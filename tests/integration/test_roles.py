@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlpq.errors import QueryError, StoreError
 from mlpq.jobs import Status
-from mlpq.records import Grade, Verification, WorkerCapabilities
+from mlpq.records import Grade, Placement, SubmittedJob, Verification, WorkerCapabilities
 from mlpq.store import execution, migrate, queries, roles, sql, submission, verifications, worker_queries
 from mlpq.store.session import Store
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
@@ -121,6 +121,18 @@ def test_submitter_submits_continues_cancels_retries_and_verifies(stores: Stores
     verifications.record(stores.submitter, [found])
     assert sql.read_only(stores.submitter, "SELECT current_user AS role")[1] == [{"role": READER}]
     assert sql.read_only(stores.worker, "SELECT count(*) AS n FROM results")[1] == [{"n": 4}]
+
+
+def test_submitter_changes_what_waiting_jobs_request(stores: Stores) -> None:
+    waiting, running = spec(), spec(seeds=7)
+    (job,) = submit(stores.submitter, running)
+    claim_one(stores.worker)
+    submit(stores.submitter, waiting)
+    known = [SubmittedJob(row(stores.reader, one).id, one_spec, False) for one, one_spec in
+             zip(queries.ids_of(stores.reader, "lab"), (running, waiting), strict=True)]  # fmt: skip
+    changed = submission.change_placement(stores.submitter, known, Placement(priority=9), ["priority"])
+    assert changed == (1, 1)
+    assert row(stores.reader, job).priority == 0
 
 
 def test_worker_claims_beats_ends_requeues_and_leaves(stores: Stores) -> None:

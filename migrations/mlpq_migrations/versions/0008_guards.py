@@ -35,8 +35,16 @@ BEGIN
         RETURN NEW;
     END IF;
     IF NEW.error IS NOT DISTINCT FROM OLD.error AND NEW.finished_at IS NOT DISTINCT FROM OLD.finished_at THEN
-        IF OLD.status = 'running' AND NEW.status = 'running' AND NEW.cancel_requested THEN
+        IF OLD.status = 'running' AND NEW.status = 'running' AND NEW.cancel_requested
+            AND (NEW.device, NEW.world_size, NEW.priority, NEW.gang_key, NEW.max_attempts)
+                IS NOT DISTINCT FROM (OLD.device, OLD.world_size, OLD.priority, OLD.gang_key, OLD.max_attempts)
+        THEN
             RETURN NEW;
+        END IF;
+        IF OLD.status IN ('queued', 'blocked') AND NEW.status = OLD.status
+            AND NEW.cancel_requested = OLD.cancel_requested
+        THEN
+            RETURN NEW; -- what it requests, which the columns granted to submitters limit
         END IF;
         IF OLD.status = 'blocked' AND NEW.status = 'queued' AND NEW.cancel_requested = OLD.cancel_requested
             AND EXISTS (SELECT FROM jobs AS parent WHERE parent.id = NEW.parent_id AND parent.status = 'succeeded')
@@ -44,7 +52,8 @@ BEGIN
             RETURN NEW;
         END IF;
     END IF;
-    RAISE insufficient_privilege USING MESSAGE = 'a submitter may cancel a job, or queue it once its parent succeeded';
+    RAISE insufficient_privilege USING
+        MESSAGE = 'a submitter may cancel a job, change its requests while it waits, or queue it after its parent';
 END $$
 """
 EXPERIMENTS = """

@@ -16,8 +16,6 @@ class Channel(redis.Channel):
 
     supports_fanout = False  # all messages go to the queue that they name
     get_table = virtual.Channel.get_table
-        virtual.QoS
-    )  # a wake-up that is lost costs seconds: it need not be kept until it is acknowledged
 
     def _brpop_read(self, **options: Any) -> bool:
         """As kombu's method, except for what is delivered."""

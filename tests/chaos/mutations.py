@@ -118,7 +118,12 @@ MUTATIONS = (
     Mutation(
         "watchdog",
         [(f"{WORKER}/celery_app.py", "    Watchdog([executor.pulse, Consumer.pulse]).start()\n", "")],
-        f"{CHAOS}/test_services.py::test_hanging_database_ends_the_worker_and_another_finishes_the_job",
+        f"{CHAOS}/test_services.py::test_worker_with_a_hanging_executor_exits",
+    ),
+    Mutation(
+        "a database that does not answer is unreachable",
+        [(f"{WORKER}/celery_app.py", "    store.answer_seconds = ANSWER_SECONDS\n", "")],
+        f"{CHAOS}/test_services.py::test_worker_survives_a_database_that_does_not_answer",
     ),
     Mutation(
         "watchdog over Celery's event loop",

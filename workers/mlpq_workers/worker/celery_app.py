@@ -17,6 +17,7 @@ from mlpq.log import RateLimit
 from mlpq.queue import celery_app, check_broker, queue_name
 from mlpq.settings import Settings, masked
 from mlpq.store.migrate import ready_store
+from mlpq.store.session import ANSWER_SECONDS
 from mlpq_workers.worker.executor import Executor
 from mlpq_workers.worker.shutdown import ShutdownHandler
 from mlpq_workers.worker.trainer_client import Trainer
@@ -91,6 +92,7 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
     # Celery warns users who run it as root of pickled messages; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     store = ready_store(config)
+    store.answer_seconds = ANSWER_SECONDS
     _check_broker(config)
     trainer.wait_until_ready()
     executor = Executor(config, store, trainer, gang)

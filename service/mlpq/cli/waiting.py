@@ -42,6 +42,11 @@ def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) 
     show(snapshots(store, ids, obstacle), tables.console(stderr=True), total=len(ids))
 
 
+def missing_worker(store: Store, jobs: Iterable[JobRecord]) -> str:
+    """Which worker to start for those of the jobs that are not finished; empty where live ones can run them all."""
+    return _missing_worker(store, _requests(job for job in jobs if not job.status.is_finished))
+
+
 def _requests(jobs: Iterable[JobRecord]) -> list[Request]:
     """What the jobs request, without duplicates."""
     pairs = {(job.requested_device, job.requested_world_size) for job in jobs}

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL that give up on a server that accepts statements and doesn't answer."""
+"""Connections to PostgreSQL: in UTC, and they give up on a server that accepts statements and doesn't answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ class Connection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(f"no answer within {limit:.0f} s") from error
 
 
-def limit_answers(engine: Engine, limit: Callable[[], float | None]) -> None:
-    """Let the engine's connections give up after `limit()` seconds without an answer."""
+def set_up_connections(engine: Engine, limit: Callable[[], float | None]) -> None:
+    """Connect the engine in UTC; its connections give up after `limit()` seconds without an answer."""
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Connection:
         connection = Connection.connect(*arguments, **options)
-        assert isinstance(connection, Connection)
         connection.limit = limit
+        # A statement and not a startup option: PgBouncer follows the one, and refuses the other.
+        connection.autocommit = True
+        connection.execute("SET timezone TO 'UTC'")
+        connection.autocommit = False
         return connection

@@ -25,7 +25,6 @@ CONNECT_SECONDS = 5  # until an unreachable host is reported
 # A half-open connection is detected within about half a minute, well before a lease expires.
 POSTGRESQL_OPTIONS = {
     "connect_timeout": CONNECT_SECONDS,
-    "options": "-c timezone=utc",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -71,15 +70,17 @@ class Store:
         self._reader.dispose()
 
     def _postgresql_engine(self) -> Engine:
-        from mlpq.store.answers import limit_answers
+        from mlpq.store.answers import set_up_connections
 
         try:
-            engine = create_engine(make_url(self.url), pool_pre_ping=True, connect_args=POSTGRESQL_OPTIONS)
+            url = make_url(self.url)
+            options = {**POSTGRESQL_OPTIONS, "prepare_threshold": _prepare_threshold(url)}
+            engine = create_engine(url, pool_pre_ping=True, connect_args=options)
         except (ArgumentError, ValueError) as error:
             raise StoreError(
                 f"MLPQ_DATABASE_URL is '{masked(self.url)}', which is not a database URL: {error}"
             ) from error
-        limit_answers(engine, lambda: self.answer_seconds)
+        set_up_connections(engine, lambda: self.answer_seconds)
         return engine
 
     @contextmanager
@@ -101,6 +102,20 @@ class Store:
 def open_store(url: str) -> Store:
     """The store at `url`, one per process."""
     return Store(url)
+
+
+def _prepare_threshold(url: URL) -> int | None:
+    """After how many executions psycopg prepares a statement on the server: never, unless the URL sets the number.
+
+    Poolers such as PgBouncer give each transaction another session, which lacks the prepared statements. The statements
+    are not faster with them.
+    """
+    text = url.query.get("prepare_threshold", "none")
+    if text in ("none", "None", ""):
+        return None
+    if not isinstance(text, str) or not (text.isascii() and text.isdigit()):
+        raise ValueError("prepare_threshold must be a whole number or none")
+    return int(text)
 
 
 def _sqlite_engine(url: str, begin: str) -> Engine:

@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from mlpq import queue
 from mlpq.errors import DataError, MlpqError, QueueError
-from mlpq.settings import DEFAULT, Settings, masked, training_environ
+from mlpq.settings import DEFAULT, Settings, masked, python_module, training_environ
 from mlpq.spec.datasets import DATASETS, find, verify
 from mlpq.store import queries, roles
 from mlpq.store.migrate import ready_store
@@ -65,7 +64,7 @@ def _devices(config: Settings) -> list[Check]:
     """The devices that torch finds. A subprocess imports torch: this process must not."""
     if importlib.util.find_spec("torch") is None:
         return [Check(True, "torch", "", "", "not installed: no worker can run here")]
-    command = [sys.executable, "-m", "mlpq_workers.trainer.devices", str(config.threads)]
+    command = python_module("mlpq_workers.trainer.devices", str(config.threads))
     try:
         done = subprocess.run(
             command, env=training_environ(), capture_output=True, text=True, check=True, timeout=TORCH_SECONDS

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+
+REPEAT_SECONDS = 60  # between two lines of one kind that an outside cause may repeat without end
 
 
 def set_up(log_format: str) -> None:
@@ -28,3 +31,26 @@ def _formatter(log_format: str) -> logging.Formatter:
     formatter = logging.Formatter("%(asctime)s %(message)s")
     formatter.converter = time.gmtime
     return formatter
+
+
+class RateLimit(logging.Filter):
+    """Passes one record of each kind (the text without its values) in REPEAT_SECONDS, and counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._until: dict[object, float] = {}
+        self._held: dict[object, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind, clock = record.msg, time.monotonic()
+        with self._lock:
+            if clock < self._until.get(kind, 0.0):
+                self._held[kind] = self._held.get(kind, 0) + 1
+                return False
+            self._until[kind] = clock + REPEAT_SECONDS
+            held = self._held.pop(kind, 0)
+        if held:
+            record.msg = f"{record.getMessage()} ({held} more since the last such line)"
+            record.args = None
+        return True

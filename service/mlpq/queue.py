@@ -10,15 +10,22 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError, KombuError
+from kombu.transport import TRANSPORT_ALIASES
 
+from mlpq.broker.messages import WAKE
 from mlpq.errors import QueueError, reason_of
 from mlpq.settings import Settings, masked
 
-WAKE = "mlpq.wake"
 BROKER_ERRORS = (KombuError, ChannelError, OSError)
 WAKE_SECONDS = 10  # an upper limit, whatever the retries within the libraries
 MAX_WAKES = 16  # per submission: a woken worker continues by itself until the queue is empty
 
+# By scheme of the broker's URL.
+TRANSPORTS = {
+    "filesystem": "mlpq.broker.file_channel:Transport",
+    "redis": "mlpq.broker.redis_channel:Transport",
+    "rediss": "mlpq.broker.redis_channel:Transport",
+}
 # Sockets have timeouts and health checks: by default a half-open connection hangs forever.
 REDIS_OPTIONS = {
     "socket_timeout": 10,
@@ -26,6 +33,7 @@ REDIS_OPTIONS = {
     "socket_keepalive": True,
     "health_check_interval": 10,
     "global_keyprefix": "mlpq:",
+    "ack_emulation": False,  # a lost wake-up costs seconds: Redis need not keep it until it is acknowledged
 }
 
 
@@ -37,6 +45,7 @@ def queue_name(device: str) -> str:
 @cache
 def celery_app(broker_url: str) -> Celery:
     """The Celery application for that broker; the client and the worker share it."""
+    TRANSPORT_ALIASES.update(TRANSPORTS)
     app = Celery("mlpq", set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
@@ -45,7 +54,8 @@ def celery_app(broker_url: str) -> Celery:
         accept_content=["json"],
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Concerns late acknowledgement only, and without it Celery warns at each lost connection.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

@@ -97,6 +97,14 @@ def settings() -> Settings:
     return read
 
 
+def python_module(name: str, *arguments: str) -> list[str]:
+    """The command line of a Python child that runs this module.
+
+    -P: it must not import from the folder where the command was started, which may be anybody's.
+    """
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
 def training_environ() -> dict[str, str]:
     """The environment of training processes: this one's, with the variables that torch reads when it is imported, and
     without those that give access to the database and the broker.

@@ -43,7 +43,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a repeated record, after a lost response, returns what was recorded",
-        [(f"{STORE}/execution.py", "elif _is_recorded(connection, job):", "elif False:")],
+        [(f"{STORE}/execution.py", "elif job.id in rows and _is_recorded(connection, job):", "elif False:")],
         f"{INTEGRATION}/test_attempts.py",
     ),
     Mutation(
@@ -118,7 +118,27 @@ MUTATIONS = (
     Mutation(
         "watchdog",
         [(f"{WORKER}/celery_app.py", "    Watchdog([executor.pulse, Consumer.pulse]).start()\n", "")],
-        f"{CHAOS}/test_services.py::test_hanging_database_ends_the_worker_and_another_finishes_the_job",
+        f"{CHAOS}/test_services.py::test_worker_with_a_hanging_executor_exits",
+    ),
+    Mutation(
+        "Celery's consumer is restarted after any error of the broker",
+        [(f"{WORKER}/celery_app.py", "        self.connection_errors = (Exception,)\n", "")],
+        f"{CHAOS}/test_broker_states.py",
+    ),
+    Mutation(
+        "messages that are not wake-ups are dropped",
+        [("service/mlpq/broker/messages.py", '        return "not JSON"\n', "        raise\n")],
+        f"{INTEGRATION}/test_messages.py",
+    ),
+    Mutation(
+        "a lease in the future has expired",
+        [("service/mlpq/store/liveness.py", "now(LEASE_SECONDS + TOLERANCE_SECONDS)", "now(1e9)")],
+        f"{INTEGRATION}/test_clocks.py",
+    ),
+    Mutation(
+        "a database that does not answer is unreachable",
+        [(f"{WORKER}/celery_app.py", "    store.answer_seconds = ANSWER_SECONDS\n", "")],
+        f"{CHAOS}/test_services.py::test_worker_survives_a_database_that_does_not_answer",
     ),
     Mutation(
         "watchdog over Celery's event loop",
@@ -165,7 +185,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a job resumes only from its own checkpoint of the same environment",
-        [(f"{TRAINER}/checkpoints.py", 'if about["whose"] != dict(owner):', "if False:")],
+        [(f"{TRAINER}/checkpoints.py", "if about.whose != dict(owner):", "if False:")],
         f"{UNIT}/test_checkpoints.py::test_checkpoint_of_another_job_or_environment_is_skipped",
     ),
     Mutation(
@@ -180,7 +200,7 @@ MUTATIONS = (
     ),
     Mutation(
         "SQLite: a write transaction begins with the lock",
-        [(f"{STORE}/session.py", 'begin="BEGIN IMMEDIATE"', 'begin="BEGIN"')],
+        [(f"{STORE}/session.py", '"BEGIN IMMEDIATE"', '"BEGIN"')],
         f"{INTEGRATION}/test_claims.py::test_writers_that_read_first_wait_for_each_other",
     ),
     Mutation(

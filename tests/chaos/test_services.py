@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import redis
 
 from mlpq.store import migrate, queries, worker_queries
 from mlpq.store.session import Store
-from tests.support.installations import EMBEDDED, SERVICES, Site
+from tests.support.installations import EMBEDDED, SERVICES, Site, stop
 from tests.support.job_steps import let_lease_expire
 from tests.support.proxy import Proxy, proxy
 from tests.support.risk import worker_at_risk
@@ -202,19 +204,45 @@ def test_late_result_is_rejected_by_the_fence(fragile: Fragile) -> None:
     assert fragile.site.row(job).attempt == 2
 
 
-def test_hanging_database_ends_the_worker_and_another_finishes_the_job(fragile: Fragile) -> None:
-    """A query without a response would block the worker forever: the watchdog ends the process."""
-    with worker_at_risk(fragile.site, lease="6") as worker:
+def test_worker_survives_a_database_that_does_not_answer(fragile: Fragile) -> None:
+    """It counts as unreachable: the job is dropped before its lease expires, and the same worker goes on later."""
+    with worker_at_risk(fragile.site, lease="9") as worker:
         job = fragile.submit("--dataset", "digits", "--epochs", 10_000, "--hidden", "1000,500")
         wait_until("it trains", lambda: queries.curve(fragile.site.store, job))
         fragile.before_postgres.swallow()
-        assert worker.wait(60) == 70
-    wait_until("its training has ended", lambda: not fragile.site.training_processes())
-    fragile.before_postgres.pass_again()
-    with worker_at_risk(fragile.site, lease="6"):
-        wait_until("another has it", lambda: fragile.site.outcomes(job) == [(1, "lost"), (2, None)], 60)
+        wait_until("its training has ended", lambda: not fragile.site.training_processes(), 60)
+        time.sleep(15)
+        assert worker.poll() is None
+        fragile.before_postgres.pass_again()
+        wait_until("it runs again", lambda: fragile.site.outcomes(job) == [(1, "lost"), (2, None)], 60)
         fragile.site.mlpq("cancel", job)
         fragile.site.wait_for(job, "cancelled")
+        assert worker.poll() is None
+
+
+def test_wait_goes_on_after_a_database_that_does_not_answer(fragile: Fragile) -> None:
+    with fragile.site.worker():
+        log = fragile.site.folder / "wait.log"
+        command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--epochs", "1000", "--wait"]
+        with log.open("wb") as err:
+            waiting = subprocess.Popen(command, stderr=err, cwd=fragile.site.folder, env=fragile.site.environ())
+        try:
+            (job,) = wait_until("it is submitted", lambda: queries.job_records(fragile.site.store))
+            wait_until("it trains", lambda: queries.curve(fragile.site.store, job.id))
+            fragile.postgres.crash()
+            wait_until("it says so", lambda: "trying again for 60 s" in " ".join(log.read_text().split()))
+            fragile.postgres.start_again()
+            assert waiting.wait(60) == 0
+        finally:
+            stop(waiting)
+    assert fragile.site.outcomes(job.id) == [(1, "succeeded")]
+
+
+def test_worker_with_a_hanging_executor_exits(fragile: Fragile) -> None:
+    """Another worker must take its jobs over: the watchdog ends the process."""
+    with worker_at_risk(fragile.site, lease="6", hang="executor") as worker:
+        fragile.submit(*QUICK)
+        assert worker.wait(60) == 70
 
 
 def test_worker_with_a_hanging_celery_loop_exits(fragile: Fragile) -> None:

@@ -3,7 +3,8 @@
     python -m tests.support.mlpq_at_risk worker|mlpq [arguments]
 
 MLPQ_RISK_DIE=function:before|after ends the process with SIGKILL before or after that function's commit.
-MLPQ_RISK_HANG=loop lets Celery's loop hang at the first wake-up.
+MLPQ_RISK_HANG=loop lets Celery's loop hang at the first wake-up; executor, the executor at the first claim.
+MLPQ_RISK_FAIL=consumer lets Celery's consumer fail in a way from which it does not recover.
 MLPQ_RISK_LEASE=seconds sets the length of a lease, and with it beats, reaping and what else follows from it.
 """
 
@@ -45,6 +46,10 @@ def set_up_death(function: str, moment: str) -> None:
     Store.write = write  # type: ignore[method-assign,assignment]
 
 
+def fail(*_: object) -> None:
+    raise RuntimeError("the consumer fails")
+
+
 def main() -> None:
     if death := os.environ.pop("MLPQ_RISK_DIE", None):
         set_up_death(*death.split(":"))
@@ -57,8 +62,13 @@ def main() -> None:
             watchdog.CHECK_SECONDS = float(lease) / watchdog.CHECKS
             # The training process is not affected: it reports every five seconds.
             gang_run.SILENCE_SECONDS = max(gang_run.SILENCE_SECONDS, 12.0)
-        if os.environ.pop("MLPQ_RISK_HANG", None) == "loop":
-            executor.Executor.wake = lambda self: threading.Event().wait()  # type: ignore[assignment,method-assign]
+        hang = {"loop": "wake", "executor": "_claim"}.get(os.environ.pop("MLPQ_RISK_HANG", ""))
+        if hang:
+            setattr(executor.Executor, hang, lambda *_: threading.Event().wait())
+        if os.environ.pop("MLPQ_RISK_FAIL", None) == "consumer":
+            from mlpq_workers.worker import celery_app
+
+            celery_app.Consumer.start = fail  # type: ignore[assignment,method-assign]
         entry.main()
     else:
         from mlpq.cli import main as command

@@ -25,7 +25,7 @@ def send(self: Pipe, event: Event) -> None:
 class PretendingTrainer(trainer_client.Trainer):
     def _command(self, scratch: str, world_size: int | None) -> list[str]:
         settings = super()._command(scratch, world_size)[-1]
-        return [sys.executable, "-m", "tests.support.pretend_cuda", "mlpq_workers.trainer ", settings]
+        return [sys.executable, "-P", "-m", "tests.support.pretend_cuda", "mlpq_workers.trainer ", settings]
 
 
 if __name__ == "__main__":

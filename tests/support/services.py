@@ -44,11 +44,11 @@ class Postgres:
         switch = "on" if durable else "off"
         self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
         self._programs = _postgres_programs()
-        self._as_user: dict[str, Any] = (
+        self.as_user: dict[str, Any] = (
             {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
         )
         self._folder = Path(tempfile.mkdtemp(prefix="mlpq-postgres-"))
-        if self._as_user:
+        if self.as_user:
             shutil.chown(self._folder, SUPERUSER, SUPERUSER)
         self._data, self._log = self._folder / "data", self._folder / "log"
         self.port = free_port()
@@ -60,7 +60,7 @@ class Postgres:
         made = subprocess.run(
             [self._programs / "initdb", "-D", self._data, "-U", SUPERUSER, "--auth=trust", "--no-sync", "--no-locale",
              "--encoding=UTF8"],
-            cwd=self._folder, capture_output=True, text=True, **self._as_user,
+            cwd=self._folder, capture_output=True, text=True, **self.as_user,
         )  # fmt: skip
         if made.returncode:
             pytest.fail(f"initdb failed: {made.stderr}")
@@ -78,7 +78,7 @@ class Postgres:
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._as_user)
+            self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self.as_user)
         wait_until("PostgreSQL answers", self._answers)
 
     def crash(self) -> None:
@@ -136,6 +136,43 @@ class Postgres:
         return True
 
 
+class PgBouncer:
+    """A connection pooler before a PostgreSQL, in transaction mode, with fewer connections to it than clients."""
+
+    def __init__(self, postgres: Postgres, connections: int = 2) -> None:
+        program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+        if program is None:
+            pytest.fail("PgBouncer is missing: apt install pgbouncer (macOS: brew install pgbouncer)")
+        self._program, self._as_user = program, postgres.as_user
+        self._folder = Path(tempfile.mkdtemp(prefix="mlpq-pgbouncer-"))
+        self.port = free_port()
+        settings = {
+            "listen_addr": "127.0.0.1", "listen_port": self.port, "unix_socket_dir": "", "auth_type": "any",
+            "pool_mode": "transaction", "default_pool_size": connections, "logfile": self._folder / "log",
+        }  # fmt: skip
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        server = f"* = host=127.0.0.1 port={postgres.port} user={SUPERUSER}"
+        (self._folder / "pgbouncer.ini").write_text("\n".join(["[databases]", server, "[pgbouncer]", *lines]))
+        if self._as_user:
+            shutil.chown(self._folder, SUPERUSER, SUPERUSER)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [self._program, "--quiet", self._folder / "pgbouncer.ini"], cwd=self._folder, **self._as_user
+        )
+        wait_until("PgBouncer listens", lambda: socket_answers(self.port))
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+        shutil.rmtree(self._folder)
+
+    def url(self, database: str) -> str:
+        return f"postgresql+psycopg://{SUPERUSER}@127.0.0.1:{self.port}/{database}"
+
+
 class Redis:
     """A Redis server that keeps nothing on disk."""
 
@@ -188,6 +225,12 @@ class Redis:
                 return bool(client.ping())
         except redis.ConnectionError:
             return False
+
+
+def socket_answers(port: int) -> bool:
+    """Whether something listens on a loopback port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:

@@ -28,10 +28,9 @@ def fetch(name: str) -> None:
     """Locate the files of NAME on this machine, else download them; verifies their checksums."""
     import importlib.util
     import subprocess
-    import sys
 
     from mlpq.errors import MlpqError
-    from mlpq.settings import settings
+    from mlpq.settings import python_module, settings
     from mlpq.spec.datasets import dataset_named, find, verify
 
     dataset, data_dir = dataset_named(name), settings().data_dir
@@ -47,7 +46,7 @@ def fetch(name: str) -> None:
         raise MlpqError(
             f"{name} is not on this machine, and downloading it needs torchvision: pip install 'mlpq[worker]'"
         )
-    download = [sys.executable, "-m", "mlpq_workers.trainer.data", "fetch", dataset.name, "--data-dir", str(data_dir)]
+    download = python_module("mlpq_workers.trainer.data", "fetch", dataset.name, "--data-dir", str(data_dir))
     raise SystemExit(subprocess.run(download).returncode)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import subprocess
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
 from mlpq.errors import MlpqError, reason_of
 from mlpq.jobs import GANG
-from mlpq.settings import Settings
+from mlpq.settings import Settings, python_module
 
 STOP_SECONDS = 30
 
@@ -20,7 +19,7 @@ def worker_command(device: str, gang: int = GANG, world_size: int | None = None)
     """The command line of a worker; raises MlpqError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise MlpqError("a worker needs torch, which is not installed: pip install 'mlpq[worker]'")
-    command = [sys.executable, "-m", "mlpq_workers.worker", "--device", device, "--gang", str(gang)]
+    command = python_module("mlpq_workers.worker", "--device", device, "--gang", str(gang))
     return command if world_size is None else [*command, "--world-size", str(world_size)]
 
 

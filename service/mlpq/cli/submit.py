@@ -131,9 +131,12 @@ def _submit(
         store = ready_store(config)
         submitted, warning = submit(config, store, submission, again)
         warn(warning)
+        missing = "" if wait else _missing_worker(store, submitted)
         if not quiet:
-            _show_submitted(submission, submitted)
-        if not again and (said := change_waiting_jobs(config, store, submission, submitted)):
+            _show_submitted(submission, submitted, missing)
+        elif missing:
+            click.echo(missing, err=True)
+        if not quiet and not again and (said := change_waiting_jobs(config, store, submission, submitted)):
             click.echo(said, err=True)
         if wait:
             from mlpq.cli.waiting import wait_for
@@ -158,15 +161,25 @@ def _show_plan(submission: Submission, format_: str) -> None:
     click.echo(f"experiment {submission.experiment}: {count} to submit; nothing was written")
 
 
-def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob]) -> None:
+def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], missing: str) -> None:
     from mlpq import formatting
 
     new = sum(job.is_new for job in submitted)
     old = len(submitted) - new
     known = f", {old} already there (--again submits them again)" if old else ""
     click.echo(f"experiment {submission.experiment}: {formatting.count_of(new, 'job')} submitted{known}")
+    if missing:
+        click.echo(missing)
     if len(submitted) == 1:
         click.echo(f"job {submitted[0].id}")
+
+
+def _missing_worker(store: Store, submitted: Sequence[SubmittedJob]) -> str:
+    """Which worker to start, where no live one can run the jobs; empty otherwise."""
+    from mlpq.cli.waiting import missing_worker
+    from mlpq.store import queries
+
+    return missing_worker(store, queries.jobs_by_id(store, [job.id for job in submitted]))
 
 
 def _print_json(store: Store, jobs: Sequence[JobRecord], new: set[str], with_curves: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
@@ -12,7 +13,7 @@ from mlpq.records import JobRecord
 from mlpq.report import tables
 from mlpq.report.progress import show
 from mlpq.store import queries
-from mlpq.store.session import Store
+from mlpq.store.session import ANSWER_SECONDS, Store
 from mlpq.store.worker_queries import live_workers
 from mlpq.waiting import snapshots
 
@@ -35,12 +36,21 @@ def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
 
 def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) -> None:
     """Show progress on standard error until the jobs are finished; start `worker` where no live one can run them."""
-    requests = _requests(queries.jobs_by_id(store, ids))
+    store.answer_seconds = ANSWER_SECONDS
+
+    @cache
+    def requests() -> list[Request]:
+        return _requests(queries.jobs_by_id(store, ids))
 
     def obstacle() -> str:
-        return _start_if_missing(store, worker, requests) if worker else _missing_worker(store, requests)
+        return _start_if_missing(store, worker, requests()) if worker else _missing_worker(store, requests())
 
     show(snapshots(store, ids, obstacle), tables.console(stderr=True), total=len(ids))
+
+
+def missing_worker(store: Store, jobs: Iterable[JobRecord]) -> str:
+    """Which worker to start for those of the jobs that are not finished; empty where live ones can run them all."""
+    return _missing_worker(store, _requests(job for job in jobs if not job.status.is_finished))
 
 
 def _requests(jobs: Iterable[JobRecord]) -> list[Request]:

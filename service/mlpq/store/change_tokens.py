@@ -9,10 +9,10 @@ from threading import Lock
 from sqlalchemy import select, text
 
 from mlpq.errors import StoreError
-from mlpq.jobs import LEASE_SECONDS
+from mlpq.store.liveness import is_alive
 from mlpq.store.migrate import check_revision
 from mlpq.store.schema import workers
-from mlpq.store.session import Store, now, sqlite_file
+from mlpq.store.session import Store, sqlite_file
 
 
 class ChangeTokens:
@@ -29,7 +29,7 @@ class ChangeTokens:
         reached, or its schema has the wrong revision.
         """
         commits = self._file.commits() if self._file else None
-        alive = select(workers.c.name).where(workers.c.beat_at > now(-LEASE_SECONDS)).order_by(workers.c.name)
+        alive = select(workers.c.name).where(is_alive()).order_by(workers.c.name)
         with self._store.read() as connection:
             if commits is None:  # not a position in the WAL, which is ahead of the transactions that a reader sees
                 commits = connection.execute(text("SELECT CAST(pg_current_snapshot() AS text)")).scalar_one()

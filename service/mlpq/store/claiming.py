@@ -13,6 +13,7 @@ from mlpq.jobs import LEASE_SECONDS, Outcome, Status, fingerprint
 from mlpq.records import ClaimedJob, WorkerCapabilities
 from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
+from mlpq.store.liveness import delay_is_over, is_alive
 from mlpq.store.schema import attempts, environments, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import end_attempt, move
@@ -74,11 +75,11 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
         workers.c.device == capabilities.device,
         workers.c.most_ranks >= func.coalesce(jobs.c.world_size, 1),
         workers.c.name != worker,
-        workers.c.beat_at > now(-LEASE_SECONDS),
+        is_alive(),
     )
-    is_due = (jobs.c.not_before <= now()) & (
+    is_due = delay_is_over() & (
         (jobs.c.worker != worker)
-        | ((jobs.c.not_before <= now(-ELSEWHERE_SECONDS)) & (jobs.c.attempt + 1 < jobs.c.max_attempts))
+        | (delay_is_over(ELSEWHERE_SECONDS) & (jobs.c.attempt + 1 < jobs.c.max_attempts))
         | ~peers.exists()
     )
     return (

@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select
 
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, WorkerCapabilities
+from mlpq.store.liveness import LONGEST_RETRY_SECONDS, lease_has_expired
 from mlpq.store.schema import attempts, epochs, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import LOG_CHARACTERS, end_attempt, move, of_attempt, unblock_children
 
 RETRY_SECONDS = 5  # delay before the next attempt of a job that failed, times the number of its attempts
-LONGEST_RETRY_SECONDS = 60
 FORGET_SECONDS = 24 * 3600  # a worker without a heartbeat for this long is dead, and its row is deleted
 
 
@@ -54,7 +54,7 @@ def record(store: Store, endings: Sequence[AttemptEnding]) -> dict[str, Status]:
             if _has_lease(job, rows):
                 statuses[job.id] = _end(connection, ending, rows[job.id])
                 kept.append(ending)
-            elif _is_recorded(connection, job):
+            elif job.id in rows and _is_recorded(connection, job):
                 statuses[job.id] = Status(rows[job.id].status)
             else:
                 rejected.append(job)
@@ -101,7 +101,7 @@ def requeue_expired(store: Store) -> list[str]:
     """
     reason = "lease expired: no heartbeat from the worker"
     expired = select(jobs.c.id, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested).where(
-        jobs.c.status == Status.RUNNING, jobs.c.lease_until < now()
+        jobs.c.status == Status.RUNNING, lease_has_expired()
     )
     with store.read() as connection:
         if connection.execute(expired.limit(1)).first() is None:
@@ -143,8 +143,8 @@ def _locked(connection: Connection, which: ColumnElement[bool]) -> dict[str, Row
 
 def _has_lease(job: ClaimedJob, rows: Mapping[str, Row[*tuple[Any, ...]]]) -> bool:
     """The fence: whether this attempt is still the job's current one, by the locked rows."""
-    row = rows[job.id]
-    return (row.status, row.attempt) == (Status.RUNNING, job.attempt)
+    row = rows.get(job.id)  # None where somebody deleted the job
+    return row is not None and (row.status, row.attempt) == (Status.RUNNING, job.attempt)
 
 
 def _count_rejections(connection: Connection, rejected: Sequence[ClaimedJob]) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from mlpq.errors import StoreError, reason_of
+from mlpq.jobs import LEASE_SECONDS
 from mlpq.settings import masked
 from mlpq.store.schema import UtcDateTime
 from mlpq.urls import hosts_and_ports, parts
@@ -35,6 +36,7 @@ POSTGRESQL_OPTIONS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+ANSWER_SECONDS = LEASE_SECONDS / 3  # in which programs that can wait for the database expect each answer
 CHUNK = 5000  # values per statement: PostgreSQL takes 65,535 parameters, SQLite 32,766
 UNDEFINED_TABLE = "42P01"  # PostgreSQL's code
 _creating = threading.Lock()
@@ -46,13 +48,16 @@ class Store:
 
     On SQLite a write transaction takes the lock when it begins: one that reads first and writes later would fail
     immediately with SQLITE_BUSY_SNAPSHOT, whatever the timeout. Readers never wait for writers (WAL).
+
+    After `answer_seconds` without an answer, PostgreSQL counts as unreachable; None lets statements take any time.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
-        self._writer = _engine(url, begin="BEGIN IMMEDIATE")
-        self._reader = _engine(url, begin="BEGIN") if self.is_sqlite else self._writer
+        self.answer_seconds: float | None = None
+        self._writer = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else self._postgresql_engine()
+        self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._writer
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -70,6 +75,19 @@ class Store:
         """Close the connections; the store stays usable and opens new ones."""
         self._writer.dispose()
         self._reader.dispose()
+
+    def _postgresql_engine(self) -> Engine:
+        from mlpq.store.answers import set_up_connections
+
+        try:
+            url, arguments = _postgresql(self.url)
+            arguments["prepare_threshold"] = _prepare_threshold(url)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
+        except (ArgumentError, ValueError) as error:
+            # The reason may quote a part of the URL that is a password.
+            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(self.url)}', which is not a database URL") from error
+        set_up_connections(engine, lambda: self.answer_seconds)
+        return engine
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -94,14 +112,21 @@ def open_store(url: str) -> Store:
     return Store(url)
 
 
-def _engine(url: str, begin: str) -> Engine:
-    if not url.startswith("sqlite"):
-        try:
-            parsed, arguments = _postgresql(url)
-            return create_engine(parsed, pool_pre_ping=True, connect_args=arguments)
-        except (ArgumentError, ValueError) as error:
-            # The reason may quote a part of the URL that is a password.
-            raise StoreError(f"MLPQ_DATABASE_URL is '{masked(url)}', which is not a database URL") from error
+def _prepare_threshold(url: URL) -> int | None:
+    """After how many executions psycopg prepares a statement on the server: never, unless the URL sets the number.
+
+    Poolers such as PgBouncer give each transaction another session, which lacks the prepared statements. The statements
+    are not faster with them.
+    """
+    text = url.query.get("prepare_threshold", "none")
+    if text in ("none", "None", ""):
+        return None
+    if not isinstance(text, str) or not (text.isascii() and text.isdigit()):
+        raise ValueError("prepare_threshold must be a whole number or none")
+    return int(text)
+
+
+def _sqlite_engine(url: str, begin: str) -> Engine:
     # The path is taken literally: a question mark or a percent sign in it has no meaning.
     engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Integer, cast, func, select
 
-from mlpq.jobs import LEASE_SECONDS, Status
+from mlpq.jobs import Status
 from mlpq.records import WaitingJobs, WorkerRecord
+from mlpq.store.liveness import is_alive
 from mlpq.store.schema import experiments, jobs, workers
 from mlpq.store.session import Store, chunks, now
 
@@ -20,7 +21,7 @@ def live_workers(store: Store) -> list[WorkerRecord]:
     query = (
         select(workers, func.coalesce(counted.c.jobs, 0).label("jobs_running"), now().label("now"))
         .outerjoin(counted, counted.c.worker == workers.c.name)
-        .where(workers.c.beat_at > now(-LEASE_SECONDS))
+        .where(is_alive())
         .order_by(workers.c.started_at)
     )
     with store.read() as connection:
@@ -49,7 +50,7 @@ def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> in
 
     Queued and running jobs count, but not those that request more than `most_ranks` processes.
     """
-    alive = select(func.count()).where(workers.c.device == device, workers.c.beat_at > now(-LEASE_SECONDS))
+    alive = select(func.count()).where(workers.c.device == device, is_alive())
     with store.read() as connection:
         sharing = connection.execute(alive).scalar_one()
         if sharing < 2:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
@@ -30,6 +31,18 @@ NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
 
 Owner = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+    """What a checkpoint contains beside tensors."""
+
+    whose: dict[str, str]
+    curve: list[EpochMetrics]
+    best_epoch: int
+
+
+ABOUT = TypeAdapter(About)
 
 
 def save(trained: Trained, spec_hash: str, path: Path) -> None:
@@ -73,13 +86,9 @@ def save_checkpoint(checkpoint: Checkpoint, owner: Owner, folder: Path, attempt:
 
     `owner` identifies the job and what it was computed on: only a job with an equal owner resumes from the checkpoint.
     """
-    about = {
-        "whose": dict(owner),
-        "curve": [dataclasses.asdict(metrics) for metrics in checkpoint.curve],
-        "best_epoch": checkpoint.best_epoch,
-    }
+    about = About(dict(owner), list(checkpoint.curve), checkpoint.best_epoch)
     tensors = {
-        "about": _tensor(json.dumps(about).encode()),
+        "about": _tensor(json.dumps(dataclasses.asdict(about)).encode()),
         **_named("last", checkpoint.last),
         **_named("best", checkpoint.best),
         **{f"optimizer {name}": tensor for name, tensor in checkpoint.optimizer.items()},
@@ -97,25 +106,41 @@ def newest_checkpoint(owner: Owner, folder: Path, warn: Callable[[str], None]) -
     for _, _, path in _checkpoints(folder):
         try:
             return read_checkpoint(path, owner)
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
+        except Exception as error:  # of whatever kind: training can go on without it
             warn(f"checkpoint {path.name} skipped: {error}")
     return None
 
 
 def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
-    """What `save_checkpoint` wrote; raises ValueError where the file is damaged or has another owner."""
+    """What `save_checkpoint` wrote; raises an error where the file is damaged, or has odd contents or another owner."""
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() not in path.name:
         raise ValueError("the file is damaged")
     tensors = from_safetensors(content)
-    about = json.loads(tensors["about"].numpy().tobytes())
-    if about["whose"] != dict(owner):
-        raise ValueError(_difference(about["whose"], owner))
-    last = _snapshot("last", tensors)
-    assert last is not None, "every checkpoint has it"
+    about = _about(tensors)
+    if about.whose != dict(owner):
+        raise ValueError(_difference(about.whose, owner))
+    last, best = _snapshot("last", tensors), _snapshot("best", tensors)
+    epochs = [metrics.epoch for metrics in about.curve]
+    is_whole = last is not None and (best is not None or about.best_epoch == len(epochs))
+    if last is None or not is_whole or not epochs or epochs != list(range(1, len(epochs) + 1)):
+        raise ValueError("parts of it are missing")
+    if not 1 <= about.best_epoch <= len(epochs):
+        raise ValueError(f"its best epoch is {about.best_epoch} of {len(epochs)}")
     optimizer = {name.removeprefix("optimizer "): t for name, t in tensors.items() if name.startswith("optimizer ")}
-    curve = tuple(EpochMetrics(**metrics) for metrics in about["curve"])
-    return Checkpoint(curve, last, optimizer, about["best_epoch"], _snapshot("best", tensors), path)
+    return Checkpoint(tuple(about.curve), last, optimizer, about.best_epoch, best, path)
+
+
+def _about(tensors: Mapping[str, Tensor]) -> About:
+    """The part that is not of tensors; raises ValueError where it is not as `save_checkpoint` writes it."""
+    if "about" not in tensors or tensors["about"].dtype != torch.uint8:
+        raise ValueError("it does not say whose it is")
+    try:
+        return ABOUT.validate_json(tensors["about"].numpy().tobytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its description"
+        raise ValueError(f"{where}: {first['msg']}") from None
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, int, Path]]:
@@ -142,7 +167,10 @@ def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
         return None
     weights = f"{prefix} weights "
     found = {name.removeprefix(weights): tensor for name, tensor in tensors.items() if name.startswith(weights)}
-    return Snapshot(found, tensors[f"{prefix} shuffle"], tensors[f"{prefix} dropout"])
+    states = [tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout")]
+    for state in states:
+        torch.Generator().set_state(state)  # raises an error where it is not the state of a generator
+    return Snapshot(found, *states)
 
 
 def _tensor(content: bytes) -> Tensor:

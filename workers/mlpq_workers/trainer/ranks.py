@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import signal
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
+from mlpq.settings import python_module
 from mlpq_workers.engine.world import World
 from mlpq_workers.protocol import Died, TrainingSettings
 from mlpq_workers.trainer import devices
@@ -44,10 +44,9 @@ def launch(size: int, settings: TrainingSettings, out: Pipe) -> None:
         rdzv_endpoint=f"{LOCALHOST}:0", local_addr=LOCALHOST, logs_specs=DefaultLogsSpecs(log_dir=settings.scratch),
     )  # fmt: skip
     os.dup2(out.fileno(), 1)  # for rank 0
+    python, *arguments = python_module("mlpq_workers.trainer.rank_main", replace(settings, parent=os.getpid()).dump())
     try:
-        elastic_launch(config, sys.executable)(
-            "-m", "mlpq_workers.trainer.rank_main", replace(settings, parent=os.getpid()).dump()
-        )
+        elastic_launch(config, python)(*arguments)
         error = "the ranks exited unexpectedly"
     except ChildFailedError as failed:
         error = root_cause([RankFailure.of(rank, failure) for rank, failure in failed.failures.items()])

@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
-from celery.worker import consumer
+from celery.worker.consumer import consumer
 
+from mlpq.broker.messages import WAKE
 from mlpq.errors import QueueError
-from mlpq.queue import WAKE, celery_app, check_broker, queue_name
+from mlpq.log import RateLimit
+from mlpq.queue import celery_app, check_broker, queue_name
 from mlpq.settings import Settings, masked
 from mlpq.store.migrate import ready_store
+from mlpq.store.session import ANSWER_SECONDS
 from mlpq_workers.worker.executor import Executor
 from mlpq_workers.worker.shutdown import ShutdownHandler
 from mlpq_workers.worker.trainer_client import Trainer
-from mlpq_workers.worker.watchdog import CHECK_SECONDS, Pulse, Watchdog
+from mlpq_workers.worker.watchdog import CHECK_SECONDS, EXIT_STATUS, Pulse, Watchdog, exit_now
+
+RESTART_SECONDS = 5.0  # before the consumer starts again after an error
 
 log = logging.getLogger("mlpq.worker")
+consumer_log = logging.getLogger("mlpq.worker.consumer")
+for each in (consumer_log, consumer.logger):
+    each.addFilter(RateLimit())  # a broker that refuses commands does so at each start
+consumer.logger.setLevel(logging.ERROR)  # that the connection was lost is logged here, with the reason
 
 
 class Consumer(consumer.Consumer):
-    """Celery's consumer with a pulse, whose loop must not hang. It may wait only while the broker is unreachable."""
+    """Celery's consumer, restarted after any error of the broker, and with a pulse.
+
+    Its loop must not hang. It may wait only while the broker is unreachable or has just failed.
+    """
 
     pulse = Pulse("Celery's event loop")
     shutdown_handler: ShutdownHandler
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Celery restarts the consumer after these errors, and exits after others: keys of a wrong type, missing
+        # permissions, a read-only or full Redis. The executor polls the database meanwhile.
+        self.connection_errors = (Exception,)
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        self._pause()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        consumer_log.warning("broker: %s; polling the database instead", reason)
+        self._pause()
+
+    def _pause(self) -> None:
+        self.pulse.paused = True
+        time.sleep(RESTART_SECONDS)
+        self.pulse.paused = False
 
     def start(self) -> None:
         # Replaces Celery's own handlers, set just before, which write to standard error and take seconds.
@@ -58,6 +92,7 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
     # Celery warns users who run it as root of pickled messages; only JSON is accepted here.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     store = ready_store(config)
+    store.answer_seconds = ANSWER_SECONDS
     _check_broker(config)
     trainer.wait_until_ready()
     executor = Executor(config, store, trainer, gang)
@@ -87,8 +122,9 @@ def run(config: Settings, trainer: Trainer, gang: int) -> None:
                 "--without-heartbeat",
             ]
         )
-    finally:  # where Celery exits by itself
+    finally:  # a stop signal exits without returning here: Celery has failed
         executor.stop()
+    exit_now(EXIT_STATUS, "Celery's worker ended: the worker exits")
 
 
 def register(app: Celery, executor: Executor) -> None:

@@ -14,14 +14,13 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mlpq.errors import MlpqError
-from mlpq.settings import Settings, training_environ
+from mlpq.settings import Settings, python_module, training_environ
 from mlpq_workers.protocol import (
     Alive,
     Command,
@@ -183,7 +182,7 @@ class Trainer:
             checkpoint_seconds=config.checkpoint_seconds,
             scratch=scratch,
         )
-        return [sys.executable, "-m", "mlpq_workers.trainer", settings.dump()]
+        return python_module("mlpq_workers.trainer", settings.dump())
 
     def _send(self, command: Command) -> None:
         process = self._process

@@ -131,7 +131,7 @@ def _submit(
         store = ready_store(config)
         submitted, warning = submit(config, store, submission, again)
         warn(warning)
-        missing = "" if wait else _missing_worker(store, submitted)
+        missing = "" if wait else _missing_worker(store, submission, submitted)
         if not quiet:
             _show_submitted(submission, submitted, missing)
         elif missing:
@@ -174,12 +174,15 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
         click.echo(f"job {submitted[0].id}")
 
 
-def _missing_worker(store: Store, submitted: Sequence[SubmittedJob]) -> str:
+def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.waiting import missing_worker
+    from mlpq.cli.waiting import missing_worker, requests_of
     from mlpq.store import queries
 
-    return missing_worker(store, queries.jobs_by_id(store, [job.id for job in submitted]))
+    requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))
+    if any(job.is_new for job in submitted):
+        requests.append((submission.placement.device, submission.placement.world_size))
+    return missing_worker(store, requests)
 
 
 def _print_json(store: Store, jobs: Sequence[JobRecord], new: set[str], with_curves: bool) -> None:

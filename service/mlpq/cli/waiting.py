@@ -40,26 +40,21 @@ def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) 
 
     @cache
     def requests() -> list[Request]:
-        return _requests(queries.jobs_by_id(store, ids))
+        return requests_of(queries.jobs_by_id(store, ids))
 
     def obstacle() -> str:
-        return _start_if_missing(store, worker, requests()) if worker else _missing_worker(store, requests())
+        return _start_if_missing(store, worker, requests()) if worker else missing_worker(store, requests())
 
     show(snapshots(store, ids, obstacle), tables.console(stderr=True), total=len(ids))
 
 
-def missing_worker(store: Store, jobs: Iterable[JobRecord]) -> str:
-    """Which worker to start for those of the jobs that are not finished; empty where live ones can run them all."""
-    return _missing_worker(store, _requests(job for job in jobs if not job.status.is_finished))
-
-
-def _requests(jobs: Iterable[JobRecord]) -> list[Request]:
-    """What the jobs request, without duplicates."""
-    pairs = {(job.requested_device, job.requested_world_size) for job in jobs}
+def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:
+    """What the unfinished ones of the jobs request, without duplicates."""
+    pairs = {(job.requested_device, job.requested_world_size) for job in jobs if not job.status.is_finished}
     return sorted(pairs, key=lambda pair: (pair[0], pair[1] or 1))
 
 
-def _missing_worker(store: Store, requests: Sequence[Request]) -> str:
+def missing_worker(store: Store, requests: Sequence[Request]) -> str:
     """Which worker to start, for the first request that no live worker can run; empty where there is none."""
     alive = live_workers(store)
     for device, world_size in requests:
@@ -71,7 +66,7 @@ def _missing_worker(store: Store, requests: Sequence[Request]) -> str:
 def _start_if_missing(store: Store, worker: LocalWorker, requests: Sequence[Request]) -> str:
     """Start the worker where none can run the jobs; what they wait for. Raises MlpqError where it can't start."""
     worker.check()
-    missing = _missing_worker(store, requests)
+    missing = missing_worker(store, requests)
     if missing and worker.may_start:
         worker.start({device for device, _ in requests}, max(size or 0 for _, size in requests) or None)
         return missing if live_workers(store) else "starting a worker"

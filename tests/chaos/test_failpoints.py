@@ -16,7 +16,7 @@ from tests.support.risk import mlpq_at_risk, worker_at_risk
 from tests.support.services import wait_until
 
 KILLED = -signal.SIGKILL
-SWEEP = ("--dataset", "digits", "--epochs", 30, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
+SWEEP = ("--dataset", "digits", "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
 
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
 
@@ -87,7 +87,7 @@ def test_jobs_whose_workers_die_at_each_commit_succeed(site: Site, deaths: list[
 
 @on_services
 def test_worker_that_dies_while_requeuing_requeues_all_or_nothing(site: Site) -> None:
-    rows = site.submit(*SWEEP)
+    rows = site.submit(*SWEEP, "--epochs", 30)
     claiming.claim(site.store, "somebody", WorkerCapabilities("cpu"), FACTS, 3)
     for row in rows[:3]:
         let_lease_expire(site.store, row["id"])
@@ -127,7 +127,7 @@ def test_worker_that_dies_at_its_last_commit_has_released_its_jobs(site: Site, m
 @on_services
 @pytest.mark.parametrize(("moment", "status"), [("before", "queued"), ("after", "cancelled")])
 def test_cancel_that_dies_at_its_commit_can_be_repeated(site: Site, moment: str, status: str) -> None:
-    job = site.submit(*SWEEP)[0]["id"]
+    job = site.submit(*SWEEP, "--epochs", 30)[0]["id"]
     assert mlpq_at_risk(site, "cancel", job, die=f"cancel:{moment}").status == KILLED
     assert site.row(job).status == status
     site.mlpq("cancel", job)
@@ -138,7 +138,7 @@ def test_cancel_that_dies_at_its_commit_can_be_repeated(site: Site, moment: str,
 def test_submission_that_dies_at_its_commit_can_be_repeated(site: Site) -> None:
     again = []
     for death, submitted in (("submit_jobs:before", 0), ("submit_jobs:after", 4)):
-        sweep = (*SWEEP, "--experiment", death.replace(":", "-"))
+        sweep = (*SWEEP, "--epochs", 30, "--experiment", death.replace(":", "-"))
         before = site.row_counts()["jobs"]
         assert mlpq_at_risk(site, "submit", *sweep, die=death).status == KILLED
         assert site.row_counts()["jobs"] == before + submitted

@@ -223,7 +223,7 @@ def test_worker_survives_a_database_that_does_not_answer(fragile: Fragile) -> No
 def test_wait_goes_on_after_a_database_that_does_not_answer(fragile: Fragile) -> None:
     with fragile.site.worker():
         log = fragile.site.folder / "wait.log"
-        command = [sys.executable, "-m", "mlpq.cli", "submit", *map(str, LONG), "--epochs", "1000", "--wait"]
+        command = [sys.executable, "-m", "mlpq.cli", "submit", *QUICK[:2], "--epochs", "1000", "--wait"]
         with log.open("wb") as err:
             waiting = subprocess.Popen(command, stderr=err, cwd=fragile.site.folder, env=fragile.site.environ())
         try:

@@ -122,7 +122,7 @@ def _prepare_threshold(url: URL) -> int | None:
     if text in ("none", "None", ""):
         return None
     if not isinstance(text, str) or not (text.isascii() and text.isdigit()):
-        raise ValueError("prepare_threshold must be a whole number or none")
+        raise StoreError("MLPQ_DATABASE_URL: prepare_threshold must be a whole number or none")
     return int(text)
 
 
@@ -148,7 +148,7 @@ def _sqlite_engine(url: str, begin: str) -> Engine:
 
 
 def _postgresql(url: str) -> tuple[URL, dict[str, Any]]:
-    """The URL and the arguments of the driver. What the URL says comes first; `options` are joined.
+    """The URL and the arguments of the driver. What the URL says comes first; several `options` are joined.
 
     SQLAlchemy reads one port for all hosts, libpq one for each: several hosts become arguments.
     """
@@ -165,7 +165,8 @@ def _postgresql(url: str) -> tuple[URL, dict[str, Any]]:
     arguments |= {name: value for name, value in POSTGRESQL_OPTIONS.items() if name not in parsed.query}
     inherited = {option.keyword: option.val for option in Conninfo.get_defaults()}[b"options"] or b""  # PGOPTIONS
     theirs = parsed.query.get("options", inherited.decode())
-    arguments["options"] = " ".join([*([theirs] if isinstance(theirs, str) else theirs), "-c timezone=utc"]).strip()
+    if options := " ".join([theirs] if isinstance(theirs, str) else theirs).strip():
+        arguments["options"] = options  # none by default: poolers such as PgBouncer refuse it
     return parsed, arguments
 
 

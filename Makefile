@@ -25,9 +25,9 @@ lint: setup ## style, types and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint ## the quick loop, under a minute: lint and the unit tests
+check: lint ## the quick loop, under a minute: lint and the unit tests, without the slow ones
 	@scripts/system-packages $(PYTHON) data
-	$(BIN)/pytest --numprocesses 2 --quiet tests/unit
+	$(BIN)/pytest --numprocesses 2 --quiet -m "not slow" tests/unit
 
 test: lint ## all tests but those of the deployment, with PostgreSQL and Redis started for them
 	@scripts/system-packages $(PYTHON) data services browser

@@ -58,6 +58,7 @@ def test_fixtures_hold_every_kind_of_spec() -> None:
         assert {bool(getattr(spec, field)) for spec in specs} == {True, False}, field
 
 
+@pytest.mark.slow
 def test_short_jobs_of_both_engines_keep_their_weights_to_the_bit() -> None:
     """In a process of its own: which kernels torch and MKL take is settled when they are loaded."""
     environ = {**os.environ, **SAME_BITS, "PYTHONPATH": os.pathsep.join(str(ROOT / path) for path in SOURCE_ROOTS)}

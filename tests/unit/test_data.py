@@ -24,6 +24,8 @@ from mlpq_workers.engine.data import Data, epoch_order, split
 from mlpq_workers.trainer.data import load, parse_idx, torchvision_datasets
 from tests.support.float_pixels import in_floats
 
+pytestmark = pytest.mark.slow
+
 FASHION = DATASETS["fashion-mnist"]
 DEBIAN = FASHION.system_dirs[0]
 FILE = Path("some-file")

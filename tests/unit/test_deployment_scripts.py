@@ -17,6 +17,8 @@ from sqlalchemy import make_url
 from mlpq.urls import is_well_formed, masked
 from tests.support.installations import ROOT
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"{role}_PASSWORD" for role in ("POSTGRES", "POSTGRES_OWNER", "POSTGRES_WORKER", "POSTGRES_SUBMITTER",
                                          "POSTGRES_READER", "REDIS_WORKER", "REDIS_SUBMITTER")]  # fmt: skip
 SUBMITTER = ("POSTGRES_SUBMITTER_PASSWORD", "REDIS_SUBMITTER_PASSWORD")

@@ -29,6 +29,8 @@ from mlpq_workers.engine.training_state import Trained
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Record, digits, job, train_plain
 from tests.support.result_rows import failed_job, job_record, with_figures
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"torch": "2.13.0+cpu", "code_version": "0.1.0", "threads": 1}
 EARLY = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 15, "validation": 0.3, "patience": 2}
 

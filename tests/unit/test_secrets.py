@@ -13,6 +13,8 @@ from mlpq.settings import masked, read_settings
 from mlpq.store import queries
 from tests.support.installations import EMBEDDED, SERVICES, Site
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(file for part in ("service", "workers", "migrations") for file in (ROOT / part).rglob("*.py"))
 SECRET = "hunter2-very-secret"

@@ -16,7 +16,7 @@ from mlpq_workers.engine.training_state import Checkpoint, EngineJob, Stopped, T
 from mlpq_workers.trainer.checkpoints import newest_checkpoint, save_checkpoint
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Interrupt, assert_same, few, job, train_together
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 OWNER = {"job": "a job", "environment": "here"}
 

@@ -37,7 +37,7 @@ from tests.support.gang_training import (
     without_seconds,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, Record, job, train_plain, train_together
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 EPS = torch.finfo(torch.float32).eps
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
-from mlpq.errors import NotFoundError
+from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import (
     AttemptRecord,
@@ -289,7 +290,7 @@ def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
     with store.read() as connection:
         return [
             RunningJob(
-                row["id"], JobSpec.model_validate(row["spec"]), row["started_at"], row["now"],
+                row["id"], _spec(row["id"], row["spec"]), row["started_at"], row["now"],
                 None if row["epoch"] is None else epoch(row),
             )
             for row in connection.execute(query).mappings()
@@ -339,7 +340,7 @@ def _job(row: Mapping[Any, Any]) -> JobRecord:
     values = {name: row[name] for name in _JOB_FIELDS}
     return JobRecord(
         **{**values, "status": Status(row["status"]), "outcome": _outcome(row["outcome"])},
-        spec=JobSpec.model_validate(row["spec"]),
+        spec=_spec(row["id"], row["spec"]),
         result=None if row["test_correct"] is None else _result({name: row[name] for name in _RESULT_FIELDS}),
     )
 
@@ -353,6 +354,23 @@ def _stored(row: Mapping[Any, Any]) -> StoredResult:
     values = {name: row[f"result.{name}"] for name in _RESULT_FIELDS}
     result = None if row["result_attempt"] is None else _result(values)
     return StoredResult(**{**own, "outcome": _outcome(row["outcome"]), "result": result})
+
+
+def _spec(job: str, document: Any) -> JobSpec:
+    """A stored spec. One that is not valid here, such as that of another version of mlpq, is shown as it is stored.
+
+    Raises StoreError where it lacks a field.
+    """
+    try:
+        return JobSpec.model_validate(document)
+    except (ValidationError, SpecError) as error:
+        required = {name for name, field in JobSpec.model_fields.items() if field.is_required()}
+        if not isinstance(document, Mapping) or not required <= document.keys():
+            reason = " ".join(str(error).split())
+            raise StoreError(f"job {job} has a spec that can't be read: {reason}") from None
+    known = {name: document[name] for name in JobSpec.model_fields if name in document}
+    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in dict(known["optimizer_settings"]).items()}
+    return JobSpec.model_construct(**{**known, "hidden": tuple(known["hidden"]), "optimizer_settings": settings})
 
 
 def _outcome(text: str | None) -> Outcome | None:

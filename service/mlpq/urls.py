@@ -38,7 +38,7 @@ def is_well_formed(url: str) -> bool:
 
 
 def masked(url: str) -> str:
-    """The URL without passwords, safe to log and to print; nothing of one whose parts can't be told apart."""
+    """The URL without passwords, safe to log and to print; only the mask where it is malformed."""
     if _LOCAL.fullmatch(url):
         return url
     found = parts(url)

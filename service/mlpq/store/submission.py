@@ -55,7 +55,7 @@ def change_placement(
 ) -> tuple[int, int]:
     """Give jobs that wait the fields of `placement` that are in `requested`.
 
-    Answers how many changed, and how many others differ in these fields but are running or finished.
+    Returns how many changed, and how many others differ in these fields but are running or finished.
     """
     wanted = {_COLUMNS[name]: getattr(placement, name) for name in requested}
     specs = {job.id: job.spec for job in known}

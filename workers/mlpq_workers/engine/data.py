@@ -50,7 +50,7 @@ def split(n: int, validation_size: int, seed: int) -> tuple[Tensor, Tensor]:
 
 def epoch_order(n: int, generator: torch.Generator) -> Tensor:
     """The order in which DataLoader(shuffle=True, generator=generator) visits n rows in its next epoch; int64 [n]."""
-    # The loader also draws a seed for worker processes, and its sampler a second permutation, of which it uses nothing.
+    # The loader also draws a seed for worker processes, and its sampler a second permutation that it does not use.
     torch.empty((), dtype=torch.int64).random_(generator=generator)
     order = torch.randperm(n, generator=generator)
     torch.randperm(n, generator=generator)

@@ -1,0 +1,170 @@
+/* The rules of update.h on vectors. */
+#ifndef MLPQ_UPDATE_RULES_H
+#define MLPQ_UPDATE_RULES_H
+
+#include "update.h"
+
+/* A parameter and what its optimizer keeps about it. */
+typedef struct {
+  vec w, s0, s1, s2;
+} element;
+
+INLINE vec sign_of(vec x) { return choose(less(spread(0), x), spread(1), choose(less(x, spread(0)), spread(-1), x)); }
+INLINE vec larger(vec a, vec b) { return choose(less(a, b), b, a); }
+INLINE vec moved(vec average, vec g, vec weight) { return flushed(fused(weight, g - average, average)); }
+INLINE vec averaged_square(vec average, vec g, vec weight, vec keep) {
+  return flushed(fused(weight * g, g, keep * average));
+}
+INLINE vec minus(vec w, real factor, vec x) { return fused(spread(-factor), x, w); }
+
+INLINE element by_averages(element e, vec g, const step *s, enum rule rule) {
+  vec weight = spread(s->c[1]), keep = spread(s->c[2]), eps = spread(s->c[3]);
+  e.s0 = moved(e.s0, g, spread(s->c[0]));
+  if (rule == RULE_ADAMAX) {
+    e.s1 = larger(keep * e.s1, absolute(g) + eps);
+    e.w = minus(e.w, s->lr, e.s0 / e.s1);
+    return e;
+  }
+  e.s1 = averaged_square(e.s1, g, weight, keep);
+  if (rule == RULE_RADAM_UNRECTIFIED) {
+    e.w = minus(e.w, s->lr, e.s0);
+    return e;
+  }
+  if (rule == RULE_RADAM) {
+    e.w = minus(e.w, s->lr, e.s0 / (root_of(e.s1) + eps));
+    return e;
+  }
+  vec square = e.s1;
+  if (rule == RULE_AMSGRAD) square = e.s2 = larger(e.s2, e.s1);
+  vec root = fused(root_of(square), spread(s->c[4]), eps);
+  if (rule == RULE_NADAM)
+    e.w = e.w - fused(spread(s->lr), g, spread(s->c[5]) * e.s0) / root;
+  else
+    e.w = minus(e.w, s->lr, e.s0 / root);
+  return e;
+}
+
+INLINE element by_rmsprop(element e, vec g, const step *s, int is_centered, int has_momentum) {
+  vec weight = spread(s->c[1]), square;
+  square = e.s0 = averaged_square(e.s0, g, weight, spread(s->c[2]));
+  if (is_centered) {
+    e.s1 = moved(e.s1, g, weight);
+    /* A variance; not below 0 by rounding, where torch's is NaN. */
+    square = fused(spread(0) - e.s1, e.s1, square);
+    square = choose(less(square, spread(0)), spread(0), square);
+  }
+  vec change = g / (root_of(square) + spread(s->c[3]));
+  if (has_momentum) {
+    vec *velocity = is_centered ? &e.s2 : &e.s1;
+    change = *velocity = flushed(fused(spread(s->c[4]), *velocity, change));
+  }
+  e.w = minus(e.w, s->lr, change);
+  return e;
+}
+
+INLINE element by_rprop(element e, vec g, const step *s) {
+  vec agreement = g * e.s0, zero = spread(0);
+  mask is_reversed = less(agreement, zero);
+  vec factor = choose(is_reversed, spread(s->c[0]), choose(less(zero, agreement), spread(s->c[1]), spread(1)));
+  vec size = e.s1 * factor, least = spread(s->c[2]), most = spread(s->c[3]);
+  size = choose(less(size, least), least, size);
+  e.s1 = choose(less(most, size), most, size);
+  e.s0 = choose(is_reversed, zero, g);
+  e.w = e.w - sign_of(e.s0) * e.s1;
+  return e;
+}
+
+INLINE element by_others(element e, vec g, const step *s, enum rule rule) {
+  if (rule == RULE_DESCENT) {
+    e.w = minus(e.w, s->lr, g);
+  } else if (rule == RULE_MOMENTUM || rule == RULE_NESTEROV) {
+    vec momentum = spread(s->c[0]);
+    e.s0 = flushed(fused(momentum, e.s0, spread(s->c[1]) * g));
+    e.w = minus(e.w, s->lr, rule == RULE_NESTEROV ? fused(momentum, e.s0, g) : e.s0);
+  } else if (rule == RULE_ADAGRAD) {
+    e.s0 = fused(g, g, e.s0);
+    e.w = minus(e.w, s->lr, g / (root_of(e.s0) + spread(s->c[3])));
+  } else { /* Adadelta */
+    vec weight = spread(s->c[1]), keep = spread(s->c[2]), eps = spread(s->c[3]);
+    e.s0 = averaged_square(e.s0, g, weight, keep);
+    vec change = root_of(e.s1 + eps) / root_of(e.s0 + eps) * g;
+    e.s1 = averaged_square(e.s1, change, weight, keep);
+    e.w = minus(e.w, s->lr, change);
+  }
+  return e;
+}
+
+INLINE element stepped(element e, vec g, const step *s, enum rule rule) {
+  switch (rule) {
+    case RULE_ADAM:
+    case RULE_AMSGRAD:
+    case RULE_ADAMAX:
+    case RULE_NADAM:
+    case RULE_RADAM:
+    case RULE_RADAM_UNRECTIFIED: return by_averages(e, g, s, rule);
+    case RULE_RMSPROP: return by_rmsprop(e, g, s, 0, 0);
+    case RULE_RMSPROP_MOMENTUM: return by_rmsprop(e, g, s, 0, 1);
+    case RULE_RMSPROP_CENTERED: return by_rmsprop(e, g, s, 1, 0);
+    case RULE_RMSPROP_CENTERED_MOMENTUM: return by_rmsprop(e, g, s, 1, 1);
+    case RULE_RPROP: return by_rprop(e, g, s);
+    default: return by_others(e, g, s, rule);
+  }
+}
+
+/* A run of `count` parameters, a multiple of LANES, at w and in the states; their gradient is g. */
+typedef struct {
+  real *w;
+  real *states[MLPQ_MAX_STATES];
+  const real *g;
+  size_t count;
+} run;
+
+INLINE void update_run(const run *r, const step *given, enum rule rule, int states) {
+  const step scalars = *given, *s = &scalars; /* a copy, which no store can change */
+  const real *g = r->g;
+  real *w = r->w, *s0 = r->states[0], *s1 = r->states[1], *s2 = r->states[2];
+  for (size_t i = 0, count = r->count; i < count; i += LANES) {
+    element e = {load(w + i), spread(0), spread(0), spread(0)};
+    vec gradient = load(g + i);
+    if (states > 0) e.s0 = load(s0 + i);
+    if (states > 1) e.s1 = load(s1 + i);
+    if (states > 2) e.s2 = load(s2 + i);
+    if (s->has_l1) gradient = fused(spread(s->l1), sign_of(e.w), gradient);
+    if (s->has_decay) gradient = fused(spread(s->decay), e.w, gradient);
+    if (s->has_shrink) e.w = flushed(e.w * spread(s->shrink));
+    e = stepped(e, gradient, s, rule);
+    if (s->has_decay) e.w = flushed(e.w);
+    store(w + i, e.w);
+    if (states > 0) store(s0 + i, e.s0);
+    if (states > 1) store(s1 + i, e.s1);
+    if (states > 2) store(s2 + i, e.s2);
+  }
+}
+
+#define UPDATE(rule, states) \
+  case rule: \
+    update_run(r, s, rule, states); \
+    break;
+
+static __attribute__((noinline)) void update(const run *r, const step *s) {
+  switch (s->rule) {
+    UPDATE(RULE_DESCENT, 0)
+    UPDATE(RULE_MOMENTUM, 1)
+    UPDATE(RULE_NESTEROV, 1)
+    UPDATE(RULE_ADAM, 2)
+    UPDATE(RULE_AMSGRAD, 3)
+    UPDATE(RULE_ADADELTA, 2)
+    UPDATE(RULE_ADAGRAD, 1)
+    UPDATE(RULE_ADAMAX, 2)
+    UPDATE(RULE_NADAM, 2)
+    UPDATE(RULE_RADAM, 2)
+    UPDATE(RULE_RADAM_UNRECTIFIED, 2)
+    UPDATE(RULE_RMSPROP, 1)
+    UPDATE(RULE_RMSPROP_MOMENTUM, 2)
+    UPDATE(RULE_RMSPROP_CENTERED, 2)
+    UPDATE(RULE_RMSPROP_CENTERED_MOMENTUM, 3)
+    UPDATE(RULE_RPROP, 2)
+  }
+}
+
+#endif

@@ -120,7 +120,7 @@ def test_images_that_every_seed_gets_wrong() -> None:
 
 def test_calibration_is_summed_over_the_seeds() -> None:
     sgd = errors().arms[1]
-    assert tuple(sgd.calibration[13]) == (1500, pytest.approx(1350.0), 1460)
+    assert sgd.calibration[13] == pytest.approx((1500, 1350.0, 1460))
     assert sgd.calibration_errors == pytest.approx({1: 0.06, 2: 0.08, 3: 0.08})
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from mlpq.image_records import ResultImages
 from mlpq.jobs import MAX_ATTEMPTS, Engine, Outcome, Status
 from mlpq.spec.job import JobSpec
 
@@ -130,7 +131,7 @@ class AttemptProgress:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnding:
-    """How an attempt ended. `result` is there exactly when it succeeded.
+    """How an attempt ended. `result` is there exactly when it succeeded, and `images` belongs to it.
 
     `alone` says of a failure that another job of the gang may have caused it: each of them is then retried alone.
     """
@@ -142,6 +143,7 @@ class AttemptEnding:
     log_tail: str
     curve: Sequence[EpochMetrics] = ()
     alone: bool = False
+    images: ResultImages | None = None
 
     def __post_init__(self) -> None:
         assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "exactly a success has a result"

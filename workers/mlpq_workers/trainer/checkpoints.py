@@ -23,9 +23,9 @@ from torch import Tensor
 
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
-from mlpq.weights_format import STATES, states_sha256
+from mlpq.weights_format import STATES, predictions_metadata, states_sha256
 from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Checkpoint, Snapshot, Trained
+from mlpq_workers.engine.training_state import Checkpoint, Predictions, Snapshot, Trained
 
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
@@ -46,8 +46,9 @@ ABOUT = TypeAdapter(About)
 
 
 def save(trained: Trained, spec_hash: str, path: Path) -> None:
-    """Write the final weights, with the generator states as metadata; raises OSError."""
+    """Write the final weights, with the generator states and the predictions as metadata; raises OSError."""
     final = trained.final
+    assert final.predictions is not None, "a result has predictions"
     states = {
         "shuffle_state": base64.b64encode(final.shuffle_state.numpy().tobytes()).decode(),
         "dropout_state": base64.b64encode(final.dropout_state.numpy().tobytes()).decode(),
@@ -57,6 +58,7 @@ def save(trained: Trained, spec_hash: str, path: Path) -> None:
         "weights_sha256": trained.weights_sha256,
         "states_sha256": states_sha256(states),
         **states,
+        **predictions_metadata(final.predictions.classes.numpy().tobytes()),
     }
     _write(path, to_safetensors(dict(final.weights), metadata))
 
@@ -122,7 +124,8 @@ def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
         raise ValueError(_difference(about.whose, owner))
     last, best = _snapshot("last", tensors), _snapshot("best", tensors)
     epochs = [metrics.epoch for metrics in about.curve]
-    is_whole = last is not None and (best is not None or about.best_epoch == len(epochs))
+    has_best = best is not None and best.predictions is not None
+    is_whole = last is not None and (has_best or (best is None and about.best_epoch == len(epochs)))
     if last is None or not is_whole or not epochs or epochs != list(range(1, len(epochs) + 1)):
         raise ValueError("parts of it are missing")
     if not 1 <= about.best_epoch <= len(epochs):
@@ -158,8 +161,13 @@ def _difference(theirs: Owner, ours: Owner) -> str:
 def _named(prefix: str, snapshot: Snapshot | None) -> dict[str, Tensor]:
     if snapshot is None:
         return {}
-    states = {f"{prefix} shuffle": snapshot.shuffle_state, f"{prefix} dropout": snapshot.dropout_state}
-    return {**states, **{f"{prefix} weights {name}": tensor for name, tensor in snapshot.weights.items()}}
+    tensors = {f"{prefix} shuffle": snapshot.shuffle_state, f"{prefix} dropout": snapshot.dropout_state}
+    if snapshot.predictions is not None:
+        tensors |= {
+            f"{prefix} classes": snapshot.predictions.classes,
+            f"{prefix} confidences": snapshot.predictions.confidences,
+        }
+    return {**tensors, **{f"{prefix} weights {name}": tensor for name, tensor in snapshot.weights.items()}}
 
 
 def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
@@ -167,10 +175,13 @@ def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
         return None
     weights = f"{prefix} weights "
     found = {name.removeprefix(weights): tensor for name, tensor in tensors.items() if name.startswith(weights)}
-    states = [tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout")]
-    for state in states:
+    shuffle_state, dropout_state = (tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout"))
+    for state in (shuffle_state, dropout_state):
         torch.Generator().set_state(state)  # raises an error where it is not the state of a generator
-    return Snapshot(found, *states)
+    predictions = None
+    if f"{prefix} classes" in tensors:
+        predictions = Predictions(tensors[f"{prefix} classes"], tensors[f"{prefix} confidences"])
+    return Snapshot(found, shuffle_state, dropout_state, predictions)
 
 
 def _tensor(content: bytes) -> Tensor:

@@ -78,7 +78,7 @@ class TrainingArgument(ctypes.Structure):
 
 
 class EvaluationArgument(ctypes.Structure):
-    _fields_ = [("loss", c_double), ("correct", c_int64), ("predicted", c_void_p)]
+    _fields_ = [("loss", c_double), ("correct", c_int64), ("predicted", c_void_p), ("confidences", c_void_p)]
 
 
 class Progress(ctypes.Structure):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -58,12 +57,16 @@ class Images:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy in nats, how many of `total` images are right, and the class predicted for each, int64."""
+    """Mean cross-entropy in nats, how many of `total` images are right, and the class predicted for each, int64.
+
+    `confidences` are the softmax of the predicted classes.
+    """
 
     loss: float
     correct: int
     total: int
     predicted: NDArray[np.int64]
+    confidences: NDArray[Any]
 
 
 class Epoch:
@@ -184,11 +187,11 @@ class Network:
         """Evaluate on the rows of the images, all by default; without dropout. Raises ValueError."""
         rows = np.arange(len(images.labels)) if rows is None else np.ascontiguousarray(rows, np.int64)
         self._check(images, rows)
-        predicted = np.empty(len(rows), np.int64)
-        found = EvaluationArgument(predicted=predicted.ctypes.data)
+        predicted, confidences = np.empty(len(rows), np.int64), np.empty(len(rows), self._build.dtype)
+        found = EvaluationArgument(predicted=predicted.ctypes.data, confidences=confidences.ctypes.data)
         argument = _argument(images, rows)
         self._build.functions.evaluate(self._handle, ctypes.byref(argument), ctypes.byref(found))
-        return Evaluation(found.loss / max(1, len(rows)), found.correct, len(rows), predicted)
+        return Evaluation(found.loss / max(1, len(rows)), found.correct, len(rows), predicted, confidences)
 
     def _check(self, images: Images, rows: Rows) -> None:
         features, classes = self._spec.widths[0], self._spec.widths[-1]

@@ -146,7 +146,10 @@ static void evaluate(mlpq_network *n, const mlpq_images *images, mlpq_evaluation
         if (scores[k] > scores[best]) best = k;
       e->loss += (double)n->losses[i];
       e->correct += best == labels[i];
-      if (e->predicted) e->predicted[first + i] = best;
+      if (e->predicted) {
+        e->predicted[first + i] = best;
+        e->confidences[first + i] = 1 / totals[i]; /* its exp(score - largest score) is 1 */
+      }
     }
   }
   control_set(before);

@@ -86,11 +86,12 @@ typedef struct {
   double loss;               /* in and out: the sum of the cross-entropy over the images of the epoch so far */
 } mlpq_training;
 
-/* One call of evaluate: its results. predicted may be NULL. */
+/* One call of evaluate: its results. predicted may be NULL, and then confidences is not written. */
 typedef struct {
   double loss; /* sum over the images */
   int64_t correct;
   int64_t *predicted; /* [count] */
+  real *confidences;  /* [count] softmax of the predicted class */
 } mlpq_evaluation;
 
 /* How far an optimizer is. Its products of powers are kept, so that no power is ever computed. */

@@ -18,7 +18,7 @@ import torch
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import train_gang
 from mlpq_workers.engine.training_state import EngineJob, Trained
-from mlpq_workers.trainer import devices
+from mlpq_workers.trainer.torch_engines import prepare
 
 from .gangs import Endings
 from .report import machine, repeat, spread, table, versions
@@ -55,7 +55,7 @@ def main(repetitions: int) -> None:
     if not torch.cuda.is_available():
         print("Not run: there is no CUDA device on this machine.")
         return
-    devices.prepare("cuda")
+    prepare("cuda")
     print(f"{torch.cuda.get_device_name()}, {machine()}, {versions('torch')}\n")
     rows = []
     for optimizer in RATES:

@@ -52,7 +52,7 @@ def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, .
 def calls(store: Store) -> dict[str, Callable[[], object]]:
     """Calls that idle workers, waiting users and a Prometheus server repeat."""
     return {
-        "an idle worker looks for a job": lambda: claiming.next_world_size(store, "idle", CAPABILITIES),
+        "an idle worker looks for a job": lambda: claiming.next_setup(store, "idle", CAPABILITIES),
         "a worker's heartbeat": lambda: execution.worker_heartbeat(store, "idle", CAPABILITIES),
         "a worker looks for expired leases": lambda: execution.requeue_expired(store),
         "jobs without a worker": lambda: worker_queries.jobs_without_worker(store),

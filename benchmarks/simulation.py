@@ -200,10 +200,10 @@ def _take_turns(
 
 
 def claim(store: Store, name: str, capabilities: WorkerCapabilities, gang: int) -> list[ClaimedJob]:
-    """All that a worker queries before it trains: the next world size, its fair share, and the jobs."""
-    world_size = claiming.next_world_size(store, name, capabilities)
+    """All that a worker queries before it trains: what the next job needs, its fair share, and the jobs."""
+    setup = claiming.next_setup(store, name, capabilities)
     share = worker_queries.fair_share(store, capabilities.device, gang, capabilities.most_ranks)
-    return claiming.claim(store, name, capabilities, job_steps.FACTS, share, world_size)
+    return claiming.claim(store, name, capabilities, job_steps.FACTS, share, setup)
 
 
 def _median_ms(seconds: Sequence[float]) -> float:

@@ -37,4 +37,4 @@ def specs(optimizer: str, lr: float, epochs: int, seeds: Iterable[int]) -> list[
 @cache
 def data() -> Data:
     """The data set in memory, as the workers load it; processes forked later inherit it."""
-    return load(DATASET, settings().data_dir)
+    return Data.of(load(DATASET, settings().data_dir))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -54,6 +53,7 @@ def check(config: Settings) -> list[Check]:
             source["MLPQ_CHECKPOINT_SECONDS"],
             "between the checkpoints of a job",
         ),
+        Check(True, "MLPQ_KERNEL", config.kernel, source["MLPQ_KERNEL"], "trains the jobs of the CPU"),
         Check(True, "MLPQ_LOG_FORMAT", config.log_format, source["MLPQ_LOG_FORMAT"], "of workers and the dashboard"),
         *(Check(None, "setting", "", "", warning) for warning in config.unknown),
         *_devices(config),
@@ -61,31 +61,46 @@ def check(config: Settings) -> list[Check]:
 
 
 def _devices(config: Settings) -> list[Check]:
-    """The devices that torch finds. A subprocess imports torch: this process must not."""
-    if importlib.util.find_spec("torch") is None:
-        return [Check(True, "torch", "", "", "not installed: no worker can run here")]
-    command = python_module("mlpq_workers.trainer.devices", str(config.threads))
+    """What can train here, and on which devices. A subprocess imports torch: this process must not."""
+    if importlib.util.find_spec("safetensors") is None:
+        return [Check(True, "worker", "", "", "not installed: pip install 'mlpq[cpu]', or 'mlpq[worker]' with torch")]
+    command = python_module("mlpq_workers.trainer.devices", str(config.threads), config.kernel)
     try:
         done = subprocess.run(
             command, env=training_environ(), capture_output=True, text=True, check=True, timeout=TORCH_SECONDS
         )
         found = json.loads(done.stdout.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
-        return [Check(False, "torch", importlib.metadata.version("torch"), "", f"does not start: {error}")]
-    facts = found["environment"]
+        return [Check(False, "training", "", "", f"does not start: {error}")]
+    engines, facts = _engines(config.kernel, found), found["environment"]
+    if facts is None:
+        return [*engines, Check(False, "training", "", "", "no worker can run here: it needs the kernel or torch")]
     names = [f"{each['device']}: {each['model']}" for each in found["devices"]]
     return [
-        Check(True, "torch", facts["torch"], "", f"{facts['blas']}, {facts['cpu_capability']}"),
+        *engines,
         Check(True, "devices", facts["device"], "", "; ".join(names)),
         Check(True, "world size", str(facts["world_size"]), "", f"{facts['threads']} thread(s) in each process"),
         *(Check(None, what, "", "", why) for what, why in _differences(config, facts)),
     ]
 
 
+def _engines(setting: str, found: Mapping[str, Any]) -> list[Check]:
+    """The kernel and torch, and what is missing without them."""
+    kernel, why, torch, facts = (found[name] for name in ("kernel", "why_no_kernel", "torch", "environment"))
+    checks = [Check(True, "kernel", kernel, "", f"arithmetic {found['arithmetic']}: the same bits on every CPU")]
+    if kernel is None:
+        checks = [Check(None if setting == "auto" else False, "kernel", "", "", why)] if why else []
+    if torch is None:
+        needed = "not installed; needed for GPUs and several processes: pip install 'mlpq[worker]'"
+        return [*checks, Check(True, "torch", "", "", needed)]
+    details = f"{facts['blas']}, {facts['cpu_capability']}" if facts and "blas" in facts else ""
+    return [*checks, Check(True, "torch", torch, "", details)]
+
+
 def _differences(config: Settings, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What makes results of this machine differ in bits, or in speed, from those of others."""
     found = []
-    if config.sources["MLPQ_THREADS"] == DEFAULT:
+    if config.sources["MLPQ_THREADS"] == DEFAULT and "torch" in facts:
         why = f"bits on the plain engine depend on the number of threads, here {facts['threads']}: set MLPQ_THREADS"
         found.append(("threads", f"{why} to the same number on every worker"))
     if facts["device"] == "cuda":

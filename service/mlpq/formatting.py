@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mlpq.jobs import Outcome, Status
+from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import Grade, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
@@ -126,6 +126,22 @@ def status(job: JobRecord) -> str:
 def ran_on(result: JobResult) -> str:
     """ "cpu", or "cuda with 2 processes"."""
     return f"{result.device} with {result.world_size} processes" if result.world_size > 1 else result.device
+
+
+def arithmetic(result: JobResult) -> str:
+    """What the bits of a result belong to: "arithmetic 1", or "torch"."""
+    return "torch" if result.arithmetic is None else f"arithmetic {result.arithmetic}"
+
+
+def engine(result: JobResult) -> str:
+    """What trained a job: "the kernel (arithmetic 1)", "torch's stacked engine" or "torch's plain engine"."""
+    match result.engine:
+        case Engine.KERNEL:
+            return f"the kernel ({arithmetic(result)})"
+        case Engine.GANG:
+            return "torch's stacked engine"
+        case Engine.PLAIN:
+            return "torch's plain engine"
 
 
 def waiting_for(device: str, world_size: int | None) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from dataclasses import dataclass
+from importlib.resources import files as package_files
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,8 @@ from mlpq.errors import DataError
 from mlpq.spec.datasets import FILES, Dataset, find, read_bytes, verify
 
 IDX_HEADERS = (16, 8)  # bytes before the pixels and before the labels
-DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn; one row per image, its label in the last column
+# That of scikit-learn, of which mlpq needs nothing else; one row per image, its label in the last column.
+DIGITS_FILE = "data/digits.csv.gz"
 DIGITS_MAX = 16  # the largest pixel value of digits; that of the other data sets is 255
 
 
@@ -46,18 +47,12 @@ def read_test_set(dataset: Dataset, data_dir: Path) -> TestSet:
 
 
 def read_digits(dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The pixels of digits, [n, features], and their classes, [n], from scikit-learn's file; raises DataError.
-
-    Importing scikit-learn would take a second.
-    """
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise DataError("digits is part of scikit-learn, which is not installed: pip install scikit-learn")
+    """The pixels of digits, [n, features], and their classes, [n]; raises DataError."""
     try:
-        rows = np.loadtxt(Path(package.origin).parent / DIGITS_FILE, dtype=np.uint8, delimiter=",", ndmin=2)
+        rows = np.loadtxt(str(package_files("mlpq") / DIGITS_FILE), dtype=np.uint8, delimiter=",", ndmin=2)
     except (OSError, ValueError) as error:
-        raise DataError(f"can't read the digits of this scikit-learn: {error}") from error
+        raise DataError(f"can't read the digits that came with mlpq ({error}): install mlpq again") from error
     pixels, labels = rows[:, :-1], rows[:, -1]
     if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
-        raise DataError("the digits of this scikit-learn don't have the registered checksum: reinstall scikit-learn")
+        raise DataError("the digits that came with mlpq were changed, by their checksum: install mlpq again")
     return pixels, labels

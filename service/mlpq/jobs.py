@@ -61,8 +61,12 @@ class Outcome(StrEnum):
 class Engine(StrEnum):
     """What trained a job."""
 
-    GANG = "gang"  # stacked with the other jobs of its gang
-    PLAIN = "plain"  # alone, by autograd and torch.optim
+    GANG = "gang"  # torch, stacked with the other jobs of its gang
+    PLAIN = "plain"  # torch, alone, by autograd and torch.optim
+    KERNEL = "kernel"  # mlpq's own arithmetic, on the CPU
+
+
+TORCH_ENGINES = (Engine.GANG, Engine.PLAIN)
 
 
 STACKING_DEVICES = ("cpu", "cuda")  # kinds of device that train gangs; on others (MPS) jobs run one at a time

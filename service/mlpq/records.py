@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from mlpq.image_records import ResultImages
-from mlpq.jobs import MAX_ATTEMPTS, Engine, Outcome, Status
+from mlpq.jobs import MAX_ATTEMPTS, TORCH_ENGINES, Engine, Outcome, Status
 from mlpq.spec.job import JobSpec
 
 
@@ -50,7 +50,8 @@ class JobResult:
     """The figures of a finished job, taken at the end of `best_epoch`, and the identity of its final weights.
 
     `best_epoch` is the last epoch, unless the spec asks for early stopping. `train_seconds` covers all `epochs_run`.
-    `gang_size` is the number of jobs that were trained together, `world_size` the number of processes.
+    `gang_size` is the number of jobs that were trained together, `world_size` the number of processes. Equal specs with
+    equal `arithmetic` have equal bits on every CPU; it is None for engines of torch.
     """
 
     test_correct: int
@@ -68,6 +69,7 @@ class JobResult:
     world_size: int
     gang_size: int
     engine: Engine
+    arithmetic: int | None = None
 
     @property
     def test_accuracy(self) -> float:
@@ -153,13 +155,37 @@ class AttemptEnding:
 class WorkerCapabilities:
     """What a worker can run: jobs for its device, by up to `most_ranks` processes together.
 
-    `device_name` is the hardware's name; `world_size` is that of a job that requests none.
+    `device_name` is the hardware's name; `world_size` is that of a job that requests none. `kernel` and `torch` say
+    which engines it has; only a worker on the CPU has the kernel.
     """
 
     device: str
     device_name: str = ""
     most_ranks: int = 1
     world_size: int = 1
+    kernel: bool = False
+    torch: bool = True
+
+    def can_choose(self, world_size: int) -> bool:
+        """Whether it trains such jobs by the kernel or by torch, as they request."""
+        return self.kernel and self.torch and world_size == 1
+
+    def uses_kernel(self, world_size: int, engine: str | None) -> bool:
+        """Whether it trains a job of that world size, which requests that engine, by the kernel."""
+        requests_torch = engine in TORCH_ENGINES and self.can_choose(world_size)
+        return self.kernel and world_size == 1 and not requests_torch
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSetup:
+    """What a training process must be for a job: how many processes train it, and whether by the kernel.
+
+    `is_large` says that the job is too large to be stacked.
+    """
+
+    world_size: int = 1
+    kernel: bool = False
+    is_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +242,13 @@ class WorkerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What a submission requests beside its specs; `world_size` None leaves the number of processes to the worker."""
+    """What a submission requests beside its specs; None leaves the number of processes or the engine to the worker."""
 
     device: str = "auto"
     world_size: int | None = None
     priority: int = 0
     attempts: int = MAX_ATTEMPTS
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +262,16 @@ class SubmittedJob:
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """A spec to be run once more: the job that it continues from, if it does, and where."""
+    """A spec to be run once more: the job that it continues from, if it does, and where.
+
+    A worker that lacks the `engine` uses another one.
+    """
 
     spec: JobSpec
     parent_id: str | None
     device: str
     world_size: int | None
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, slots=True)

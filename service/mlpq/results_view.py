@@ -16,12 +16,15 @@ _SUBMISSION_COLUMNS = (
     "attempt", "spec_hash", "parent_id", "requested_device", "requested_world_size", "priority", "worker", "created_at",
     "started_at", "finished_at", "error",
 )  # fmt: skip
+ARITHMETIC = "arithmetic"
 
 
 def _figure_columns() -> tuple[str, ...]:
-    """The fields of a result, each total followed by the accuracy."""
+    """The fields of a result but for the arithmetic, each total followed by the accuracy."""
     names: list[str] = []
     for field in fields(JobResult):
+        if field.name == ARITHMETIC:
+            continue
         names.append(field.name)
         if field.name.endswith("_total"):
             names.append(field.name.replace("_total", "_accuracy"))
@@ -29,8 +32,8 @@ def _figure_columns() -> tuple[str, ...]:
 
 
 FIGURE_COLUMNS = _figure_columns()
-# The columns of the view `results`, and the keys of a job in JSON and CSV.
-COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS)
+# The columns of the view `results`, and the keys of a job in JSON and CSV. A new one comes last.
+COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS, ARITHMETIC)
 
 
 def flat(job: JobRecord) -> dict[str, Any]:
@@ -42,4 +45,5 @@ def flat(job: JobRecord) -> dict[str, Any]:
         **{name: spec[name] for name in _SPEC_COLUMNS},
         **{name: getattr(job.result, name, None) for name in FIGURE_COLUMNS},
         **{name: getattr(job, name) for name in _SUBMISSION_COLUMNS},
+        ARITHMETIC: job.result.arithmetic if job.result else None,
     }

@@ -20,6 +20,7 @@ DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
 THREADS = 4  # more threads in one process slow each other down: they share one interpreter
 CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
+KERNELS = ("auto", "avx512", "avx2", "plain", "off")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
 CERTIFICATE_CHECKS = ("required", "optional", "none")
 # What a training process has no use for: it must not be able to reach the services.
@@ -38,6 +39,7 @@ class Settings:
     threads: int
     checkpoint_seconds: int
     log_format: str
+    kernel: str
     sources: Mapping[str, str]
     unknown: tuple[str, ...] = ()  # variables that look like settings: a warning about each
 
@@ -77,6 +79,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         threads=_number("MLPQ_THREADS", value("MLPQ_THREADS", str(min(_cores(), THREADS))), 1, 1024),
         checkpoint_seconds=_number("MLPQ_CHECKPOINT_SECONDS", value("MLPQ_CHECKPOINT_SECONDS", "60"), 0, 86_400),
         log_format=_choice("MLPQ_LOG_FORMAT", value("MLPQ_LOG_FORMAT", "text"), LOG_FORMATS),
+        kernel=_choice("MLPQ_KERNEL", value("MLPQ_KERNEL", "auto"), KERNELS),
         sources=sources,
         unknown=tuple(
             f"{name} is not a setting of mlpq, and is ignored{suggestion(name, sources)}"

@@ -124,7 +124,7 @@ COMMANDS = (
     ("show zzz", "'zzz' is not a job id"),
     ("submit --continue-from zzz", "'zzz' is not a job id"),
     ("data fetch nothing", "unknown data set 'nothing'"),
-    ("data import digits .", "comes with scikit-learn"),
+    ("data import digits .", "comes with mlpq"),
     ("data import mnist nowhere", "nowhere is not a folder"),
     ("data import mnist .", ". has no file of mnist: name the folder with train-images"),
     ("worker --device tpu", "'tpu' is not one of"),

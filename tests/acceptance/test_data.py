@@ -11,7 +11,7 @@ def test_data_list_shows_where_each_data_set_is(alone: Site) -> None:
     table = alone.mlpq("data", "list").out
     for name in ("fashion-mnist", "mnist", "kmnist", "digits"):
         assert name in table
-    assert "bundled with scikit-learn" in table
+    assert "bundled with mlpq" in table
     assert "mlpq data fetch kmnist" in table
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome
-from mlpq.records import AttemptEnding, WaitingJobs, WorkerCapabilities
+from mlpq.records import AttemptEnding, TrainingSetup, WaitingJobs, WorkerCapabilities
 from mlpq.store import claiming, execution, queries, worker_queries
 from mlpq.store.claiming import ELSEWHERE_SECONDS
 from mlpq.store.schema import jobs
@@ -180,12 +180,12 @@ def test_job_goes_to_a_worker_with_enough_ranks(store: Store) -> None:
         WorkerCapabilities("cuda", most_ranks=2, world_size=2),
         WorkerCapabilities("cuda", most_ranks=4, world_size=4),
     )
-    assert claiming.next_world_size(store, "ann", WorkerCapabilities("cpu")) == 1
-    assert claiming.next_world_size(store, "ann", small) == 2
+    assert claiming.next_setup(store, "ann", WorkerCapabilities("cpu")) == TrainingSetup(1)
+    assert claiming.next_setup(store, "ann", small) == TrainingSetup(2)
     assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9)] == [usual]
-    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9, 2)] == [two]
-    assert claiming.next_world_size(store, "ann", small) is None
-    assert claiming.claim(store, "ann", small, FACTS, 9, 4) == []
+    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9, TrainingSetup(2))] == [two]
+    assert claiming.next_setup(store, "ann", small) is None
+    assert claiming.claim(store, "ann", small, FACTS, 9, TrainingSetup(4)) == []
     assert [claimed.id for claimed in claiming.claim(store, "bob", large, FACTS, 9)] == [four]
 
 

@@ -95,7 +95,7 @@ def first_schema(empty_url: str) -> Iterator[Store]:
             "job_results",
             job_id="one",
             attempt=1,
-            **{name: value for name, value in asdict(RESULT).items() if name != "engine"},
+            **{name: value for name, value in asdict(RESULT).items() if name not in ("engine", "arithmetic")},
         )
     yield store
     store.close()
@@ -131,8 +131,9 @@ def test_result_without_a_known_engine_is_rejected(first_schema: Store) -> None:
     for engine in (None, "another"):
         with pytest.raises(IntegrityError):
             finish(first_schema, claimed, engine=engine)
-    finish(first_schema, claimed, engine="gang")
-    assert result(first_schema, claimed.id).engine == "gang"
+    finish(first_schema, claimed, engine="kernel", arithmetic=1)
+    found = result(first_schema, claimed.id)
+    assert (found.engine, found.arithmetic) == ("kernel", 1)
 
 
 def test_upgraded_database_equals_a_new_one(first_schema: Store) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from mlpq.errors import MlpqError
+from mlpq.records import TrainingSetup
 from mlpq.settings import read_settings, training_environ
 from mlpq.spec.job import JobSpec
 from mlpq_workers.protocol import Died, EpochDone, Event, JobFailed, JobStopped, JobSucceeded, TrainJob
@@ -234,7 +235,7 @@ def test_impossible_world_size_is_an_error_and_the_usual_one_still_works(tmp_pat
     trainer.start()
     calls = []
     with pytest.raises(MlpqError, match="world size 1000 is too large"):
-        trainer.ensure_ready(1000, lambda: calls.append(1))
+        trainer.ensure_ready(TrainingSetup(1000), lambda: calls.append(1))
     assert calls
     trainer.ensure_ready()
     assert trainer.world_size == 1

@@ -16,7 +16,7 @@ from sqlalchemy import update
 
 from mlpq.errors import MlpqError
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import AttemptProgress, ClaimedJob, JobResult, WorkerCapabilities
+from mlpq.records import AttemptProgress, ClaimedJob, JobResult, TrainingSetup, WorkerCapabilities
 from mlpq.settings import read_settings
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep, inherited
@@ -54,7 +54,7 @@ class Misbehaving(Trainer):
         super().__init__(read_settings({"MLPQ_HOME": str(folder)}), "cpu")
         self.code = code
 
-    def _command(self, scratch: str, world_size: int | None) -> list[str]:
+    def _command(self, scratch: str, setup: TrainingSetup | None) -> list[str]:
         return [sys.executable, "-c", self.code]
 
 

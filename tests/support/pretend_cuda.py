@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
+from mlpq.records import TrainingSetup
 from mlpq_workers.protocol import Event, Ready, TrainingSettings
 from mlpq_workers.trainer import __main__ as trainer
 from mlpq_workers.trainer.pipe import Pipe
@@ -19,12 +20,12 @@ SEND = Pipe.send
 
 
 def send(self: Pipe, event: Event) -> None:
-    SEND(self, replace(event, device="cuda", most_ranks=2) if isinstance(event, Ready) else event)
+    SEND(self, replace(event, device="cuda", most_ranks=2, kernel=None) if isinstance(event, Ready) else event)
 
 
 class PretendingTrainer(trainer_client.Trainer):
-    def _command(self, scratch: str, world_size: int | None) -> list[str]:
-        settings = super()._command(scratch, world_size)[-1]
+    def _command(self, scratch: str, setup: TrainingSetup | None) -> list[str]:
+        settings = super()._command(scratch, setup)[-1]
         return [sys.executable, "-P", "-m", "tests.support.pretend_cuda", "mlpq_workers.trainer ", settings]
 
 
@@ -36,6 +37,6 @@ if __name__ == "__main__":
         del sys.argv[1]
         worker.main()
     else:
-        settings = TrainingSettings.parse(sys.argv[2])
+        settings = replace(TrainingSettings.parse(sys.argv[2]), kernel="off")
         Pipe.send = send  # type: ignore[method-assign]
         trainer.main(settings if settings.world_size == 1 else replace(settings, device="cuda"))

@@ -24,6 +24,7 @@ from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
 from mlpq_workers.engine.plain import train
+from mlpq_workers.engine.ranks import Ranks
 from mlpq_workers.engine.training_state import EngineJob, Stopped, Trained
 from mlpq_workers.engine.world import World
 from tests.support.gang_training import Interrupt, Record, digits, job, without_seconds
@@ -99,7 +100,7 @@ def figures(record: Record) -> dict[str, Any]:
 def predictions(trained: Trained) -> dict[str, Any]:
     found = trained.final.predictions
     assert found is not None
-    correct = int((found.classes.long() == digits().test_y[:TEST_IMAGES]).sum())
+    correct = int((found.classes == digits().test_y[:TEST_IMAGES].numpy()).sum())
     return {"classes": found.classes.tolist(), "confidences": found.confidences.tolist(), "correct": correct}
 
 
@@ -130,7 +131,7 @@ def main(folder: Path, sizes: list[int]) -> None:
     fork = multiprocessing.get_context("fork")
     for number, size in enumerate(sizes):
         rendezvous = folder / f"world-{number}"
-        ranks = [fork.Process(target=rank, args=(World(each, size), rendezvous)) for each in range(size)]
+        ranks = [fork.Process(target=rank, args=(Ranks(each, size), rendezvous)) for each in range(size)]
         for each in ranks:
             each.start()
         for each in ranks:

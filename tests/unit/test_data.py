@@ -33,7 +33,7 @@ FILE = Path("some-file")
 
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return load("fashion-mnist", tmp_path_factory.mktemp("empty"))
+    return Data.of(load("fashion-mnist", tmp_path_factory.mktemp("empty")))
 
 
 @pytest.fixture
@@ -173,27 +173,27 @@ def test_idx_file_with_another_header_is_rejected(content: bytes) -> None:
 
 
 def test_digits_are_bundled_and_split_1297_to_500(tmp_path: Path) -> None:
-    data = load("digits", tmp_path)
+    data = Data.of(load("digits", tmp_path))
     assert (data.train_x.shape, data.test_x.shape) == ((1297, 64), (500, 64))
     assert (data.train_y.dtype, len(data.train_y), len(data.test_y)) == (torch.int64, 1297, 500)
     assert (data.train_x.dtype, data.train_x.min().item(), data.train_x.max().item()) == (torch.uint8, 0, data.scale)
-    assert data.source == "bundled with scikit-learn"
+    assert data.source == "bundled with mlpq"
 
 
 def test_digits_equal_those_of_scikit_learn(tmp_path: Path) -> None:
-    data, bunch = load("digits", tmp_path), load_digits()
+    data, bunch = Data.of(load("digits", tmp_path)), load_digits()
     assert torch.cat([data.train_x, data.test_x]).tolist() == bunch.data.tolist()
     assert torch.cat([data.train_y, data.test_y]).tolist() == bunch.target.tolist()
 
 
 def test_bytes_compute_in_float32_and_floats_in_their_own_dtype(tmp_path: Path) -> None:
-    data = load("digits", tmp_path)
+    data = Data.of(load("digits", tmp_path))
     assert data.dtype == torch.float32
     assert [in_floats(data, dtype).dtype for dtype in (torch.float32, torch.float64)] == [torch.float32, torch.float64]
 
 
 def test_moving_data_to_its_own_device_copies_nothing(tmp_path: Path) -> None:
-    data = load("digits", tmp_path)
+    data = Data.of(load("digits", tmp_path))
     assert data.to("cpu").train_x is data.train_x
 
 
@@ -216,7 +216,7 @@ def test_fetch_prints_the_folder_of_the_files(tmp_path: Path) -> None:
 
 def test_fetch_reports_that_digits_are_bundled(tmp_path: Path) -> None:
     done = fetch("digits", tmp_path)
-    assert (done.returncode, done.stdout) == (0, "digits: bundled with scikit-learn\n")
+    assert (done.returncode, done.stdout) == (0, "digits: bundled with mlpq\n")
 
 
 @pytest.mark.parametrize("name", ["kmnist", "mnist"])

@@ -16,8 +16,9 @@ import torch
 import mlpq
 from mlpq.errors import MlpqError
 from mlpq.settings import training_environ
-from mlpq_workers.trainer.devices import available, choose, device_name, most_ranks, prepare, world_size
+from mlpq_workers.trainer.devices import available, choose, device_name, most_ranks, world_size
 from mlpq_workers.trainer.environment import checkout_version, code_version, environment, files_version
+from mlpq_workers.trainer.torch_engines import prepare, torch_facts
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -65,7 +66,7 @@ def test_prepare_keeps_the_number_of_threads_and_can_be_repeated() -> None:
 
 
 def test_environment_names_everything_that_bits_may_depend_on() -> None:
-    facts = environment("cpu", 1, 2)
+    facts = {**environment("cpu", 1, 2), **torch_facts("cpu")}
     assert facts["torch"] == torch.__version__
     assert (facts["device"], facts["gpu"], facts["threads"], facts["world_size"]) == ("cpu", None, 1, 2)
     assert all(facts[name] for name in ("python", "blas", "cpu", "cpu_capability", "os", "code_version"))
@@ -85,7 +86,7 @@ def test_world_size_of_a_cpu_is_one_by_default_and_limited_by_its_cores() -> Non
 
 
 def test_devices_and_environment_are_printed_as_json() -> None:
-    command = [sys.executable, "-m", "mlpq_workers.trainer.devices", "4"]
+    command = [sys.executable, "-m", "mlpq_workers.trainer.devices", "4", "auto"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=training_environ())
     found = json.loads(done.stdout)
     assert [device["device"] for device in found["devices"]] == available()

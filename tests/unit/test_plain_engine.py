@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from mlpq.errors import DataError
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq_workers.engine.data import Data, split
-from mlpq_workers.engine.network import build, weights_sha256
+from mlpq_workers.engine.network import build
 from mlpq_workers.engine.plain import evaluate
-from mlpq_workers.engine.training_state import Diverged, Stopped, Trained
+from mlpq_workers.engine.tensors import to_tensors
+from mlpq_workers.engine.training_state import Diverged, Stopped, Trained, weights_sha256
 from mlpq_workers.trainer.checkpoints import load_start, save
 from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
@@ -39,7 +41,7 @@ def one_thread_and_restored_random_state() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return load("digits", Path("nowhere"))
+    return Data.of(load("digits", Path("nowhere")))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ class Script:
 
 
 def same_bits(outcome: Trained, script: Script) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(outcome.final.weights.values(), script.weights(), strict=True))
+    return all(np.array_equal(a, b) for a, b in zip(outcome.final.weights.values(), script.weights(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -134,11 +136,11 @@ def test_job_with_dropout_continues_from_job_without(digits: Data) -> None:
 def test_training_does_not_change_the_state_it_starts_from(digits: Data) -> None:
     parent = job(dropout=0.5)
     outcome = train_plain(parent, digits)
-    states = outcome.final.shuffle_state.clone(), outcome.final.dropout_state.clone()
+    states = outcome.final.shuffle_state.copy(), outcome.final.dropout_state.copy()
     train_plain(job(parent, dropout=0.5), digits, start=outcome.final)
     assert weights_sha256(outcome.final.weights) == outcome.weights_sha256
-    assert torch.equal(outcome.final.shuffle_state, states[0])
-    assert torch.equal(outcome.final.dropout_state, states[1])
+    assert np.array_equal(outcome.final.shuffle_state, states[0])
+    assert np.array_equal(outcome.final.dropout_state, states[1])
 
 
 def test_training_does_not_change_the_global_generator(digits: Data) -> None:
@@ -168,7 +170,7 @@ def test_counts_and_losses_are_those_of_the_final_weights(digits: Data, floats: 
     spec = job(validation=0.1, dropout=0.5, optimizer="adam")
     outcome = train_plain(spec, digits)
     network, _ = build(spec)
-    network.load_state_dict(outcome.final.weights)
+    network.load_state_dict(to_tensors(outcome.final.weights))
     network.eval()
     held_out = split(1297, 130, spec.seed)[1]
     for x, y, loss, correct, total in (
@@ -218,7 +220,7 @@ def test_bytes_train_like_the_floats_they_represent(digits: Data, floats: Data) 
 
 def test_float64_pixels_train_float64_weights(digits: Data) -> None:
     outcome = train_plain(job(), in_floats(digits, torch.float64))
-    assert {weight.dtype for weight in outcome.final.weights.values()} == {torch.float64}
+    assert {weight.dtype for weight in outcome.final.weights.values()} == {np.dtype(np.float64)}
 
 
 def test_large_sets_are_evaluated_in_chunks_with_the_same_figures() -> None:
@@ -248,8 +250,8 @@ def test_early_stopping_keeps_the_epoch_of_lowest_validation_loss(digits: Data) 
 
     ended_there = train_plain(job(**{**OVERFITS, "epochs": best.epoch, "patience": None}, dropout=0.2), digits)
     assert outcome.weights_sha256 == ended_there.weights_sha256
-    assert torch.equal(outcome.final.shuffle_state, ended_there.final.shuffle_state)
-    assert torch.equal(outcome.final.dropout_state, ended_there.final.dropout_state)
+    assert np.array_equal(outcome.final.shuffle_state, ended_there.final.shuffle_state)
+    assert np.array_equal(outcome.final.dropout_state, ended_there.final.dropout_state)
 
 
 def test_without_patience_the_last_epoch_is_the_result(digits: Data) -> None:
@@ -319,8 +321,8 @@ def test_saved_state_is_loaded_bit_for_bit(saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
     start = load_start(path, outcome.weights_sha256)
     assert weights_sha256(start.weights) == outcome.weights_sha256
-    assert torch.equal(start.shuffle_state, outcome.final.shuffle_state)
-    assert torch.equal(start.dropout_state, outcome.final.dropout_state)
+    assert np.array_equal(start.shuffle_state, outcome.final.shuffle_state)
+    assert np.array_equal(start.dropout_state, outcome.final.dropout_state)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -12,8 +13,7 @@ from hypothesis import strategies as st
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
 from mlpq.verification import weights
-from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Predictions, Snapshot, Trained
+from mlpq_workers.engine.training_state import Predictions, Snapshot, Trained, weights_sha256
 from mlpq_workers.trainer import checkpoints
 
 SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3), "layer2.weight": (0, 5), "one": ()}
@@ -22,11 +22,11 @@ SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3)
 def saved(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, str]:
     """A file as a worker writes it, and the SHA-256 that the worker records."""
     generator = torch.Generator().manual_seed(7)
-    tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
-    state = generator.get_state()
+    arrays = {name: torch.randn(shape, generator=generator).to(dtype).numpy() for name, shape in SHAPES.items()}
+    state = generator.get_state().numpy()
     metrics = EpochMetrics(1, 0.5, None, None, None, 0.5, 1, 2, 0.1)
-    predictions = Predictions(torch.tensor([1, 0], dtype=torch.uint8), torch.tensor([0.9, 0.6]))
-    trained = Trained(Snapshot(tensors, state, state, predictions), weights_sha256(tensors), metrics, 1, 0.1)
+    predictions = Predictions(np.array([1, 0], np.uint8), np.array([0.9, 0.6]))
+    trained = Trained(Snapshot(arrays, state, state, predictions), weights_sha256(arrays), metrics, 1, 0.1)
     checkpoints.save(trained, "ab" * 32, folder / "weights.safetensors")
     return folder / "weights.safetensors", trained.weights_sha256
 

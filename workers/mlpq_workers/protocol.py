@@ -58,7 +58,7 @@ class TrainingSettings(Message):
 
     `parent` is the process id of the worker. Without a `world_size` there is one rank for each GPU.
     `checkpoint_seconds` is the least time between two checkpoints of a job. `scratch` is a folder that the worker
-    removes after the process has ended.
+    removes after the process has ended. `kernel` is the setting MLPQ_KERNEL.
     """
 
     parent: int
@@ -68,6 +68,7 @@ class TrainingSettings(Message):
     data_dir: str
     checkpoint_seconds: int
     scratch: str
+    kernel: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +138,27 @@ def parse_command(line: str) -> Command:
 class Ready(Message):
     """The process can train on `device` ("cpu", "cuda" or "mps"); `facts` describe the environment of its attempts.
 
-    At most `most_ranks` processes can train together there.
+    At most `most_ranks` processes can train together there. `kernel` is the build of the kernel that can train jobs of
+    world size 1, whether or not it does so in this process; None where none can. `torch` says whether it is installed.
     """
 
     device: str
     device_name: str
     most_ranks: int
     facts: Mapping[str, Any]
+    kernel: str | None = None
+    torch: bool = True
     kind: Literal["ready"] = "ready"
 
     @property
     def world_size(self) -> int:
         """How many processes train together now."""
         return int(self.facts["world_size"])
+
+    @property
+    def uses_kernel(self) -> bool:
+        """Whether this process trains by the kernel."""
+        return self.facts.get("kernel") is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.comparison import Comparison, Side
 from mlpq.analysis.grouping import arm_label, field_of
+from mlpq.jobs import Engine
 
 SETTINGS = (
     "dataset", "hidden", "bias", "initialisation", "activation", "dropout", "l1", "weight_decay", "epochs",
@@ -33,7 +34,7 @@ def notes(comparison: Comparison) -> list[str]:
         _unequal(formatting.field_name(name), sides, partial(_setting, name)) for name in SETTINGS if name not in by
     ]
     found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
-    found.append(_unequal("device", sides, _devices))
+    found += [_unequal("device", sides, _devices), _arithmetics(sides)]
     found += [_tuning_budgets(sides), *_choices(comparison)]
     found += [_unselected(comparison), _shapes(sides), _shared_time(comparison)]
     found += [_missing_seeds(side) for side in sides]
@@ -64,6 +65,16 @@ def _initial_weights(arm: Arm) -> str:
 def _devices(side: Side) -> str:
     used = {formatting.ran_on(job.result) for job in side.arm.records if job.result is not None}
     return " and ".join(sorted(used))
+
+
+def _arithmetics(sides: Sequence[Side]) -> str:
+    """Whether results come from different arithmetics: then even equal specs give other bits."""
+    results = [job.result for side in sides for job in side.arm.records if job.result is not None]
+    counts = Counter(formatting.arithmetic(result) for result in results)
+    if len(counts) < 2:
+        return ""
+    parts = ", ".join(f"{formatting.count_of(count, 'result')} of {name}" for name, count in sorted(counts.items()))
+    return f"different arithmetics: {parts}; equal specs differ between them by rounding"
 
 
 def _tuning_budgets(sides: Sequence[Side]) -> str:
@@ -108,9 +119,9 @@ def _shapes(sides: Sequence[Side]) -> str:
 
 
 def _shared_time(comparison: Comparison) -> str:
-    """A gang's time is split equally between its jobs, whatever each optimizer costs."""
+    """The time of a stack is split equally between its jobs, whatever each optimizer costs."""
     results = (job.result for side in comparison.sides for job in side.arm.records)
-    in_gangs = any(result is not None and result.gang_size > 1 for result in results)
+    in_gangs = any(result and result.engine is Engine.GANG and result.gang_size > 1 for result in results)
     if comparison.metric.name != "seconds" or not in_gangs:
         return ""
     return (

@@ -35,7 +35,7 @@ def fetch(name: str) -> None:
 
     dataset, data_dir = dataset_named(name), settings().data_dir
     if dataset.bundled:
-        click.echo(f"{dataset.name} comes with scikit-learn: there is nothing to fetch")
+        click.echo(f"{dataset.name} comes with mlpq: there is nothing to fetch")
         return
     folder = find(dataset, data_dir)
     if folder is not None:
@@ -44,7 +44,8 @@ def fetch(name: str) -> None:
         return
     if importlib.util.find_spec("torchvision") is None:
         raise MlpqError(
-            f"{name} is not on this machine, and downloading it needs torchvision: pip install 'mlpq[worker]'"
+            f"{name} is not on this machine, and downloading it needs torchvision: pip install 'mlpq[worker]', "
+            f"or import its files: mlpq data import {name} DIR"
         )
     download = python_module("mlpq_workers.trainer.data", "fetch", dataset.name, "--data-dir", str(data_dir))
     raise SystemExit(subprocess.run(download).returncode)
@@ -61,7 +62,7 @@ def import_(name: str, folder: Path) -> None:
 
     dataset = dataset_named(name)
     if dataset.bundled:
-        raise DataError(f"{dataset.name} comes with scikit-learn: there is nothing to import")
+        raise DataError(f"{dataset.name} comes with mlpq: there is nothing to import")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     target = import_files(dataset, folder, settings().data_dir)

@@ -16,9 +16,11 @@ STOP_SECONDS = 30
 
 
 def worker_command(device: str, gang: int = GANG, world_size: int | None = None) -> list[str]:
-    """The command line of a worker; raises MlpqError where torch is not installed."""
-    if importlib.util.find_spec("torch") is None:
-        raise MlpqError("a worker needs torch, which is not installed: pip install 'mlpq[worker]'")
+    """The command line of a worker; raises MlpqError where none can run: each needs safetensors, and not all torch."""
+    if importlib.util.find_spec("safetensors") is None:
+        raise MlpqError(
+            "a worker needs packages that are not installed: pip install 'mlpq[cpu]', or 'mlpq[worker]' with torch"
+        )
     command = python_module("mlpq_workers.worker", "--device", device, "--gang", str(gang))
     return command if world_size is None else [*command, "--world-size", str(world_size)]
 

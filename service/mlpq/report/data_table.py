@@ -24,7 +24,7 @@ def data_table(datasets: Iterable[Dataset], data_dir: Path) -> Table:
 
 def _files(dataset: Dataset, data_dir: Path) -> Text:
     if dataset.bundled:
-        return Text("bundled with scikit-learn", style="green")
+        return Text("bundled with mlpq", style="green")
     folder = find(dataset, data_dir)
     if folder is None:
         return Text(f"not here: {how_to_get(dataset)}", style="dim")

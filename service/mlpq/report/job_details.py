@@ -61,11 +61,21 @@ def facts_of(job: JobRecord) -> list[tuple[str, str]]:
 
 def _facts_of_result(result: JobResult) -> list[tuple[str, str]]:
     return [
-        ("engine", f"gang of {result.gang_size}" if result.engine is Engine.GANG else str(result.engine)),
+        ("engine", _engine(result)),
         ("test", formatting.figures(result)),
         ("best epoch", f"{result.best_epoch} of {result.epochs_run} run"),
         ("time", formatting.seconds(result.train_seconds)),
     ]
+
+
+def _engine(result: JobResult) -> str:
+    match result.engine:
+        case Engine.KERNEL:
+            return f"kernel, {formatting.arithmetic(result)}, gang of {result.gang_size}"
+        case Engine.GANG:
+            return f"gang of {result.gang_size}"
+        case Engine.PLAIN:
+            return "plain"
 
 
 def _device(job: JobRecord) -> str:

@@ -179,10 +179,13 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
 
 
 def _threads(job: JobRecord, environment: Mapping[str, Any] | None) -> int | None:
-    """How many threads trained the job on the CPU, one in a gang; None where that is unknown or it was not the CPU."""
+    """How many threads trained the job on the CPU: of torch's engines only the plain one uses several.
+
+    None where that is unknown or it was not the CPU.
+    """
     if job.result is None or job.result.device != "cpu" or environment is None:
         return None
-    if job.result.engine is Engine.GANG:
+    if job.result.engine is not Engine.PLAIN:
         return 1
     return int(environment["threads"]) if "threads" in environment else None
 
@@ -193,7 +196,8 @@ def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
         return f"mlpq has no result of this job: its status is {formatting.status(job)}."
     count = formatting.count(result.test_correct, result.test_total)
     version, torch = (environment.get(name, "(unknown)") for name in ("code_version", "torch"))
-    return f"mlpq {version} with torch {torch} on {result.device}: {count} correct"
+    means = f"torch {torch}" if result.engine is not Engine.KERNEL else formatting.engine(result)
+    return f"mlpq {version} with {means} on {result.device}: {count} correct"
 
 
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:

@@ -31,8 +31,8 @@ ACTIVATIONS = ("sigmoid", "relu", "tanh")
 INITIALISATIONS = ("torch", "truncated-normal")
 TRUNCATED_NORMAL_SD = 0.03  # that of the normal before it is cut at twice this, as in DeepOBS's MLP
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# Parameters plus activations of a batch. A larger model uses the whole machine by itself: stacking would gain little
-# and take much memory, so it runs alone on the plain engine.
+# Parameters plus activations of a batch. A larger model uses a whole GPU by itself: stacking would gain little and take
+# much memory, so torch's plain engine trains it alone.
 MAX_STACKED = 2**20
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
@@ -120,16 +120,25 @@ class JobSpec(BaseModel):
         return round(self.data.train * self.validation)
 
     @property
-    def gang_key(self) -> str | None:
-        """The fields in which the jobs of a gang agree, as JSON; None where the job must run alone."""
-        return self.gang_key_on(None)
+    def is_large(self) -> bool:
+        """Whether it is too large to be trained in one stack with others."""
+        return self.parameters + self.batch_size * sum(self.widths) > MAX_STACKED
 
-    def gang_key_on(self, world_size: int | None) -> str | None:
-        """The gang key of a job that requests a world size: only jobs that request the same one join its gang."""
-        if self.parameters + self.batch_size * sum(self.widths) > MAX_STACKED:
-            return None
-        requested = {} if world_size is None else {"world_size": world_size}
-        return _canonical({name: getattr(self, name) for name in _SHAPE} | requested)
+    @property
+    def gang_key(self) -> str | None:
+        """The fields in which the jobs of a stack agree, as JSON; None where the job can't be stacked."""
+        return None if self.is_large else self.gang_key_on(None)
+
+    def gang_key_on(self, world_size: int | None, engine: str | None = None) -> str:
+        """The fields in which the jobs of a gang agree, as JSON, with the requested world size and engine."""
+        key: dict[str, object] = {name: getattr(self, name) for name in _SHAPE}
+        if world_size is not None:
+            key["world_size"] = world_size
+        if engine is not None:
+            key["engine"] = engine
+        if self.is_large:
+            key["large"] = True
+        return _canonical(key)
 
     def canonical(self) -> str:
         """JSON with sorted keys and no spaces: the text that is hashed.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, union_all
 
 from mlpq.errors import SpecError
-from mlpq.jobs import LEASE_SECONDS, Outcome, Status, fingerprint
-from mlpq.records import ClaimedJob, WorkerCapabilities
+from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Outcome, Status, fingerprint
+from mlpq.records import ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq.store.liveness import delay_is_over, is_alive
@@ -27,11 +27,17 @@ _USE_INDEX_ORDER = select(
 )
 
 
-def next_world_size(store: Store, worker: str, capabilities: WorkerCapabilities) -> int | None:
-    """The world size of the job that the worker would claim next; None where there is none."""
-    query = select(func.coalesce(jobs.c.world_size, capabilities.world_size)).where(*_claimable(worker, capabilities))
+def next_setup(store: Store, worker: str, capabilities: WorkerCapabilities) -> TrainingSetup | None:
+    """What the training process must be for the job that the worker would claim next; None where there is none."""
+    size = func.coalesce(jobs.c.world_size, capabilities.world_size).label("size")
+    query = select(size, jobs.c.requested_engine, _is_large().label("is_large")).where(
+        *_claimable(worker, capabilities)
+    )
     with store.read() as connection:
-        return connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).scalar()
+        row = connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).one_or_none()
+    if row is None:
+        return None
+    return TrainingSetup(row.size, capabilities.uses_kernel(row.size, row.requested_engine), bool(row.is_large))
 
 
 def claim(
@@ -40,17 +46,20 @@ def claim(
     capabilities: WorkerCapabilities,
     facts: Mapping[str, Any],
     limit: int = 1,
-    world_size: int | None = None,
+    setup: TrainingSetup | None = None,
 ) -> list[ClaimedJob]:
-    """Claim the first queued job that this worker can run with `world_size` processes (by default its own number).
+    """Claim the first queued job that this worker trains with this `setup`, by default that of a job without requests.
 
     Up to `limit` - 1 jobs that may join its gang come along, in order: the next ones with its gang key and priority.
+    Only the kernel trains gangs of large jobs.
     `facts` describe the worker's environment; the checksum of the data is added to them.
     """
     with store.write() as connection:
         if not store.is_sqlite:
             connection.execute(_USE_INDEX_ORDER)
-        statement = _claim_statement(worker, capabilities, world_size or capabilities.world_size, limit)
+        size = capabilities.world_size
+        setup = setup or TrainingSetup(size, capabilities.uses_kernel(size, None))
+        statement = _claim_statement(worker, capabilities, setup, limit)
         rows = sorted(connection.execute(statement).all(), key=lambda row: row.seq)
         if not rows:
             return []
@@ -90,12 +99,21 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
     )
 
 
-def _claim_statement(worker: str, capabilities: WorkerCapabilities, world_size: int, limit: int) -> Any:
+def _is_large() -> ColumnElement[bool]:
+    return func.coalesce(jobs.c.gang_key, "").contains('"large":true')
+
+
+def _has_setup(capabilities: WorkerCapabilities, setup: TrainingSetup) -> Iterator[ColumnElement[bool]]:
+    """Conditions: this worker trains the job with this setup."""
+    yield func.coalesce(jobs.c.world_size, capabilities.world_size) == setup.world_size
+    if capabilities.can_choose(setup.world_size):
+        engine = func.coalesce(jobs.c.requested_engine, Engine.KERNEL)
+        yield engine.not_in(TORCH_ENGINES) if setup.kernel else engine.in_(TORCH_ENGINES)
+
+
+def _claim_statement(worker: str, capabilities: WorkerCapabilities, setup: TrainingSetup, limit: int) -> Any:
     """The compare-and-set. Rows that another worker is claiming are skipped, not waited for."""
-    claimable = (
-        *_claimable(worker, capabilities),
-        func.coalesce(jobs.c.world_size, capabilities.world_size) == world_size,
-    )
+    claimable = (*_claimable(worker, capabilities), *_has_setup(capabilities, setup))
     leader = (
         select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
         .where(*claimable)
@@ -107,9 +125,10 @@ def _claim_statement(worker: str, capabilities: WorkerCapabilities, world_size: 
     # Subqueries rather than a join, and BETWEEN rather than =, make ix_jobs_gang deliver the order. With = PostgreSQL
     # may walk the primary key through all later jobs instead.
     seq, priority, gang_key = (select(column).scalar_subquery() for column in leader.c)
+    joining = claimable if setup.kernel else (*claimable, ~_is_large())
     others = (
         select(jobs.c.seq)
-        .where(*claimable, jobs.c.gang_key == gang_key, jobs.c.priority.between(priority, priority), jobs.c.seq > seq)
+        .where(*joining, jobs.c.gang_key == gang_key, jobs.c.priority.between(priority, priority), jobs.c.seq > seq)
         .order_by(jobs.c.priority, jobs.c.seq)
         .limit(limit - 1)
         .with_for_update(skip_locked=True)

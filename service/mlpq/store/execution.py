@@ -116,8 +116,8 @@ def requeue_expired(store: Store) -> list[str]:
 
 def worker_heartbeat(store: Store, name: str, capabilities: WorkerCapabilities) -> None:
     """Record that this worker is alive and what it can run, and delete the rows of workers that are long dead."""
-    columns = asdict(capabilities)
-    columns["model"] = columns.pop("device_name")
+    columns = {"model": capabilities.device_name}
+    columns |= {name: getattr(capabilities, name) for name in ("device", "most_ranks", "world_size")}
     with store.write() as connection:
         row = insert_or_ignore(connection, workers)
         connection.execute(row.values(name=name, **columns, started_at=now(), beat_at=now()))

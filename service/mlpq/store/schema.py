@@ -106,6 +106,7 @@ jobs = Table(
     _key("created_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("error", Text),
+    Column("requested_engine", String(8)),  # by a rerun; NULL leaves it to the worker
     UniqueConstraint("experiment_id", "spec_hash", "repeat"),
     _one_of("status", Status),
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -213,6 +214,7 @@ job_results = Table(
     _key("world_size", Integer),
     _key("gang_size", Integer),
     _key("engine", String(8)),
+    Column("arithmetic", Integer),  # NULL of torch's engines
     CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
     _one_of("engine", Engine),
 )

@@ -59,7 +59,7 @@ def change_placement(
     """
     wanted = {_COLUMNS[name]: getattr(placement, name) for name in requested}
     specs = {job.id: job.spec for job in known}
-    keys: dict[tuple[str | None, int | None], list[str]] = {}
+    keys: dict[tuple[str, int | None], list[str]] = {}
     late = 0
     with store.write() as connection:
         for chunk in chunks(sorted(specs)):
@@ -71,7 +71,9 @@ def change_placement(
                     late += 1
                     continue
                 world_size = wanted.get("world_size", row.world_size)
-                keys.setdefault((specs[row.id].gang_key_on(world_size), world_size), []).append(row.id)
+                keys.setdefault((specs[row.id].gang_key_on(world_size, row.requested_engine), world_size), []).append(
+                    row.id
+                )
         for (gang_key, _), ids in keys.items():
             for chunk in chunks(ids):
                 change = update(jobs).where(jobs.c.id.in_(chunk)).values(gang_key=gang_key, **wanted)
@@ -92,7 +94,8 @@ def submit_reruns(store: Store, experiment: str, reruns: Sequence[Rerun]) -> lis
             spec = rerun.spec
             repeat = latest[spec.hash] = latest.get(spec.hash, -1) + 1
             submitted.append(SubmittedJob(job_id(experiment, spec.hash, repeat), spec, is_new=True))
-            row = _new_row(submitted[-1], repeat, rerun.parent_id, Placement(rerun.device, rerun.world_size))
+            placement = Placement(rerun.device, rerun.world_size, engine=rerun.engine)
+            row = _new_row(submitted[-1], repeat, rerun.parent_id, placement)
             rows.append({**row, "experiment_id": experiment_id})
         _insert_jobs(connection, rows)
     return submitted
@@ -154,7 +157,8 @@ def _new_row(new: SubmittedJob, repeat: int, parent_id: str | None, placement: P
         "seed": spec.seed,
         "device": placement.device,
         "world_size": placement.world_size,
-        "gang_key": spec.gang_key_on(placement.world_size),
+        "requested_engine": placement.engine,
+        "gang_key": spec.gang_key_on(placement.world_size, placement.engine),
         "priority": placement.priority,
         "max_attempts": placement.attempts,
         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
@@ -163,12 +167,22 @@ def _new_row(new: SubmittedJob, repeat: int, parent_id: str | None, placement: P
 
 
 def _retry_row(old: Row[*tuple[Any, ...]], new: SubmittedJob, repeat: int, parent_id: str | None) -> dict[str, Any]:
-    kept = ("experiment_id", "spec", "spec_hash", "seed", "device", "world_size", "priority", "max_attempts")
+    kept = (
+        "experiment_id",
+        "spec",
+        "spec_hash",
+        "seed",
+        "device",
+        "world_size",
+        "requested_engine",
+        "priority",
+        "max_attempts",
+    )
     return {
         **{name: getattr(old, name) for name in kept},
         "id": new.id,
         "repeat": repeat,
-        "gang_key": new.spec.gang_key_on(old.world_size),
+        "gang_key": new.spec.gang_key_on(old.world_size, old.requested_engine),
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
         "parent_id": parent_id,
     }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mlpq import formatting
 from mlpq.image_records import ResultImages
 from mlpq.records import EnvironmentDifference, EpochMetrics, FigureCheck, Grade, JobResult
 
@@ -56,14 +57,15 @@ def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple
         grade, reason = Grade.SAME_BITS, "weights, figures and curve have the same bits"
     elif has_same_weights and not agrees:
         grade, reason = Grade.REFUTED, "the weights have the same bits, but do not give the recorded figures"
-    elif guarantees_bits(recorded, now, differences):
-        grade = Grade.REFUTED
-        reason = "on the CPU in the same environment the same spec gives the same bits, and this rerun did not"
+    elif guarantee := guaranteed_bits(recorded, now, differences):
+        grade, reason = Grade.REFUTED, f"{guarantee} the same spec gives the same bits, and this rerun did not"
     elif agrees:
         most = correct_tolerance(recorded.result.test_total)
         grade, reason = Grade.SAME_FIGURES, f"counts within ±{most}, losses within {100 * LOSS_SHARE:g} %"
     else:
         grade, reason = _by_chance(recorded.result, now.result, others())
+    if grade is not Grade.SAME_BITS and (names := _different_arithmetics(recorded.result, now.result)):
+        reason += f"; {names}"
     return Judgment(grade, reason, figures, differences)
 
 
@@ -127,15 +129,27 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def guarantees_bits(recorded: Run, now: Run, differences: Sequence[EnvironmentDifference]) -> bool:
-    """Whether mlpq guarantees equal bits for these two runs: on the CPU, in equal environments.
+def guaranteed_bits(recorded: Run, now: Run, differences: Sequence[EnvironmentDifference]) -> str:
+    """Where mlpq guarantees equal bits for these two runs, as the beginning of a sentence; empty where it doesn't.
 
-    For a job that several processes train, only where it was not part of a gang.
+    The kernel guarantees them wherever the numbers of the arithmetic agree. Torch's engines do so on the CPU, in equal
+    environments, and for a job that several processes train only where it was not part of a gang.
     """
     results = (recorded.result, now.result)
+    arithmetics = {result.arithmetic for result in results}
+    if arithmetics != {None}:
+        number = recorded.result.arithmetic
+        return f"with arithmetic {number}, on every CPU," if len(arithmetics) == 1 else ""
     on_cpu = all(result.device == "cpu" for result in results)
     alone = all(result.gang_size == 1 or result.world_size == 1 for result in results)
-    return on_cpu and alone and not differences
+    equal = not differences and recorded.result.engine is now.result.engine
+    return "on the CPU in the same environment" if on_cpu and alone and equal else ""
+
+
+def _different_arithmetics(recorded: JobResult, now: JobResult) -> str:
+    """Which arithmetics or engines the two results have; empty where they agree."""
+    old, new = formatting.engine(recorded), formatting.engine(now)
+    return "" if old == new else f"recorded by {old}, now by {new}, which round differently"
 
 
 def _by_chance(recorded: JobResult, now: JobResult, others: Sequence[float]) -> tuple[Grade, str]:

@@ -109,12 +109,14 @@ def submit_reruns(
 
 
 def _rerun(case: Case, device: str | None) -> Rerun | None:
-    """None where there is no valid spec to run. Only on the result's own device it requests the same world size."""
+    """None where there is no valid spec to run. Only on its own device a result requests its world size and engine."""
     spec, result = case.audit.spec, case.stored.result
     if spec is None or result is None:
         return None
-    world_size = result.world_size if device in (None, result.device) else None
-    return Rerun(spec, case.stored.parent_id, device or result.device, world_size)
+    parent = case.stored.parent_id
+    if device not in (None, result.device):
+        return Rerun(spec, parent, device, None)
+    return Rerun(spec, parent, result.device, result.world_size, result.engine)
 
 
 def cancel_reruns(store: Store, reruns: Mapping[str, str]) -> None:

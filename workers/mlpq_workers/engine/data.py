@@ -1,4 +1,4 @@
-"""A data set on a device, and the draws that decide which rows a batch holds."""
+"""A data set on a device of torch, and the draws that decide which rows a batch holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from mlpq_workers.engine.image_set import ImageSet
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,18 @@ class Data:
     def dtype(self) -> torch.dtype:
         """The dtype of computations: that of the pixels if they are floating-point numbers, else float32."""
         return self.train_x.dtype if self.train_x.is_floating_point() else torch.float32
+
+    @classmethod
+    def of(cls, images: ImageSet) -> Data:
+        """The data on the CPU; the memory is shared."""
+        return cls(
+            train_x=torch.from_numpy(images.train_x),
+            train_y=torch.from_numpy(images.train_y),
+            test_x=torch.from_numpy(images.test_x),
+            test_y=torch.from_numpy(images.test_y),
+            scale=images.scale,
+            source=images.source,
+        )
 
     def to(self, device: str) -> Data:
         """The same data on `device`; nothing is copied if it is already there."""

@@ -23,6 +23,7 @@ from mlpq_workers.engine.ddp import StackDDP
 from mlpq_workers.engine.gang_members import GangMember, Stream, Streams
 from mlpq_workers.engine.optimizers import StackOptimizer, is_capturable, is_plain_descent
 from mlpq_workers.engine.stack import Evaluation, Layout, Masks, Parameters, Shape, Step
+from mlpq_workers.engine.tensors import gather_predictions, snapshot, to_arrays
 from mlpq_workers.engine.training_state import (
     Checkpoint,
     Diverged,
@@ -192,14 +193,13 @@ class StackTraining:
             member.end(Stopped())
 
     def _snapshot(self, i: int, member: GangMember) -> Snapshot:
-        shuffle = self._streams[member.stream].shuffle.get_state()
-        return Snapshot(self.stack.parameters.take(i), shuffle, member.dropout.get_state())
+        return snapshot(self.stack.parameters.take(i), self._streams[member.stream].shuffle, member.dropout)
 
     def _snapshot_with_predictions(self, i: int, member: GangMember) -> Snapshot:
         return replace(self._snapshot(i, member), predictions=self.stack.predictions(i))
 
     def _checkpoint(self, i: int, member: GangMember) -> Checkpoint:
-        return member.history.checkpoint(self._snapshot(i, member), self.stack.take_state(i))
+        return member.history.checkpoint(self._snapshot(i, member), to_arrays(self.stack.take_state(i)))
 
     def _drop_ended(self) -> None:
         """Replace the stack by a smaller one where members have ended."""
@@ -321,7 +321,7 @@ class Stack:
     def predictions(self, i: int) -> Predictions:
         """What network i predicted for the test images in the last evaluation; collective."""
         test = self._test
-        return Predictions.gather(test.classes[i], test.log_confidences[i], len(self._data.test_y), self._world)
+        return gather_predictions(test.classes[i], test.log_confidences[i], len(self._data.test_y), self._world)
 
     def take_state(self, i: int) -> dict[str, Tensor]:
         """A copy on the CPU of network i's optimizer state, which is empty for plain gradient descent."""

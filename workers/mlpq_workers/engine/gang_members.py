@@ -9,6 +9,7 @@ from torch import Tensor
 from mlpq_workers.engine.data import epoch_order
 from mlpq_workers.engine.optimizers import settings_key
 from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
+from mlpq_workers.engine.tensors import to_tensors
 from mlpq_workers.engine.training_state import EngineJob, History, Observer, Trained
 
 
@@ -24,7 +25,7 @@ class GangMember:
         self.weights = {name: tensor.detach() for name, tensor in network.state_dict().items()}
         self.stream = Stream.key(job)
         self.history = History(job.spec, job.resume)
-        self.optimizer = job.resume.optimizer if job.resume else None
+        self.optimizer = to_tensors(job.resume.optimizer) if job.resume else None
         self.settings_key = settings_key(job.spec, len(self.history.curve))
         self.is_waiting, self.has_ended = True, False
         self._lock = threading.Lock()
@@ -52,7 +53,7 @@ class Stream:
     @staticmethod
     def key(job: EngineJob) -> tuple[int, bytes]:
         """Equal for jobs of one gang that see the same images in the same order."""
-        state = job.begin.shuffle_state.numpy().tobytes() if job.begin else b""
+        state = job.begin.shuffle_state.tobytes() if job.begin else b""
         return job.spec.seed, state
 
     def next_epoch(self) -> Tensor:

@@ -1,19 +1,16 @@
-"""The network of a spec, with the initial weights that a plain PyTorch script draws, and the identity of weights."""
+"""The network of a spec, with the initial weights that a plain PyTorch script draws."""
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mlpq import weights_format
 from mlpq.spec.job import TRUNCATED_NORMAL_SD, JobSpec
-from mlpq.weights_format import TensorContent
 
 aten = torch.ops.aten
 
@@ -101,14 +98,3 @@ def _draw_truncated_normal(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=sd, a=-2 * sd, b=2 * sd)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a state_dict, 64 hexadecimal digits; see mlpq.weights_format."""
-    return weights_format.weights_sha256({name: _content(tensor) for name, tensor in weights.items()})
-
-
-def _content(tensor: Tensor) -> TensorContent:
-    values = tensor.detach().cpu().numpy()
-    stored = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return TensorContent(values.dtype.name, values.shape, stored.reshape(-1).view(np.uint8).data)

@@ -18,13 +18,13 @@ from mlpq_workers.engine.data import Data, epoch_order
 from mlpq_workers.engine.network import Dropout
 from mlpq_workers.engine.optimizers import build_optimizer, l1_penalty, put_state, take_state
 from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
+from mlpq_workers.engine.tensors import gather_predictions, snapshot, to_arrays, to_tensors
 from mlpq_workers.engine.training_state import (
     Checkpoint,
     Diverged,
     EngineJob,
     History,
     Observer,
-    Predictions,
     Snapshot,
     Stopped,
     Trained,
@@ -65,7 +65,7 @@ class PlainTraining:
         self._optimizer = build_optimizer(job.spec, self._network.parameters())
         self._history = History(job.spec, job.resume)
         if job.resume:
-            put_state(self._optimizer, job.resume.optimizer)
+            put_state(self._optimizer, to_tensors(job.resume.optimizer))
         self._data = data = data.to(device)
         self._logits: Tensor | None = None  # of this rank's part of the test images, by the last evaluation
         self._rows, held_out = training_rows(job.spec, len(data.train_y))
@@ -150,16 +150,16 @@ class PlainTraining:
 
     def _snapshot(self) -> Snapshot:
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._network.state_dict().items()}
-        return Snapshot(weights, self._shuffle.get_state(), self._dropout.get_state())
+        return snapshot(weights, self._shuffle, self._dropout)
 
     def _snapshot_with_predictions(self) -> Snapshot:
         assert self._logits is not None, "a snapshot is taken after an evaluation"
         log = self._logits.log_softmax(1).amax(1)
         n = len(self._data.test_y)
-        return replace(self._snapshot(), predictions=Predictions.gather(self._logits.argmax(1), log, n, self._world))
+        return replace(self._snapshot(), predictions=gather_predictions(self._logits.argmax(1), log, n, self._world))
 
     def _checkpoint(self) -> Checkpoint:
-        return self._history.checkpoint(self._snapshot(), take_state(self._optimizer))
+        return self._history.checkpoint(self._snapshot(), to_arrays(take_state(self._optimizer)))
 
 
 def evaluate(network: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE) -> tuple[float, int]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import split
 from mlpq_workers.engine.network import build
+from mlpq_workers.engine.tensors import to_tensor, to_tensors
 from mlpq_workers.engine.training_state import EngineJob
 
 
@@ -27,8 +28,8 @@ def starting_network(job: EngineJob) -> tuple[nn.Sequential, torch.Generator]:
     """The network that a job starts or resumes with, on the CPU, and the generator of its dropout masks."""
     network, dropout = build(job.spec)
     if job.begin:
-        network.load_state_dict(job.begin.weights)
-        dropout.set_state(job.begin.dropout_state)
+        network.load_state_dict(to_tensors(job.begin.weights))
+        dropout.set_state(to_tensor(job.begin.dropout_state))
     return network, dropout
 
 
@@ -36,7 +37,7 @@ def shuffle_generator(job: EngineJob) -> torch.Generator:
     """The generator that draws the order of the images, from the epoch on at which the job starts or resumes."""
     shuffle = torch.Generator().manual_seed(job.spec.seed)
     if job.begin:
-        shuffle.set_state(job.begin.shuffle_state)
+        shuffle.set_state(to_tensor(job.begin.shuffle_state))
     return shuffle
 
 

@@ -1,4 +1,7 @@
-"""Types shared by the engines and the trainer: start, checkpoint, result, observer."""
+"""Types shared by the engines and the trainer: start, checkpoint, result, observer.
+
+Their arrays are NumPy's, whatever an engine computes with.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +9,50 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from mlpq import weights_format
 from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
-from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.world import World
+from mlpq.weights_format import TensorContent
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a network predicts for the test images, in their order, on the CPU.
+    """What a network predicts for the test images, in their order.
 
     `classes` is uint8 [n]. `confidences` has the softmax of the predicted class, a probability, [n].
     """
 
-    classes: Tensor
-    confidences: Tensor
-
-    @classmethod
-    def gather(cls, classes: Tensor, log_confidences: Tensor, n: int, world: World) -> Predictions:
-        """Of all n images, from this rank's part of them, [part]: class indices and logarithms; collective."""
-        whole = world.whole(classes.byte(), n).cpu()
-        return cls(whole, world.whole(log_confidences, n).cpu().exp())
+    classes: NDArray[np.uint8]
+    confidences: Array
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job at the end of an epoch: CPU weights by name, and the states of its shuffle and dropout generators.
+    """A job at the end of an epoch: its weights by name, and the states of its shuffle and dropout generators.
 
-    The states are those of torch.Generator.get_state. `predictions` are those of its evaluation after the epoch; None
-    where the job only goes on from here, so that the snapshot can't become its result.
+    The states are the bytes of torch.Generator.get_state(), uint8. `predictions` are those of its evaluation after the
+    epoch; None where the job only goes on from here, so that the snapshot can't become its result.
 
     The optimizer's state is not part of it: a job that continues from its parent has a new optimizer.
     """
 
-    weights: Mapping[str, Tensor]
-    shuffle_state: Tensor
-    dropout_state: Tensor
+    weights: Arrays
+    shuffle_state: NDArray[np.uint8]
+    dropout_state: NDArray[np.uint8]
     predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A job between two epochs: everything that the rest of its training depends on, on the CPU.
+    """A job between two epochs: everything that the rest of its training depends on.
 
     `last` is the job after the last epoch of `curve`. `best` is the job after `best_epoch`, which is its result unless
     a later epoch improves on it; None where only the last epoch counts. Each engine has its own names in `optimizer`.
@@ -59,7 +61,7 @@ class Checkpoint:
 
     curve: tuple[EpochMetrics, ...]
     last: Snapshot
-    optimizer: Mapping[str, Tensor]
+    optimizer: Arrays
     best_epoch: int
     best: Snapshot | None
     file: Path | None = field(default=None, compare=False)
@@ -132,7 +134,7 @@ class Observer:
         """A job of a gang has ended, exactly once: trained, Diverged, Stopped, or by an error."""
 
     def to_stop(self) -> Collection[str]:
-        """The jobs that must stop before the next batch. Called before every batch."""
+        """The jobs that must stop before the next batch. Torch's engines call it before every batch."""
         return ()
 
     def is_leaving(self) -> bool:
@@ -168,7 +170,7 @@ class History:
             return is_last
         return is_last or metrics.epoch - best.epoch >= spec.patience
 
-    def checkpoint(self, last: Snapshot, optimizer: Mapping[str, Tensor]) -> Checkpoint:
+    def checkpoint(self, last: Snapshot, optimizer: Arrays) -> Checkpoint:
         """A checkpoint after the last epoch of the curve."""
         return Checkpoint(tuple(self.curve), last, optimizer, self._best_epoch, self._best)
 
@@ -188,3 +190,13 @@ def _is_better(metrics: EpochMetrics, best: EpochMetrics) -> bool:
     assert metrics.validation_loss is not None, "patience needs a validation split"
     assert best.validation_loss is not None, "patience needs a validation split"
     return metrics.validation_loss < best.validation_loss
+
+
+def weights_sha256(weights: Arrays) -> str:
+    """SHA-256 of weights by name, 64 hexadecimal digits; see mlpq.weights_format."""
+    return weights_format.weights_sha256({name: _content(array) for name, array in weights.items()})
+
+
+def _content(array: Array) -> TensorContent:
+    stored = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return TensorContent(array.dtype.name, array.shape, stored.reshape(-1).view(np.uint8).data)

@@ -13,24 +13,31 @@ def main(settings: TrainingSettings) -> None:
     """Train what the worker sends, until standard input ends."""
     die_with_parent(settings.parent)
     pipe = own_output()
-    # These import torch, which takes seconds: what comes before must not wait for it.
+    # These import NumPy, and torch where it trains: what comes before must not wait for them.
     from mlpq_workers.trainer import devices
+    from mlpq_workers.trainer.kernel_choice import choose_kernel
     from mlpq_workers.trainer.process import TrainingProcess
     from mlpq_workers.trainer.serving import serve
 
     try:
         device = devices.choose(settings.device)
         size = devices.world_size(device, settings.world_size)
+        build = choose_kernel(settings.kernel) if device == "cpu" and size == 1 else None
     except MlpqError as error:
         pipe.send(Unusable(str(error)))
         return
-    if size == 1:
-        devices.prepare(device)
-        serve(TrainingProcess(pipe, settings, device))
-    else:
+    if size > 1:
         from mlpq_workers.trainer.ranks import launch  # takes half a second more
 
         launch(size, settings, pipe)
+    elif build is not None:
+        from mlpq_workers.trainer.kernel_engine import KernelEngine
+
+        serve(TrainingProcess(pipe, settings, KernelEngine(build, settings.threads)))
+    else:
+        from mlpq_workers.trainer.torch_engines import TorchEngines
+
+        serve(TrainingProcess(pipe, settings, TorchEngines(device, settings.threads)))
 
 
 if __name__ == "__main__":

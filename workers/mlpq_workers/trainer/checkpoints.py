@@ -14,28 +14,36 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from safetensors.numpy import load as from_safetensors
+from safetensors.numpy import save as to_safetensors
 
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
 from mlpq.weights_format import STATES, predictions_metadata, states_sha256
-from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Checkpoint, Predictions, Snapshot, Trained
+from mlpq_workers.engine.training_state import (
+    Array,
+    Arrays,
+    Checkpoint,
+    Predictions,
+    Snapshot,
+    Trained,
+    weights_sha256,
+)
 
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
+STATE_BYTES = 5056  # of torch.Generator.get_state()
 
 Owner = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class About:
-    """What a checkpoint contains beside tensors."""
+    """What a checkpoint contains beside arrays."""
 
     whose: dict[str, str]
     curve: list[EpochMetrics]
@@ -50,15 +58,15 @@ def save(trained: Trained, spec_hash: str, path: Path) -> None:
     final = trained.final
     assert final.predictions is not None, "a result has predictions"
     states = {
-        "shuffle_state": base64.b64encode(final.shuffle_state.numpy().tobytes()).decode(),
-        "dropout_state": base64.b64encode(final.dropout_state.numpy().tobytes()).decode(),
+        "shuffle_state": base64.b64encode(final.shuffle_state.tobytes()).decode(),
+        "dropout_state": base64.b64encode(final.dropout_state.tobytes()).decode(),
     }
     metadata = {
         "spec_hash": spec_hash,
         "weights_sha256": trained.weights_sha256,
         "states_sha256": states_sha256(states),
         **states,
-        **predictions_metadata(final.predictions.classes.numpy().tobytes()),
+        **predictions_metadata(final.predictions.classes.tobytes()),
     }
     _write(path, to_safetensors(dict(final.weights), metadata))
 
@@ -69,7 +77,7 @@ def load_start(path: Path, expected_sha256: str) -> Snapshot:
     if not path.is_file():
         raise DataError(f"the parent's weights {path} are missing: set MLPQ_ARTIFACTS_DIR to their folder, or {remedy}")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         dropout_state, shuffle_state = (metadata[name] for name in STATES)
@@ -80,7 +88,7 @@ def load_start(path: Path, expected_sha256: str) -> Snapshot:
         raise DataError(f"the parent's weights {path} were changed, their SHA-256 is not the recorded one: {remedy}")
     if not states_match:
         raise DataError(f"the generator states in {path} were changed, their SHA-256 is not the saved one: {remedy}")
-    return Snapshot(weights, _tensor(base64.b64decode(shuffle_state)), _tensor(base64.b64decode(dropout_state)))
+    return Snapshot(weights, _array(base64.b64decode(shuffle_state)), _array(base64.b64decode(dropout_state)))
 
 
 def save_checkpoint(checkpoint: Checkpoint, owner: Owner, folder: Path, attempt: int) -> None:
@@ -89,13 +97,13 @@ def save_checkpoint(checkpoint: Checkpoint, owner: Owner, folder: Path, attempt:
     `owner` identifies the job and what it was computed on: only a job with an equal owner resumes from the checkpoint.
     """
     about = About(dict(owner), list(checkpoint.curve), checkpoint.best_epoch)
-    tensors = {
-        "about": _tensor(json.dumps(dataclasses.asdict(about)).encode()),
+    arrays = {
+        "about": _array(json.dumps(dataclasses.asdict(about)).encode()),
         **_named("last", checkpoint.last),
         **_named("best", checkpoint.best),
-        **{f"optimizer {name}": tensor for name, tensor in checkpoint.optimizer.items()},
+        **{f"optimizer {name}": array for name, array in checkpoint.optimizer.items()},
     }
-    content = to_safetensors(tensors)
+    content = to_safetensors(arrays)
     epoch, sha256 = checkpoint.curve[-1].epoch, hashlib.sha256(content).hexdigest()
     _write(folder / f"attempt-{attempt}-epoch-{epoch}-{sha256}.safetensors", content)
     own = [path for of_attempt, _, path in _checkpoints(folder) if of_attempt == attempt]
@@ -118,11 +126,11 @@ def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() not in path.name:
         raise ValueError("the file is damaged")
-    tensors = from_safetensors(content)
-    about = _about(tensors)
+    arrays = from_safetensors(content)
+    about = _about(arrays)
     if about.whose != dict(owner):
         raise ValueError(_difference(about.whose, owner))
-    last, best = _snapshot("last", tensors), _snapshot("best", tensors)
+    last, best = _snapshot("last", arrays), _snapshot("best", arrays)
     epochs = [metrics.epoch for metrics in about.curve]
     has_best = best is not None and best.predictions is not None
     is_whole = last is not None and (has_best or (best is None and about.best_epoch == len(epochs)))
@@ -130,16 +138,16 @@ def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
         raise ValueError("parts of it are missing")
     if not 1 <= about.best_epoch <= len(epochs):
         raise ValueError(f"its best epoch is {about.best_epoch} of {len(epochs)}")
-    optimizer = {name.removeprefix("optimizer "): t for name, t in tensors.items() if name.startswith("optimizer ")}
+    optimizer = {name.removeprefix("optimizer "): a for name, a in arrays.items() if name.startswith("optimizer ")}
     return Checkpoint(tuple(about.curve), last, optimizer, about.best_epoch, best, path)
 
 
-def _about(tensors: Mapping[str, Tensor]) -> About:
-    """The part that is not of tensors; raises ValueError where it is not as `save_checkpoint` writes it."""
-    if "about" not in tensors or tensors["about"].dtype != torch.uint8:
+def _about(arrays: Arrays) -> About:
+    """The part that is not of arrays; raises ValueError where it is not as `save_checkpoint` writes it."""
+    if "about" not in arrays or arrays["about"].dtype != np.uint8:
         raise ValueError("it does not say whose it is")
     try:
-        return ABOUT.validate_json(tensors["about"].numpy().tobytes(), strict=True)
+        return ABOUT.validate_json(arrays["about"].tobytes(), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its description"
@@ -158,34 +166,38 @@ def _difference(theirs: Owner, ours: Owner) -> str:
     return "; ".join(f"{name} was {theirs.get(name)}, now {ours.get(name)}" for name in names)
 
 
-def _named(prefix: str, snapshot: Snapshot | None) -> dict[str, Tensor]:
+def _named(prefix: str, snapshot: Snapshot | None) -> dict[str, Array]:
     if snapshot is None:
         return {}
-    tensors = {f"{prefix} shuffle": snapshot.shuffle_state, f"{prefix} dropout": snapshot.dropout_state}
+    arrays: dict[str, Array] = {
+        f"{prefix} shuffle": snapshot.shuffle_state,
+        f"{prefix} dropout": snapshot.dropout_state,
+    }
     if snapshot.predictions is not None:
-        tensors |= {
+        arrays |= {
             f"{prefix} classes": snapshot.predictions.classes,
             f"{prefix} confidences": snapshot.predictions.confidences,
         }
-    return {**tensors, **{f"{prefix} weights {name}": tensor for name, tensor in snapshot.weights.items()}}
+    return {**arrays, **{f"{prefix} weights {name}": array for name, array in snapshot.weights.items()}}
 
 
-def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
-    if f"{prefix} shuffle" not in tensors:
+def _snapshot(prefix: str, arrays: Arrays) -> Snapshot | None:
+    if f"{prefix} shuffle" not in arrays:
         return None
     weights = f"{prefix} weights "
-    found = {name.removeprefix(weights): tensor for name, tensor in tensors.items() if name.startswith(weights)}
-    shuffle_state, dropout_state = (tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout"))
+    found = {name.removeprefix(weights): array for name, array in arrays.items() if name.startswith(weights)}
+    shuffle_state, dropout_state = (arrays[f"{prefix} {which}"] for which in ("shuffle", "dropout"))
     for state in (shuffle_state, dropout_state):
-        torch.Generator().set_state(state)  # raises an error where it is not the state of a generator
+        if state.dtype != np.uint8 or state.shape != (STATE_BYTES,):
+            raise ValueError("the state of a generator is not one")
     predictions = None
-    if f"{prefix} classes" in tensors:
-        predictions = Predictions(tensors[f"{prefix} classes"], tensors[f"{prefix} confidences"])
+    if f"{prefix} classes" in arrays:
+        predictions = Predictions(arrays[f"{prefix} classes"], arrays[f"{prefix} confidences"])
     return Snapshot(found, shuffle_state, dropout_state, predictions)
 
 
-def _tensor(content: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+def _array(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(content, np.uint8)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Data sets as tensors in memory.
+"""Data sets as arrays in memory.
 
 `python -m mlpq_workers.trainer.data fetch NAME --data-dir DIR` finds the files of a data set, or downloads them.
 """
@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import io
+import math
 import socket
 import sys
 import tempfile
@@ -15,10 +16,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from mlpq.errors import DataError, MlpqError
 from mlpq.image_data import DIGITS_MAX, read_digits
@@ -33,15 +35,15 @@ from mlpq.spec.datasets import (
     read_bytes,
     verify,
 )
-from mlpq_workers.engine.data import Data
+from mlpq_workers.engine.image_set import ImageSet
 
-BUNDLED = "bundled with scikit-learn"
+BUNDLED = "bundled with mlpq"
 UNSIGNED_BYTE = 8  # the code of this element type in an idx header
 DOWNLOAD_TIMEOUT = 30.0  # seconds without data; torchvision sets none, so a stalled mirror would block a worker
 
 
-def load(name: str, data_dir: Path) -> Data:
-    """The data set as CPU tensors, downloaded below `data_dir` where it is not found; raises DataError with one line.
+def load(name: str, data_dir: Path) -> ImageSet:
+    """The data set, downloaded below `data_dir` where it is not found; raises DataError with one line.
 
     Divided by `scale`, pixels have the values that torchvision's ToTensor followed by Flatten gives. Nothing is cached.
     """
@@ -51,7 +53,7 @@ def load(name: str, data_dir: Path) -> Data:
     folder = locate(dataset, data_dir)
     files = verify(dataset, folder)
     train_images, train_labels, test_images, test_labels = (files[file] for file in FILES)
-    return Data(
+    return ImageSet(
         train_x=_images(train_images, dataset.train, dataset.features),
         train_y=_labels(train_labels, dataset.train, dataset.classes),
         test_x=_images(test_images, dataset.test, dataset.features),
@@ -66,39 +68,43 @@ def locate(dataset: Dataset, data_dir: Path) -> Path:
     return find(dataset, data_dir) or _download(dataset, data_dir)
 
 
-def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> Tensor:
-    """The content of an idx file as a uint8 tensor of `shape`; raises DataError where its header differs."""
+def parse_idx(content: bytes, shape: tuple[int, ...], file: Path) -> NDArray[np.uint8]:
+    """The content of an idx file as an array of `shape`; raises DataError where its header differs."""
     header = bytes((0, 0, UNSIGNED_BYTE, len(shape))) + b"".join(size.to_bytes(4, "big") for size in shape)
-    expected = len(header) + torch.Size(shape).numel()
+    expected = len(header) + math.prod(shape)
     if content[: len(header)] != header or len(content) != expected:
         raise DataError(
             f"{file} is not an idx file of {'x'.join(map(str, shape))} bytes: remove it, then fetch it again"
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).reshape(shape)
+    # Writable: torch warns of memory that it must not write to.
+    return np.frombuffer(bytearray(content), np.uint8, offset=len(header)).reshape(shape)
 
 
-def _images(file: Path, n: int, features: int) -> Tensor:
+def _images(file: Path, n: int, features: int) -> NDArray[np.uint8]:
     side = round(features**0.5)
     return parse_idx(read_bytes(file), (n, side, side), file).reshape(n, features)
 
 
-def _labels(file: Path, n: int, classes: int) -> Tensor:
-    labels = parse_idx(read_bytes(file), (n,), file).to(torch.int64)
+def _labels(file: Path, n: int, classes: int) -> NDArray[np.int64]:
+    labels = parse_idx(read_bytes(file), (n,), file).astype(np.int64)
     if int(labels.max()) >= classes:
         raise DataError(f"{file} contains the label {int(labels.max())}; the data set has {classes} classes")
     return labels
 
 
-def _load_digits(dataset: Dataset) -> Data:
-    pixels, labels = read_digits(dataset)
-    x = torch.from_numpy(pixels)
-    y = torch.from_numpy(labels).to(torch.int64)
-    n = dataset.train
-    return Data(x[:n], y[:n], x[n:], y[n:], DIGITS_MAX, BUNDLED)
+def _load_digits(dataset: Dataset) -> ImageSet:
+    x, labels = read_digits(dataset)
+    y, n = labels.astype(np.int64), dataset.train
+    return ImageSet(x[:n], y[:n], x[n:], y[n:], DIGITS_MAX, BUNDLED)
 
 
 def _download(dataset: Dataset, data_dir: Path) -> Path:
     """Download by torchvision, to a temporary folder first: an incomplete download is never taken for the data set."""
+    if importlib.util.find_spec("torchvision") is None:
+        raise DataError(
+            f"{dataset.name} is not on this machine, and downloading it needs torchvision: pip install 'mlpq[worker]', "
+            f"or import its files: {how_to_import(dataset)}"
+        )
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
@@ -129,8 +135,10 @@ def torchvision_datasets() -> ModuleType:
 
 
 @cache
-def _library() -> torch.library.Library:
+def _library() -> Any:
     """Cached, because the operators are removed with the object."""
+    import torch
+
     return torch.library.Library("torchvision", "DEF")
 
 

@@ -10,58 +10,27 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import torch
-
 import mlpq
 import mlpq_workers
-from mlpq.settings import CUBLAS_WORKSPACE
 
 GIT_TIMEOUT = 30  # seconds; a checkout on a network drive that hangs must not block the worker
 
 
 def environment(device: str, threads: int, world_size: int) -> dict[str, object]:
-    """The facts that the database stores for an attempt.
+    """The facts that the database stores for an attempt, but for those of its engine.
 
-    The checksum of the data is missing, because it depends on the job: the claim adds it.
+    The checksum of the data is missing too, because it depends on the job: the claim adds it.
     """
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "blas": blas(),
         "cpu": cpu_name(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": gpu_name(device),
         "os": platform.platform(),
         "threads": threads,
         "device": device,
         "world_size": world_size,
-        "determinism": determinism(device),
         "code_version": code_version(),
     }
-
-
-def determinism(device: str) -> dict[str, object] | None:
-    """The settings of CUDA that the bits of a result may depend on; None on other devices."""
-    if device != "cuda":
-        return None
-    return {
-        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
-        "cublas_workspace": CUBLAS_WORKSPACE,
-        "cudnn_deterministic": torch.backends.cudnn.deterministic,
-        "cudnn_benchmark": torch.backends.cudnn.benchmark,
-        "tf32": torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-    }
-
-
-def blas() -> str:
-    """The library behind matrix products, as "MKL 2024.2", or torch's short name for it."""
-    config = torch.__config__.show()
-    if mkl := re.search(r"Math Kernel Library Version ([\d.]+)", config):
-        return f"MKL {mkl[1]}"
-    named = re.search(r"BLAS_INFO=(\w+)", config)
-    return named[1] if named else "unknown"
 
 
 @cache
@@ -76,6 +45,8 @@ def cpu_name() -> str:
 def gpu_name(device: str) -> str | None:
     """The name of the accelerator behind `device`; None for the CPU."""
     if device == "cuda":
+        import torch
+
         return torch.cuda.get_device_name()
     return f"Apple {platform.machine()}" if device == "mps" else None
 

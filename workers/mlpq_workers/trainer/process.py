@@ -1,51 +1,60 @@
-"""A training process: its device, its place among the ranks, its pipe to the worker, and the data that it keeps."""
+"""A training process: its engines, its place among the ranks, its pipe to the worker, and the data that it keeps."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch.distributed import Store
+import numpy as np
+from numpy.typing import NDArray
 
-from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.world import ALONE, World
 from mlpq_workers.protocol import Event, TrainingSettings
 from mlpq_workers.trainer.data import load
-from mlpq_workers.trainer.environment import environment
+from mlpq_workers.trainer.engines import Engines
 from mlpq_workers.trainer.pipe import Pipe
 
 # Ranks wait for rank 0 while it loads data or waits for a gang; a rank that has died ends the others by other means.
 NO_TIMEOUT = datetime.timedelta(days=365)
 
 
+@dataclass(frozen=True)
+class LoadedData:
+    """A data set as the engines take it, where it came from, and the classes of its test images, [n]."""
+
+    prepared: Any
+    source: str
+    labels: NDArray[np.int64]
+
+
 class TrainingProcess:
     """What the training of every gang in this process needs.
 
-    `kind` is "cpu", "cuda" or "mps"; `device` is torch's name of the device, as "cuda:1". `stop_requests` are the
-    tokens of jobs that must stop, `is_leaving` whether all must stop after their epochs. `facts` describe the
-    environment.
+    `stop_requests` are the tokens of jobs that must stop, `is_leaving` whether all must stop after their epochs.
+    `facts` describe the environment.
     """
 
     def __init__(
         self,
         pipe: Pipe,
         settings: TrainingSettings,
-        kind: str,
-        device: str | None = None,
+        engines: Engines,
         world: World = ALONE,
-        rendezvous: Store | None = None,
+        rendezvous: Any = None,
     ) -> None:
-        """With several ranks, `rendezvous` is the store by which they wait for rank 0."""
+        """With several ranks, `rendezvous` is the torch.distributed.Store by which they wait for rank 0."""
         self._pipe, self._data_dir, self._rendezvous = pipe, Path(settings.data_dir), rendezvous
-        self.kind, self.device, self.world = kind, device or kind, world
-        self.threads = max(1, settings.threads // world.size)
+        self.engines, self.world = engines, world
+        self.kernel = settings.kernel
         self.checkpoint_seconds = settings.checkpoint_seconds
         self.stop_requests: set[str] = set()
         self.is_leaving = False
-        self.facts: Mapping[str, object] = environment(kind, self.threads, world.size)
+        self.facts: Mapping[str, object] = engines.facts
         self._waits = 0
-        self._data: dict[str, Data] = {}
+        self._data: dict[str, LoadedData] = {}
 
     def send(self, event: Event) -> None:
         """Send an event to the worker; only rank 0 does."""
@@ -67,8 +76,9 @@ class TrainingProcess:
         self._rendezvous.wait([key], NO_TIMEOUT)
         return str(self._rendezvous.get(key).decode())
 
-    def data(self, dataset: str) -> Data:
-        """A data set on the device; the last one is kept for the next gang. Raises DataError."""
+    def data(self, dataset: str) -> LoadedData:
+        """A data set; the last one is kept for the next gang. Raises DataError."""
         if dataset not in self._data:
-            self._data = {dataset: load(dataset, self._data_dir).to(self.device)}
+            images = load(dataset, self._data_dir)
+            self._data = {dataset: LoadedData(self.engines.prepare(images), images.source, images.test_y)}
         return self._data[dataset]

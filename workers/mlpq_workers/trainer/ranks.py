@@ -21,12 +21,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher import LaunchConfig, elastic_launch
 
 from mlpq.settings import python_module
-from mlpq_workers.engine.world import World
+from mlpq_workers.engine.ranks import Ranks
 from mlpq_workers.protocol import Died, TrainingSettings
 from mlpq_workers.trainer import devices
 from mlpq_workers.trainer.pipe import Pipe, own_output
 from mlpq_workers.trainer.process import TrainingProcess
 from mlpq_workers.trainer.serving import serve
+from mlpq_workers.trainer.torch_engines import TorchEngines
 
 LOCALHOST = "127.0.0.1"
 START_TIMEOUT = datetime.timedelta(seconds=120)  # between the first rank that is ready and the last
@@ -96,12 +97,12 @@ def run_rank(settings: TrainingSettings) -> None:
     if rank > 0:
         logging.getLogger().setLevel(logging.WARNING)  # rank 0 logs the same
     kind = devices.choose(settings.device)
-    devices.prepare(kind, rank)
+    world = Ranks(rank, size)
+    engines = TorchEngines(kind, max(1, settings.threads // size), size, world)
     _join(store, kind, rank, size)
-    device = f"cuda:{rank}" if kind == "cuda" else kind
     gangs = distributed.PrefixStore("gangs", store)
     try:
-        serve(TrainingProcess(out, settings, kind, device, World(rank, size), gangs))
+        serve(TrainingProcess(out, settings, engines, world, gangs))
     except Exception as error:
         if TIMED_OUT.search(str(error)) and rank == 0:
             # Sent at once, so that the worker kills all ranks: one that hangs may not react to the launcher.

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from mlpq_workers.protocol import Alive, Leave, Ready, StopJob, TrainJob, parse_command
 from mlpq_workers.trainer import devices
+from mlpq_workers.trainer.kernel_choice import available_kernel, has_torch
 from mlpq_workers.trainer.process import TrainingProcess
 from mlpq_workers.trainer.training import GangTraining, RankGang
 
@@ -23,11 +24,17 @@ def serve(process: TrainingProcess) -> NoReturn:
         _follow(process)
     gangs: queue.Queue[tuple[TrainJob, ...]] = queue.Queue()
     threading.Thread(target=_listen, args=(process, gangs), daemon=True).start()
-    name, most = devices.device_name(process.kind), devices.most_ranks(process.kind)
-    process.send(Ready(process.kind, name, most, process.facts))
+    process.send(_ready(process))
     threading.Thread(target=_report_alive, args=(process,), daemon=True).start()
     while True:
         GangTraining(process, gangs.get()).run()
+
+
+def _ready(process: TrainingProcess) -> Ready:
+    kind = process.engines.kind
+    build, _ = available_kernel(process.kernel) if kind == "cpu" else (None, "")
+    name, most = devices.device_name(kind), devices.most_ranks(kind)
+    return Ready(kind, name, most, process.facts, build.name if build else None, has_torch())
 
 
 def _follow(process: TrainingProcess) -> NoReturn:

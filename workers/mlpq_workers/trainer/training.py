@@ -13,14 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from mlpq.errors import MlpqError
-from mlpq.jobs import STACKING_DEVICES, Engine
+from mlpq.jobs import Engine
 from mlpq.records import EpochMetrics, JobResult
-from mlpq_workers.engine import plain
-from mlpq_workers.engine.data import Data
-from mlpq_workers.engine.gang import train_gang
 from mlpq_workers.engine.training_state import Checkpoint, Diverged, EngineJob, Observer, Stopped, Trained
 from mlpq_workers.engine.world import World
 from mlpq_workers.protocol import (
@@ -33,7 +30,7 @@ from mlpq_workers.protocol import (
     TrainJob,
 )
 from mlpq_workers.trainer.checkpoints import load_start, newest_checkpoint, read_checkpoint, save, save_checkpoint
-from mlpq_workers.trainer.process import TrainingProcess
+from mlpq_workers.trainer.process import LoadedData, TrainingProcess
 from mlpq_workers.trainer.result_images import result_images
 
 SAVING_THREADS = 8
@@ -92,9 +89,8 @@ class GangTraining(Observer):
         self._checkpoints = checkpoints or {}
         spec = jobs[0].spec
         self._dataset = spec.dataset
-        can_stack = spec.gang_key is not None and process.kind in STACKING_DEVICES
-        self._engine = Engine.GANG if can_stack else Engine.PLAIN
-        self._gang_size, self._labels = 0, torch.empty(0, dtype=torch.int64)
+        self._engine = process.engines.engine_of(spec)
+        self._gang_size, self._labels = 0, np.empty(0, np.int64)
         self._stops = StopBroadcast(process.world, process.stop_requests)
         self._last_checkpoint = dict.fromkeys(self._jobs, time.monotonic())
 
@@ -119,7 +115,7 @@ class GangTraining(Observer):
             for token in jobs:
                 self.ended(token, error)
 
-    def _prepare(self) -> tuple[dict[str, EngineJob], Data | None]:
+    def _prepare(self) -> tuple[dict[str, EngineJob], LoadedData | None]:
         """The jobs with what they start from, and the data; None where nothing is left to train.
 
         A job that fails here fails on rank 0, which doesn't pass it to the other ranks.
@@ -162,27 +158,9 @@ class GangTraining(Observer):
             return None
         return newest_checkpoint(self._owner(job), job.weights_file.parent, partial(log.warning, "%s: %s", job.token))
 
-    def _train(self, jobs: Mapping[str, EngineJob], data: Data) -> None:
-        process = self._process
-        self._gang_size, self._labels = len(jobs), data.test_y.cpu()
-        if self._engine is Engine.GANG:
-            # A GPU trains all jobs as one stack, a core its share of them. Ranks communicate in one thread.
-            threads = process.threads if process.kind == "cpu" and self._world.size == 1 else 1
-            train_gang(jobs, data, process.device, self, threads, self._world)
-            return
-        torch.set_num_threads(process.threads)
-        for token, job in jobs.items():
-            self._train_plain(token, job, data)
-
-    def _train_plain(self, token: str, job: EngineJob, data: Data) -> None:
-        if self.is_leaving():
-            self.ended(token, Stopped())
-            return
-        try:
-            ending: Trained | Exception = plain.train(job, data, self._process.device, self, token, self._world)
-        except Exception as error:
-            ending = error
-        self.ended(token, ending)
+    def _train(self, jobs: Mapping[str, EngineJob], data: LoadedData) -> None:
+        self._gang_size, self._labels = len(jobs), data.labels
+        self._process.engines.train(self._engine, jobs, data.prepared, self)
 
     # --- what engines report and ask
 
@@ -221,7 +199,8 @@ class GangTraining(Observer):
 
     def _owner(self, job: TrainJob) -> dict[str, str]:
         """What a job that resumes from a checkpoint must have in common with it, to get the bits of a whole run."""
-        facts = {name: json.dumps(value) for name, value in self._process.facts.items()}
+        common = self._process.engines.resumes_with(self._process.facts)
+        facts = {name: json.dumps(value) for name, value in common.items()}
         return {"job": job.id, "spec_hash": job.spec.hash, "engine": self._engine, **facts}
 
     def ended(self, token: str, ending: Trained | Exception) -> None:
@@ -278,8 +257,9 @@ class GangTraining(Observer):
             weights_sha256=trained.weights_sha256,
             weights_file=str(job.weights_file),
             train_seconds=trained.train_seconds,
-            device=self._process.kind,
+            device=self._process.engines.kind,
             world_size=self._world.size,
-            gang_size=self._gang_size if self._engine is Engine.GANG else 1,
+            gang_size=1 if self._engine is Engine.PLAIN else self._gang_size,
             engine=self._engine,
+            arithmetic=self._process.engines.arithmetic,
         )

@@ -14,10 +14,11 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mlpq.errors import MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, STACKING_DEVICES, Outcome
-from mlpq.records import AttemptEnding, ClaimedJob, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.settings import Settings
 from mlpq.store import claiming, execution, worker_queries
 from mlpq.store.session import Store
@@ -39,8 +40,9 @@ class Executor:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"[-100:]
         self._config, self._store, self._trainer, self._gang = config, store, trainer, gang
         self._capabilities = WorkerCapabilities(
-            trainer.device, trainer.device_name, trainer.most_ranks, trainer.world_size
-        )
+            trainer.device, trainer.device_name, trainer.most_ranks, trainer.world_size, trainer.has_kernel,
+            trainer.has_torch,
+        )  # fmt: skip
         self._awake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
@@ -83,15 +85,15 @@ class Executor:
     def _work_once(self) -> bool:
         """Claim a gang and run it; False where there is none."""
         self._maintain()
-        world_size = claiming.next_world_size(self._store, self.name, self._capabilities)
+        setup = claiming.next_setup(self._store, self.name, self._capabilities)
         try:
             # Before the claim: nothing would renew the leases while the training process starts.
-            self._ensure_ready(world_size)
+            self._ensure_ready(setup)
         except MlpqError as error:
-            if world_size in (None, self._capabilities.world_size):
+            if setup is None or setup.world_size == self._capabilities.world_size:
                 raise  # nothing can run here
-            return self._fail_gang(world_size, str(error))
-        gang = self._claim(self._trainer.world_size)
+            return self._fail_gang(setup, str(error))
+        gang = self._claim(replace(self._trainer.setup, is_large=setup is not None and setup.is_large))
         if not gang:
             return False
         for job in gang:
@@ -99,10 +101,10 @@ class Executor:
         self._execute(gang)
         return True
 
-    def _ensure_ready(self, world_size: int | None) -> None:
+    def _ensure_ready(self, setup: TrainingSetup | None) -> None:
         self.pulse.paused = True  # importing torch from a cold disk takes long
         try:
-            self._trainer.ensure_ready(world_size, self._try_heartbeat)
+            self._trainer.ensure_ready(setup, self._try_heartbeat)
         finally:
             self.pulse.paused = False
 
@@ -110,19 +112,21 @@ class Executor:
         with contextlib.suppress(StoreError):
             self._heartbeat()
 
-    def _fail_gang(self, world_size: int, reason: str) -> bool:
+    def _fail_gang(self, setup: TrainingSetup, reason: str) -> bool:
         """Fail jobs whose training process can't start with their world size: they must not block others."""
-        gang = self._claim(world_size)
+        gang = self._claim(setup)
         execution.record(self._store, [AttemptEnding(job, Outcome.FAILED, None, reason, "") for job in gang])
         return bool(gang)
 
-    def _claim(self, world_size: int) -> list[ClaimedJob]:
+    def _claim(self, setup: TrainingSetup) -> list[ClaimedJob]:
         capabilities = self._capabilities
         limit = worker_queries.fair_share(self._store, capabilities.device, self._gang, capabilities.most_ranks)
         if capabilities.device not in STACKING_DEVICES:
             limit = 1
-        facts = {**self._trainer.facts, "world_size": world_size}
-        return claiming.claim(self._store, self.name, capabilities, facts, limit, world_size)
+        if setup.is_large:  # one for each thread: they take long, and other workers may come
+            limit = min(limit, self._config.threads)
+        facts = {**self._trainer.facts, "world_size": setup.world_size}
+        return claiming.claim(self._store, self.name, capabilities, facts, limit, setup)
 
     def _execute(self, gang: Sequence[ClaimedJob]) -> None:
         context = WorkerContext(self._stopping, self._maintain, self.pulse)

@@ -17,9 +17,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mlpq.errors import MlpqError
+from mlpq.records import TrainingSetup
 from mlpq.settings import Settings, python_module, training_environ
 from mlpq_workers.protocol import (
     Alive,
@@ -49,7 +51,7 @@ class Trainer:
     """The training process of a worker. It trains one gang at a time.
 
     `device` is the requested kind of device. `world_size` is how many processes train together; None means one for each
-    GPU. The process can be replaced by one of another world size, see `ensure_ready`.
+    GPU. The process can be replaced by one with another setup, see `ensure_ready`.
     """
 
     def __init__(self, config: Settings, device: str, world_size: int | None = None) -> None:
@@ -81,6 +83,20 @@ class Trainer:
         return self._ready.world_size
 
     @property
+    def setup(self) -> TrainingSetup:
+        """How many processes train together now, and whether by the kernel."""
+        return TrainingSetup(self.world_size, self._ready.uses_kernel)
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the kernel can train jobs of world size 1 on the device."""
+        return self._ready.kernel is not None
+
+    @property
+    def has_torch(self) -> bool:
+        return self._ready.torch
+
+    @property
     def facts(self) -> Mapping[str, Any]:
         """The environment of attempts."""
         return self._ready.facts
@@ -90,12 +106,12 @@ class Trainer:
         self.spawn()
         self.wait_until_ready()
 
-    def spawn(self, world_size: int | None = None) -> None:
-        """Start the process, by default with the worker's own world size. Importing torch takes it seconds."""
+    def spawn(self, setup: TrainingSetup | None = None) -> None:
+        """Start the process, by default with the worker's own settings. If it imports torch, that takes seconds."""
         self._events = queue.Queue()
         self._scratch = Scratch()
         self._process = subprocess.Popen(
-            self._command(self._scratch.path, world_size or self._requested_world_size),
+            self._command(self._scratch.path, setup),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -119,16 +135,16 @@ class Trainer:
             raise MlpqError(error or f"the training process did not start within {START_SECONDS} s")
         self._ready = event
 
-    def ensure_ready(self, world_size: int | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Start the process again if it has ended, or if a `world_size` is given and it has another one.
+    def ensure_ready(self, setup: TrainingSetup | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start the process again if it has ended, or if a `setup` is given and it has another one.
 
         `meanwhile` is called about every second. Raises MlpqError where it does not start.
         """
         is_running = self._process is not None and self._process.poll() is None
-        if is_running and world_size in (None, self.world_size):
+        if is_running and (setup is None or replace(setup, is_large=False) == self.setup):
             return
         self.kill()
-        self.spawn(world_size)
+        self.spawn(setup)
         self.wait_until_ready(meanwhile)
 
     def train(self, jobs: Sequence[TrainJob]) -> None:
@@ -171,16 +187,21 @@ class Trainer:
         if self._scratch is not None:
             self._scratch.remove()
 
-    def _command(self, scratch: str, world_size: int | None) -> list[str]:
+    def _command(self, scratch: str, setup: TrainingSetup | None) -> list[str]:
         config = self._config
+        kernel = config.kernel
+        if setup is not None and self.device == "cpu":
+            # The build that was there before: a process without it could not train what it is started for.
+            kernel = self._ready.kernel or kernel if setup.kernel else "off"
         settings = TrainingSettings(
             parent=os.getpid(),
             device=self._requested_device,
-            world_size=world_size,
+            world_size=setup.world_size if setup else self._requested_world_size,
             threads=config.threads,
             data_dir=str(config.data_dir),
             checkpoint_seconds=config.checkpoint_seconds,
             scratch=scratch,
+            kernel=kernel,
         )
         return python_module("mlpq_workers.trainer", settings.dump())
 

@@ -30,6 +30,7 @@ kernel = Extension(
     sources=sorted(map(str, SOURCES.glob("*.c"))),
     depends=sorted(map(str, SOURCES.glob("*.h"))),
     extra_compile_args=FLAGS,
+    libraries=["m"],  # fma and sqrt, which are exact, where they are no instructions
     optional=True,  # without a compiler, jobs run on the other engines
 )
 

@@ -1,4 +1,4 @@
-"""The part of the build that pyproject.toml can't say: the kernel's shared library, compiled where there is a compiler."""
+"""The part of the build that pyproject.toml can't state: the kernel's library, compiled where there is a compiler."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ static void begin_nadam(step *s, const double *set, mlpq_progress *p, double lr)
   p->products[2] *= factor;
   double mu = set[NADAM_BETA1] * (1.0 - 0.5 * p->products[2]);
   double next = set[NADAM_BETA1] * (1.0 - 0.5 * p->products[2] * factor);
-  p->products[0] = before * mu;
+  p->products[0] = (double)((float)before * (float)mu); /* in single precision, as torch keeps it */
   s->rule = RULE_NADAM;
   s->lr = (real)(lr * (1.0 - mu) / (1.0 - p->products[0]));
   s->c[4] = (real)(1.0 / __builtin_sqrt(1.0 - p->products[1]));
@@ -152,8 +152,8 @@ static void begin_rmsprop(step *s, const double *set, double lr) {
 }
 
 static void begin_asgd(step *s, const double *set, mlpq_progress *p, double lr) {
-  /* The rate falls with the steps before this one. */
-  double eta = lr / pow64(1.0 + set[ASGD_LAMBD] * lr * (double)(p->steps - 1), set[ASGD_ALPHA]);
+  /* The rate falls with the steps before this one; in single precision, as torch keeps it. */
+  double eta = (float)(lr / pow64(1.0 + set[ASGD_LAMBD] * lr * (double)(p->steps - 1), set[ASGD_ALPHA]));
   decay_by(s, set[ASGD_DECAY], 0, lr);
   s->rule = RULE_DESCENT;
   s->has_shrink = set[ASGD_LAMBD] != 0;

@@ -1,4 +1,4 @@
-"""The part of the build that pyproject.toml can't say: the kernel's shared library, compiled where there is a compiler."""
+"""The part of the build that pyproject.toml can't state: the kernel's library, compiled where there is a compiler."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ kernel = Extension(
     sources=sorted(map(str, SOURCES.glob("*.c"))),
     depends=sorted(map(str, SOURCES.glob("*.h"))),
     extra_compile_args=FLAGS,
+    libraries=["m"],  # fma and sqrt, which are exact, where they are no instructions
     optional=True,  # without a compiler, jobs run on the other engines
 )
 

@@ -2,7 +2,7 @@
 
 A job, from its seed to its result:
 
-    build = library.build("auto")  # or "avx512", "avx2", "plain"; raises KernelUnavailable with one line for people
+    build = kernel.build("auto")  # or "avx512", "avx2", "plain"; raises KernelUnavailable with one line for people
     images = Images(train_pixels, train_labels, scale)  # uint8 [n, features], int64 [n]; checked once
     network = Network(spec, scale, build)
     weights, dropout = initial_weights(spec, build)  # or what a parent or a checkpoint left, as arrays
@@ -14,16 +14,16 @@ A job, from its seed to its result:
         network.train(images, epoch, dropout)  # one call an epoch; releases the interpreter's lock
         epoch.loss, network.evaluate(images, held_out), network.evaluate(test_images)
 
-While `train` runs, another thread may read `epoch.done`, the number of batches trained, and call `epoch.stop()`: `train`
-then returns False before the next batch, and a second call continues as if nothing had happened. `rates` of an Epoch may
-be one learning rate for each batch.
+While `train` runs, another thread may read `epoch.done`, the number of batches trained, and call `epoch.stop()`:
+`train` then returns False before the next batch, and after `epoch.resume()` another call continues exactly. `rates` of
+an Epoch may be one learning rate for each batch.
 
-What the rest of a training depends on, between any two batches, is `network.take_weights()`, `network.take_state()`, the
-states of the two generators, and within an epoch `epoch.order`, `epoch.done` and `epoch.summed_loss`; `put_weights`,
-`put_state`, `set_state` and the epoch's attributes restore it. A generator's state has the bytes of
+What the rest of a training depends on, between any two batches, is `network.take_weights()`, `network.take_state()`,
+the states of the two generators, and within an epoch `epoch.order`, `epoch.done` and `epoch.summed_loss`;
+`put_weights`, `put_state`, `set_state` and the epoch's attributes restore it. A generator's state has the bytes of
 torch.Generator.get_state(), so an engine that uses torch can continue from it, and the other way round.
 
-`library.ARITHMETIC` numbers the arithmetic: where it agrees, equal specs have equal bits. See docs/explanation/kernel.md.
+`ARITHMETIC` numbers the arithmetic: where it agrees, equal specs have equal bits. See docs/explanation/kernel.md.
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ class Generator:
     def truncated_normal(self, sd: float, *shape: int) -> NDArray[np.float32]:
         """torch.nn.init.trunc_normal_ of float32, cut at two standard deviations."""
         values, again = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        self._draws.truncated_normal(
-            self.address, sd, 2 * sd, values.size, values.ctypes.data, again.ctypes.data
-        )
+        self._draws.truncated_normal(self.address, sd, 2 * sd, values.size, values.ctypes.data, again.ctypes.data)
         return values
 
 

@@ -7,26 +7,36 @@
 /* Images `rows` of the pixels, scaled, to n->x. */
 static void gather(mlpq_network *n, const mlpq_images *images, const int64_t *rows, size_t count) {
   size_t features = (size_t)n->config.widths[0], whole = n->has_exact_scaling ? features / LANES * LANES : 0;
-  vec scale = spread((real)n->config.scale), inverse = spread(1) / scale;
+  vec reciprocal[2];
+  reciprocal_of(n->config.scale, reciprocal);
   for (size_t i = 0; i < count; i++) {
     const uint8_t *bytes = images->pixels + (size_t)rows[i] * features;
     real *x = n->x + i * n->x_stride;
-    for (size_t k = 0; k < whole; k += LANES) store(x + k, scaled(from_bytes(bytes + k), scale, inverse));
+    for (size_t k = 0; k < whole; k += LANES) store(x + k, scaled(from_bytes(bytes + k), reciprocal));
     for (size_t k = whole; k < features; k++) x[k] = n->pixels[bytes[k]];
   }
 }
 
-/* Fetches the pixels of the images that come next while this batch is computed. */
+/* Fetches the pixels of the images that come next while this batch is computed: a few cache lines at a time, since a core
+   waits for only so many at once, its own among them. */
 typedef struct {
   const uint8_t *pixels;
   const int64_t *rows;
-  size_t features, count, done;
+  size_t features, count, done, offset; /* images done, and bytes of the next one */
 } prefetcher;
 
-INLINE void prefetch(prefetcher *p) {
-  if (p->done >= p->count) return;
-  const uint8_t *bytes = p->pixels + (size_t)p->rows[p->done++] * p->features;
-  for (size_t k = 0; k < p->features; k += LINE) __builtin_prefetch(bytes + k, 0, 2);
+#define AHEAD 6    /* lines for each tile of products */
+#define INPUTS 112 /* rows of a panel at a time */
+
+INLINE void prefetch(prefetcher *p, size_t lines) {
+  for (; lines && p->done < p->count; lines--) {
+    __builtin_prefetch(p->pixels + (size_t)p->rows[p->done] * p->features + p->offset, 0, 2);
+    p->offset += LINE;
+    if (p->offset >= p->features) {
+      p->offset = 0;
+      p->done++;
+    }
+  }
 }
 
 /* Inputs of layer `number`: [image][k] with its stride. */
@@ -35,22 +45,28 @@ INLINE const real *inputs_of(const mlpq_network *n, size_t number, size_t *strid
   return number ? n->layers[number - 1].z : n->x;
 }
 
-/* The sums of layer `number` for `count` images, to its z. */
+/* The sums of layer `number` for `count` images, to its z. Some inputs at a time, so that their weights stay in the nearest
+   cache for all images; the chains continue where they ended. */
 static void sums(mlpq_network *n, size_t number, size_t count, prefetcher *ahead) {
   layer *l = &n->layers[number];
   size_t stride;
   const real *x = inputs_of(n, number, &stride);
   for (size_t panel = 0; panel < panel_count(l); panel++) {
     size_t width = panel_width(l, panel);
-    const real *w = l->parameters + panel_start(l, panel);
-    product p = {.a_row = stride, .a_step = 1, .b = w, .b_step = width, .c_row = l->stride, .count = l->inputs};
-    p.start = l->rows > l->inputs ? w + l->inputs * width : NULL;
-    for (size_t i = 0, rows; i < count; i += rows) {
-      rows = tile_rows(count - i);
-      p.a = x + i * stride;
-      p.c = l->z + i * l->stride + panel * PANEL;
-      multiply(rows, width / LANES, &p);
-      if (ahead) prefetch(ahead);
+    const real *w = l->parameters + panel_start(l, panel), *bias = l->rows > l->inputs ? w + l->inputs * width : NULL;
+    product p = {.a_row = stride, .b_step = width, .c_row = l->stride};
+    for (size_t k = 0; k < l->inputs; k += p.count) {
+      p.count = tile_rows(l->inputs - k, INPUTS);
+      p.b = w + k * width;
+      for (size_t i = 0, rows; i < count; i += rows) {
+        rows = tile_rows(count - i, TILE);
+        p.a = x + i * stride + k;
+        p.c = l->z + i * l->stride + panel * PANEL;
+        p.start = k ? p.c : bias;
+        p.start_row = k ? l->stride : 0;
+        multiply(rows, width / LANES, &p);
+        if (ahead) prefetch(ahead, AHEAD);
+      }
     }
   }
 }

@@ -114,18 +114,25 @@ static int fill_layer(mlpq_network *n, size_t number) {
   return is_complete;
 }
 
-/* byte / scale without a division, which is exact for the scales of the data sets; see has_exact_scaling. */
-INLINE vec scaled(vec byte, vec scale, vec inverse) {
-  vec q = byte * inverse;
-  return fused(fused(spread(0) - q, scale, byte), inverse, q);
+/* byte / scale without a division: by a reciprocal of twice the precision. Exact for the scales of the data sets, see
+   has_exact_scaling. */
+INLINE vec scaled(vec byte, const vec reciprocal[2]) {
+  return fused(byte, reciprocal[0], byte * reciprocal[1]);
+}
+
+INLINE void reciprocal_of(int64_t scale, vec reciprocal[2]) {
+  reciprocal[0] = spread(1) / spread((real)scale);
+  /* 1 - scale * reciprocal is exact. */
+  reciprocal[1] = fused(spread(0) - spread((real)scale), reciprocal[0], spread(1)) / spread((real)scale);
 }
 
 static void fill_pixels(mlpq_network *n) {
-  vec scale = spread((real)n->config.scale), inverse = spread(1) / scale;
+  vec reciprocal[2];
+  reciprocal_of(n->config.scale, reciprocal);
   n->has_exact_scaling = 1;
   for (int i = 0; i < 256; i++) {
     n->pixels[i] = (real)i / (real)n->config.scale;
-    n->has_exact_scaling &= scaled(spread((real)i), scale, inverse)[0] == n->pixels[i];
+    n->has_exact_scaling &= scaled(spread((real)i), reciprocal)[0] == n->pixels[i];
   }
 }
 

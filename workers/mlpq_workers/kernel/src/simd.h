@@ -12,6 +12,7 @@
 #if defined(TARGET_AVX512)
 #define LANES 16
 #define TILE 14 /* rows of a tile of products; with two vectors each, 28 of 32 registers */
+#define ADAM_TILE 8 /* which leaves registers for the steps in between */
 typedef __m512 vec;
 typedef __mmask16 mask;
 typedef uint32_t bits __attribute__((vector_size(64)));
@@ -27,6 +28,7 @@ INLINE vec from_bytes(const uint8_t *p) {
 #elif defined(TARGET_AVX2)
 #define LANES 8
 #define TILE 6 /* 12 of 16 registers */
+#define ADAM_TILE 6
 typedef __m256 vec;
 typedef __m256 mask;
 typedef uint32_t bits __attribute__((vector_size(32)));
@@ -61,10 +63,12 @@ INLINE vec from_bytes(const uint8_t *p) { return (vec){p[0], p[1], p[2], p[3]}; 
 #if defined(__aarch64__) && !defined(MLPQ_DOUBLE)
 #include <arm_neon.h>
 #define TILE 12
+#define ADAM_TILE 12
 INLINE vec fused(vec a, vec b, vec c) { return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 INLINE vec root_of(vec a) { return (vec)vsqrtq_f32((float32x4_t)a); }
 #else
 #define TILE 4
+#define ADAM_TILE 4
 /* The C library's fmaf and sqrtf, or the instructions: both are correctly rounded. */
 INLINE vec fused(vec a, vec b, vec c) {
   return (vec){FMA(a[0], b[0], c[0]), FMA(a[1], b[1], c[1]), FMA(a[2], b[2], c[2]), FMA(a[3], b[3], c[3])};
@@ -84,15 +88,11 @@ INLINE void store(real *p, vec x) { *(loaded *)p = x; }
 INLINE vec absolute(vec x) { return (vec)((bits)x & ~SIGN); }
 INLINE vec with_sign(vec x, vec sign) { return (vec)((bits)x | ((bits)sign & SIGN)); } /* x must not be negative */
 
-#ifdef MLPQ_DOUBLE
-#define SMALLEST 0x1p-1022
-#else
-#define SMALLEST 0x1p-126f
-#endif
-/* 0 where |x| is below the smallest normal number; NaN stays. Values that decay forever, such as Adam's averages for a
-   pixel that is seldom not 0, would otherwise end at subnormal numbers, with which many CPUs compute 100 times slower.
-   Not the hardware's flush-to-zero: x86 and ARM define it differently. */
-INLINE vec flushed(vec x) { return choose(less(absolute(x), spread(SMALLEST)), spread(0), x); }
+/* 0 where |x| is below `least`; NaN stays. With subnormal numbers many CPUs compute 100 times slower. Not the hardware's
+   flush-to-zero: x86 and ARM define it differently. */
+INLINE vec flushed(vec x, real least) { return choose(less(absolute(x), spread(least)), spread(0), x); }
+#define NORMAL ((real)0x1p-126)     /* the smallest normal float */
+#define DERIVATIVE ((real)0x1p-100) /* of derivatives, so that their products with activations are normal */
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")

@@ -16,7 +16,7 @@ static void begin_backward(mlpq_network *n, const int64_t *labels, size_t count,
   for (size_t k = 0; k < l->outputs; k++)
     for (size_t i = 0; i < count; i += LANES) {
       real *p = l->p_columns + k * CHUNK + i;
-      store(p, flushed(load(p) * spread(rate)));
+      store(p, flushed(load(p) * spread(rate), DERIVATIVE));
     }
   transpose(l->p_columns, CHUNK, l->p, l->stride, l->outputs, count);
 }
@@ -42,7 +42,7 @@ static void differentiate(const mlpq_network *n, layer *l, size_t first, size_t 
         slope = fused(spread(0) - a, a, spread(1));
       else
         slope = choose(less(spread(0), a), spread(1), spread(0));
-      store(p + k, flushed(above * slope));
+      store(p + k, flushed(above * slope, DERIVATIVE));
     }
   }
 }
@@ -53,7 +53,7 @@ static void backward(mlpq_network *n, size_t number, size_t first, size_t count)
   for (size_t i = 0; i < count; i += PANEL) {
     size_t vectors = count - i > LANES ? 2 : 1;
     for (size_t k = 0, rows; k < l->inputs; k += rows) {
-      rows = tile_rows(l->inputs - k);
+      rows = tile_rows(l->inputs - k, TILE);
       product p = {.a_step = 1, .b_step = CHUNK, .c = below->p_columns + k * CHUNK + i, .c_row = CHUNK};
       for (size_t panel = 0; panel < panel_count(l); panel++) {
         size_t outputs = l->outputs - panel * PANEL;
@@ -79,45 +79,85 @@ INLINE run run_of(const layer *l, size_t start, size_t count, const real *g) {
   return r;
 }
 
+/* Update what remains of a run of which `done` vectors are updated. */
+INLINE void finish(run *r, size_t done, const step *s) {
+  size_t first = done * LANES;
+  if (first >= r->count) return;
+  run rest = {.w = r->w + first, .g = r->g + first, .count = r->count - first};
+  for (int i = 0; i < MLPQ_MAX_STATES; i++) rest.states[i] = r->states[i] ? r->states[i] + first : NULL;
+  update(&rest, s);
+}
+
 /* Which chunk of its batch is computed. */
 typedef struct {
   size_t first, count; /* images */
   int is_first, is_last;
 } chunk;
 
-/* The gradient of layer `number`, a tile at a time. If the chunk is the whole batch, each tile is applied at once;
-   otherwise the chains continue from chunk to chunk, and the step follows the last one. */
-static void descend(mlpq_network *n, size_t number, const chunk *c, prefetcher *ahead) {
+/* Gradients of the rows k … k + rows - 1 of a panel, to p->c. Row l->inputs is the bias, whose input is 1. */
+INLINE void aim(product *p, const layer *l, size_t k, const real *x, size_t stride) {
   static const real one = 1;
+  int is_bias = k == l->inputs;
+  p->a = is_bias ? &one : x + k;
+  p->a_step = is_bias ? 0 : stride;
+}
+
+/* The gradient of layer `number` for one of several chunks of a batch: the chains continue from chunk to chunk, and the
+   step follows the last one. */
+static void add_gradient(mlpq_network *n, size_t number, const chunk *c) {
   layer *l = &n->layers[number];
-  real g[TILE * PANEL] __attribute__((aligned(LINE)));
   size_t stride;
   const real *x = inputs_of(n, number, &stride);
-  int is_whole = c->is_first && c->is_last;
   for (size_t panel = 0; panel < panel_count(l); panel++) {
     size_t width = panel_width(l, panel);
-    product p = {.a_row = 1, .b = l->p + panel * PANEL, .b_step = l->stride, .c_row = width, .count = c->count};
+    product p = {.b = l->p + panel * PANEL, .b_step = l->stride, .c_row = width, .start_row = width, .count = c->count};
     for (size_t k = 0, rows; k < l->rows; k += rows) {
-      int is_bias = k == l->inputs;
-      rows = is_bias ? 1 : tile_rows(l->inputs - k);
-      size_t start = panel_start(l, panel) + k * width;
-      p.a = is_bias ? &one : x + k;
-      p.a_step = is_bias ? 0 : stride;
-      p.c = is_whole ? g : l->gradient + start;
+      rows = k == l->inputs ? 1 : tile_rows(l->inputs - k, TILE);
+      aim(&p, l, k, x, stride);
+      p.c = l->gradient + panel_start(l, panel) + k * width;
       p.start = c->is_first ? NULL : p.c;
-      p.start_row = width;
-      multiply(rows, width / LANES, &p);
-      if (is_whole) {
-        run r = run_of(l, start, rows * width, g);
-        update(&r, &n->step);
-      }
-      if (ahead) prefetch(ahead);
+      multiply_columns(rows, width / LANES, &p);
     }
   }
-  if (c->is_last && !is_whole) {
+  if (c->is_last) {
     run r = run_of(l, 0, l->length, l->gradient);
     update(&r, &n->step);
   }
+}
+
+/* The step of layer `number` for a batch that is one chunk: tile by tile, each while its gradient is in the nearest
+   cache. */
+static void descend(mlpq_network *n, size_t number, size_t count, prefetcher *ahead) {
+  layer *l = &n->layers[number];
+  const step *s = &n->step;
+  real gradients[2][TILE * PANEL] __attribute__((aligned(LINE)));
+  size_t stride, most = s->rule == RULE_ADAM ? ADAM_TILE : TILE;
+  const real *x = inputs_of(n, number, &stride);
+  int is_plain = s->rule == RULE_DESCENT && !s->has_l1 && !s->has_decay && !s->has_shrink;
+  run pending = {.count = 0}; /* Adam's step of the tile before */
+  for (size_t panel = 0, turn = 0; panel < panel_count(l); panel++) {
+    size_t width = panel_width(l, panel), vectors = width / LANES;
+    product p = {.b = l->p + panel * PANEL, .b_step = l->stride, .c_row = width, .count = count, .step = s};
+    p.pending = &pending;
+    for (size_t k = 0, rows; k < l->rows; k += rows, turn ^= 1) {
+      rows = k == l->inputs ? 1 : tile_rows(l->inputs - k, most);
+      aim(&p, l, k, x, stride);
+      run r = run_of(l, panel_start(l, panel) + k * width, rows * width, gradients[turn]);
+      p.c = is_plain ? r.w : gradients[turn];
+      if (is_plain) {
+        multiply_and_descend(rows, vectors, &p);
+      } else if (s->rule == RULE_ADAM) {
+        multiply_and_step(rows, vectors, &p);
+        finish(&pending, count, s);
+        pending = r;
+      } else {
+        multiply_columns(rows, vectors, &p);
+        update(&r, s);
+      }
+      if (ahead) prefetch(ahead, AHEAD);
+    }
+  }
+  finish(&pending, 0, s);
 }
 
 /* Draw dropout's masks of a batch, layer after layer. */
@@ -146,7 +186,10 @@ static void train_batch(mlpq_network *n, mlpq_training *t, const int64_t *rows, 
     begin_backward(n, labels, size, rate, totals);
     for (size_t number = n->count; number-- > 0;) {
       if (number) backward(n, number, first, size);
-      descend(n, number, &c, number ? NULL : ahead);
+      if (c.is_first && c.is_last)
+        descend(n, number, size, number ? NULL : ahead);
+      else
+        add_gradient(n, number, &c);
     }
   }
 }
@@ -159,7 +202,7 @@ static int64_t train(mlpq_network *n, mlpq_training *t) {
   for (; number < t->last && !__atomic_load_n(t->stop, __ATOMIC_RELAXED); number++) {
     size_t first = (size_t)number * batch, end = first + batch < total ? first + batch : total;
     size_t next = end + CHUNK < total ? end + CHUNK : total;
-    prefetcher ahead = {t->images.pixels, t->images.rows + end, features, next - end, 0};
+    prefetcher ahead = {t->images.pixels, t->images.rows + end, features, next - end, 0, 0};
     n->step = update_begin(&n->optimizer, t->rates[number]);
     train_batch(n, t, t->images.rows + first, end - first, &ahead);
     __atomic_store_n(t->progress, number + 1, __ATOMIC_RELAXED);

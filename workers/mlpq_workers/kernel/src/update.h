@@ -46,7 +46,7 @@ typedef struct {
   int has_l1, has_decay, has_shrink;
   real l1, decay, shrink;
   real lr; /* the learning rate, with what corrects the bias of averages */
-  real c[6];
+  real c[7];
 } step;
 
 typedef struct {
@@ -80,7 +80,7 @@ static void decay_by(step *s, double decay, int is_decoupled, double lr) {
   s->shrink = (real)(1.0 - lr * decay);
 }
 
-/* What the optimizers with two averages share: c[0] and c[1] weigh the gradient in the first, the second keeps c[2]. */
+/* What the optimizers with two averages share: c[0] and c[1] weigh what is added, c[6] and c[2] what there was. */
 static void begin_averages(step *s, mlpq_progress *p, double beta1, double beta2, double eps) {
   p->products[0] *= beta1;
   p->products[1] *= beta2;
@@ -88,6 +88,7 @@ static void begin_averages(step *s, mlpq_progress *p, double beta1, double beta2
   s->c[1] = (real)(1.0 - beta2);
   s->c[2] = (real)beta2;
   s->c[3] = (real)eps;
+  s->c[6] = (real)beta1;
 }
 
 static void begin_sgd(step *s, const double *set, mlpq_progress *p, double lr) {
@@ -118,7 +119,7 @@ static void begin_nadam(step *s, const double *set, mlpq_progress *p, double lr)
   p->products[2] *= factor;
   double mu = set[NADAM_BETA1] * (1.0 - 0.5 * p->products[2]);
   double next = set[NADAM_BETA1] * (1.0 - 0.5 * p->products[2] * factor);
-  p->products[0] = before * mu;
+  p->products[0] = (double)((float)before * (float)mu); /* in single precision, as torch keeps it */
   s->rule = RULE_NADAM;
   s->lr = (real)(lr * (1.0 - mu) / (1.0 - p->products[0]));
   s->c[4] = (real)(1.0 / __builtin_sqrt(1.0 - p->products[1]));
@@ -151,8 +152,8 @@ static void begin_rmsprop(step *s, const double *set, double lr) {
 }
 
 static void begin_asgd(step *s, const double *set, mlpq_progress *p, double lr) {
-  /* The rate falls with the steps before this one. */
-  double eta = lr / pow64(1.0 + set[ASGD_LAMBD] * lr * (double)(p->steps - 1), set[ASGD_ALPHA]);
+  /* The rate falls with the steps before this one; in single precision, as torch keeps it. */
+  double eta = (float)(lr / pow64(1.0 + set[ASGD_LAMBD] * lr * (double)(p->steps - 1), set[ASGD_ALPHA]));
   decay_by(s, set[ASGD_DECAY], 0, lr);
   s->rule = RULE_DESCENT;
   s->has_shrink = set[ASGD_LAMBD] != 0;

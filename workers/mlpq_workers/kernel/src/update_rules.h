@@ -11,15 +11,20 @@ typedef struct {
 
 INLINE vec sign_of(vec x) { return choose(less(spread(0), x), spread(1), choose(less(x, spread(0)), spread(-1), x)); }
 INLINE vec larger(vec a, vec b) { return choose(less(a, b), b, a); }
-INLINE vec moved(vec average, vec g, vec weight) { return flushed(fused(weight, g - average, average)); }
-INLINE vec averaged_square(vec average, vec g, vec weight, vec keep) {
-  return flushed(fused(weight * g, g, keep * average));
+/* Averages decay forever for a pixel that is seldom not 0, down to subnormal numbers, with which many CPUs compute 100
+   times slower. TINY keeps them from there, and costs nothing; no step of a weight can show it. */
+#define TINY ((real)0x1p-120)
+INLINE vec averaged(vec average, vec x, vec weight, vec keep) {
+  return fused(weight, x, fused(keep, average, spread(TINY)));
+}
+INLINE vec averaged_square(vec average, vec x, vec weight, vec keep) {
+  return fused(weight * x, x, fused(keep, average, spread(TINY)));
 }
 INLINE vec minus(vec w, real factor, vec x) { return fused(spread(-factor), x, w); }
 
 INLINE element by_averages(element e, vec g, const step *s, enum rule rule) {
   vec weight = spread(s->c[1]), keep = spread(s->c[2]), eps = spread(s->c[3]);
-  e.s0 = moved(e.s0, g, spread(s->c[0]));
+  e.s0 = averaged(e.s0, g, spread(s->c[0]), spread(s->c[6]));
   if (rule == RULE_ADAMAX) {
     e.s1 = larger(keep * e.s1, absolute(g) + eps);
     e.w = minus(e.w, s->lr, e.s0 / e.s1);
@@ -48,7 +53,7 @@ INLINE element by_rmsprop(element e, vec g, const step *s, int is_centered, int 
   vec weight = spread(s->c[1]), square;
   square = e.s0 = averaged_square(e.s0, g, weight, spread(s->c[2]));
   if (is_centered) {
-    e.s1 = moved(e.s1, g, weight);
+    e.s1 = averaged(e.s1, g, weight, spread(s->c[2]));
     /* A variance; not below 0 by rounding, where torch's is NaN. */
     square = fused(spread(0) - e.s1, e.s1, square);
     square = choose(less(square, spread(0)), spread(0), square);
@@ -56,7 +61,7 @@ INLINE element by_rmsprop(element e, vec g, const step *s, int is_centered, int 
   vec change = g / (root_of(square) + spread(s->c[3]));
   if (has_momentum) {
     vec *velocity = is_centered ? &e.s2 : &e.s1;
-    change = *velocity = flushed(fused(spread(s->c[4]), *velocity, change));
+    change = *velocity = averaged(*velocity, change, spread(1), spread(s->c[4]));
   }
   e.w = minus(e.w, s->lr, change);
   return e;
@@ -79,10 +84,10 @@ INLINE element by_others(element e, vec g, const step *s, enum rule rule) {
     e.w = minus(e.w, s->lr, g);
   } else if (rule == RULE_MOMENTUM || rule == RULE_NESTEROV) {
     vec momentum = spread(s->c[0]);
-    e.s0 = flushed(fused(momentum, e.s0, spread(s->c[1]) * g));
+    e.s0 = averaged(e.s0, g, spread(s->c[1]), momentum);
     e.w = minus(e.w, s->lr, rule == RULE_NESTEROV ? fused(momentum, e.s0, g) : e.s0);
   } else if (rule == RULE_ADAGRAD) {
-    e.s0 = fused(g, g, e.s0);
+    e.s0 = fused(g, g, e.s0 + spread(TINY));
     e.w = minus(e.w, s->lr, g / (root_of(e.s0) + spread(s->c[3])));
   } else { /* Adadelta */
     vec weight = spread(s->c[1]), keep = spread(s->c[2]), eps = spread(s->c[3]);
@@ -119,26 +124,28 @@ typedef struct {
   size_t count;
 } run;
 
-INLINE void update_run(const run *r, const step *given, enum rule rule, int states) {
-  const step scalars = *given, *s = &scalars; /* a copy, which no store can change */
-  const real *g = r->g;
-  real *w = r->w, *s0 = r->states[0], *s1 = r->states[1], *s2 = r->states[2];
-  for (size_t i = 0, count = r->count; i < count; i += LANES) {
-    element e = {load(w + i), spread(0), spread(0), spread(0)};
-    vec gradient = load(g + i);
-    if (states > 0) e.s0 = load(s0 + i);
-    if (states > 1) e.s1 = load(s1 + i);
-    if (states > 2) e.s2 = load(s2 + i);
-    if (s->has_l1) gradient = fused(spread(s->l1), sign_of(e.w), gradient);
-    if (s->has_decay) gradient = fused(spread(s->decay), e.w, gradient);
-    if (s->has_shrink) e.w = flushed(e.w * spread(s->shrink));
-    e = stepped(e, gradient, s, rule);
-    if (s->has_decay) e.w = flushed(e.w);
-    store(w + i, e.w);
-    if (states > 0) store(s0 + i, e.s0);
-    if (states > 1) store(s1 + i, e.s1);
-    if (states > 2) store(s2 + i, e.s2);
-  }
+/* One step of the LANES parameters of the run from number i on. */
+INLINE void update_one(const run *r, size_t i, const step *s, enum rule rule, int states) {
+  element e = {load(r->w + i), spread(0), spread(0), spread(0)};
+  vec g = load(r->g + i);
+  if (states > 0) e.s0 = load(r->states[0] + i);
+  if (states > 1) e.s1 = load(r->states[1] + i);
+  if (states > 2) e.s2 = load(r->states[2] + i);
+  if (s->has_l1) g = fused(spread(s->l1), sign_of(e.w), g);
+  if (s->has_decay) g = fused(spread(s->decay), e.w, g);
+  if (s->has_shrink) e.w = flushed(e.w * spread(s->shrink), NORMAL);
+  e = stepped(e, g, s, rule);
+  if (s->has_decay) e.w = flushed(e.w, NORMAL);
+  store(r->w + i, e.w);
+  if (states > 0) store(r->states[0] + i, e.s0);
+  if (states > 1) store(r->states[1] + i, e.s1);
+  if (states > 2) store(r->states[2] + i, e.s2);
+}
+
+INLINE void update_run(const run *given, const step *given_step, enum rule rule, int states) {
+  const step s = *given_step; /* copies, which no store can change */
+  const run r = *given;
+  for (size_t i = 0; i < r.count; i += LANES) update_one(&r, i, &s, rule, states);
 }
 
 #define UPDATE(rule, states) \

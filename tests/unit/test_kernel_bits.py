@@ -1,0 +1,66 @@
+"""The kernel's results have the same bits for every instruction set, compiler and optimization level."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlpq_workers.kernel import ARITHMETIC, build
+from tests.support.kernel_builds import compiled, has_compiler, run_sanitized
+from tests.support.kernel_exercise import COUNTS, SPECS, builds, same_everywhere
+from tests.support.kernel_jobs import AnyShape, every_option, trained
+
+# A digest of the results of `every_option`, by the number of the arithmetic.
+RECORDED = {1: "727b3c2a36a92b7b775d6f32156ad13d397d28442f490cbaed949aae346a4028"}
+COMPILED = [
+    *(("gcc", level) for level in ("-O1", "-O2", "-O3")),
+    ("gcc", "-O3", "-mavx2", "-mfma"),  # the plain build with the instructions of another
+    ("clang", "-O1"),
+    ("clang", "-O3"),
+]
+
+
+@functools.cache
+def expected() -> list[str]:
+    """The results of the installed library's plain build."""
+    return [trained(spec, build("plain")).fingerprint() for spec in every_option()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", COMPILED, ids=" ".join)
+def test_every_compiler_and_build_gives_the_same_bits(how: tuple[str, ...]) -> None:
+    if not has_compiler(how[0]):
+        pytest.skip(f"{how[0]} is not installed")
+    for each in builds(compiled(*how)):
+        found = [trained(spec, each).fingerprint() for spec in every_option()]
+        different = [spec for spec, a, b in zip(every_option(), found, expected(), strict=True) if a != b]
+        assert not different, each
+
+
+@settings(max_examples=60)
+@given(SPECS, st.sampled_from([0, 0.4]), COUNTS)
+def test_builds_agree_for_any_shape_batch_size_and_option(spec: AnyShape, dropout: float, n: int) -> None:
+    same_everywhere(spec, dropout, n, builds())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["options", "fuzz"])
+def test_sanitizers_find_nothing(what: str) -> None:
+    done = run_sanitized("tests.support.kernel_exercise", what)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.mark.slow
+def test_sanitizers_would_find_an_access_beyond_the_end() -> None:
+    done = run_sanitized("tests.support.kernel_overrun")
+    assert done.returncode != 0
+    assert "AddressSanitizer" in done.stderr
+
+
+def test_arithmetic_has_its_recorded_results() -> None:
+    digest = hashlib.sha256("".join(expected()).encode()).hexdigest()
+    assert digest == RECORDED[ARITHMETIC], "results have other bits: they need a new number, here and in the kernel"

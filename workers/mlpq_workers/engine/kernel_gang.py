@@ -66,7 +66,7 @@ def train_gang(
 
 def _stop_requested(trainings: Mapping[str, KernelTraining], observer: Observer, finished: threading.Event) -> None:
     while not finished.wait(STOP_SECONDS):
-        for name in observer.to_stop():
+        for name in tuple(observer.to_stop()):  # another thread may add to them
             if name in trainings:
                 trainings[name].stop()
 
@@ -78,18 +78,25 @@ class KernelTraining:
         self._name, self._job, self._spec = name, job, job.spec
         self._data, self._build, self._observer = data, build, observer
         self._lock = threading.Lock()
-        self._is_stopping = False
+        self._is_waiting, self._is_stopping = True, False
         self._epoch: Epoch | None = None
 
     def stop(self) -> None:
-        """Let the job end before its next batch, or before its first; from another thread."""
+        """End the job before its next batch, or at once if it still waits for a thread; called in another one."""
         with self._lock:
             self._is_stopping = True
+            ends_now, self._is_waiting = self._is_waiting, False
             if self._epoch is not None:
                 self._epoch.stop()
+        if ends_now:
+            self._observer.ended(self._name, Stopped())
 
     def train(self) -> None:
-        """Train to the end of the job, and report it."""
+        """Train to the end of the job, and report it; does nothing where it was stopped before."""
+        with self._lock:
+            if not self._is_waiting:
+                return
+            self._is_waiting = False
         try:
             ending: Trained | Exception = self._trained()
         except Exception as error:
@@ -97,7 +104,7 @@ class KernelTraining:
         self._observer.ended(self._name, ending)
 
     def _trained(self) -> Trained:
-        if self._is_stopping or self._observer.is_leaving():
+        if self._observer.is_leaving():
             raise Stopped
         self._begin()
         history = self._history

@@ -17,7 +17,6 @@ from mlpq.urls import masked as masked  # where everything else about settings i
 
 DEFAULT = "default"
 DATABASE_SCHEMES = ("sqlite", "postgresql+psycopg")
-THREADS = 4  # more threads in one process slow each other down: they share one interpreter
 CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
 KERNELS = ("auto", "avx512", "avx2", "plain", "off")
@@ -76,7 +75,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         broker_url=broker_url,
         data_dir=_folder("MLPQ_DATA_DIR", value("MLPQ_DATA_DIR", str(home / "data"))),
         artifacts_dir=_folder("MLPQ_ARTIFACTS_DIR", value("MLPQ_ARTIFACTS_DIR", str(home / "artifacts"))),
-        threads=_number("MLPQ_THREADS", value("MLPQ_THREADS", str(min(_cores(), THREADS))), 1, 1024),
+        threads=_number("MLPQ_THREADS", value("MLPQ_THREADS", str(_cores())), 1, 1024),
         checkpoint_seconds=_number("MLPQ_CHECKPOINT_SECONDS", value("MLPQ_CHECKPOINT_SECONDS", "60"), 0, 86_400),
         log_format=_choice("MLPQ_LOG_FORMAT", value("MLPQ_LOG_FORMAT", "text"), LOG_FORMATS),
         kernel=_choice("MLPQ_KERNEL", value("MLPQ_KERNEL", "auto"), KERNELS),

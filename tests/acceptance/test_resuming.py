@@ -18,10 +18,11 @@ from tests.support.installations import EMBEDDED, SERVICES, Site
 from tests.support.job_steps import let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
 
-MODELS = ("--dataset", "digits", "--optimizer", "sgd", "--optimizer", "adam")
+MODELS = ("--dataset", "digits", "--hidden", 256, "--optimizer", "sgd", "--optimizer", "adam")
 GANG = (*MODELS, "--epochs", 300, "--seeds", "1,2")
 ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 16, "--batch-size", 32)
-ALWAYS = {"MLPQ_CHECKPOINT_SECONDS": "0"}
+TOGETHER = {"MLPQ_THREADS": "4"}  # all jobs of GANG train at once
+ALWAYS = {**TOGETHER, "MLPQ_CHECKPOINT_SECONDS": "0"}
 
 
 def wait_for_epochs(site: Site, rows: list[dict[str, Any]], epochs: int = 1) -> None:
@@ -70,7 +71,7 @@ def resumed_at(site: Site, job: str) -> int:
 def test_stopped_worker_finishes_its_epoch_and_another_resumes_from_it(
     site: Site, arguments: tuple[object, ...]
 ) -> None:
-    with site.worker() as worker:
+    with site.worker(env=TOGETHER) as worker:
         rows = site.submit(*arguments)
         wait_for_epochs(site, rows, 2)
         began = time.monotonic()
@@ -139,6 +140,7 @@ def test_damaged_checkpoint_is_skipped_with_a_warning(alone: Site) -> None:
 
 def test_checkpoint_of_another_environment_is_not_resumed(alone: Site) -> None:
     """The bits of the plain engine depend on the number of threads, so a mixed run could never be verified."""
+    alone.env["MLPQ_KERNEL"] = "off"
     with alone.worker(env={**ALWAYS, "MLPQ_THREADS": "1"}) as worker:
         rows = alone.submit(*ALONE)
         wait_for_epochs(alone, rows, 2)
@@ -151,9 +153,23 @@ def test_checkpoint_of_another_environment_is_not_resumed(alone: Site) -> None:
         assert "resuming" not in log
 
 
+def test_job_of_the_kernel_resumes_on_another_cpu_with_another_number_of_threads(alone: Site) -> None:
+    """Only the arithmetic must agree."""
+    with alone.worker(env={**ALWAYS, "MLPQ_KERNEL": "plain"}) as worker:
+        rows = alone.submit(*GANG)
+        wait_for_epochs(alone, rows, 2)
+        worker.terminate()
+        worker.wait()
+    with alone.worker():
+        for row in rows:
+            alone.wait_for(row["id"], "succeeded", seconds=120)
+            assert resumed_at(alone, row["id"]) >= 2
+        assert_uninterrupted(alone, rows, *GANG)
+
+
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue(site: Site) -> None:
-    with site.worker():
+    with site.worker(env=TOGETHER):
         rows = site.submit(*MODELS, "--epochs", 600, "--seeds", "1,2")
         wait_for_epochs(site, rows)
         began = time.monotonic()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from mlpq.jobs import Status
-from mlpq.records import AttemptEnding
+from mlpq.records import AttemptEnding, TrainingSetup
 from mlpq.store import execution, queries
 from mlpq.store.image_queries import images_of
 from mlpq.store.schema import result_images
@@ -84,10 +84,12 @@ def test_result_without_images_is_left_out(store: Store) -> None:
     assert images_of(store, [job]) == {}
 
 
-@pytest.mark.parametrize("keys", [{}, TOO_BIG_TO_STACK], ids=["gang", "plain"])
+@pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "torch"])
+@pytest.mark.parametrize("keys", [{}, TOO_BIG_TO_STACK], ids=["small", "large"])
 def test_trained_job_records_the_images_that_it_counted(
-    store: Store, trainer: Trainer, tmp_path: Path, keys: dict[str, object]
+    store: Store, trainer: Trainer, tmp_path: Path, keys: dict[str, object], kernel: bool
 ) -> None:
+    trainer.ensure_ready(TrainingSetup(1, kernel))
     ids = submit(store, *specs(seeds="1,2", epochs=1, **keys))
     context = WorkerContext(threading.Event(), lambda: None, Pulse(""))
     while gang := claim(store, limit=2):
@@ -96,7 +98,7 @@ def test_trained_job_records_the_images_that_it_counted(
     for job in ids:
         recorded, images = result(store, job), found[job]
         (stored,) = queries.stored_results(store, [job])
-        assert recorded.engine == ("plain" if keys else "gang")
+        assert recorded.engine == ("kernel" if kernel else "plain" if keys else "gang")
         assert images.correct_count == recorded.test_correct
         misfits = audit(stored, queries.curve(store, job), images).misfits
         assert [misfit for misfit in misfits if not misfit.startswith("world_size")] == []  # FACTS lack it

@@ -23,6 +23,7 @@ from mlpq.spec.sweep import Sweep, inherited
 from mlpq.store import claiming, execution, queries, submission, worker_queries
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store
+from mlpq_workers.kernel import ARITHMETIC
 from mlpq_workers.protocol import Died, EpochDone, JobStopped, JobSucceeded, Ready, TrainJob
 from mlpq_workers.worker import gang_run
 from mlpq_workers.worker.executor import Executor
@@ -128,7 +129,7 @@ def test_events_of_another_job_are_ignored(store: Store, trainer: Trainer, tmp_p
 def test_write_that_fails_for_one_job_fails_only_that_job(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = submit(store, epochs=500, seeds="1,2")
+    bad, good = submit(store, epochs=500, seeds="1,2", hidden=256)
     heartbeat = execution.heartbeat
 
     def broken(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bool]:
@@ -147,7 +148,7 @@ def test_write_that_fails_for_one_job_fails_only_that_job(
 def test_internal_error_fails_the_attempts_and_ends_their_training(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = submit(store, epochs=10_000, seeds="1,2")
+    ids = submit(store, epochs=10_000, hidden=256, seeds="1,2")
     executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=2)
 
     def broken(*_: object) -> set[str]:
@@ -166,7 +167,8 @@ def test_each_job_of_a_gang_has_its_own_result_curve_and_log(store: Store, train
     ids = submit(store, optimizer=["sgd", "adam"], seeds="1,2")
     run(store, trainer, tmp_path, claim(store, limit=4))
     found = results(store, ids)
-    assert [(result.gang_size, result.engine) for result in found] == [(4, Engine.GANG)] * 4
+    assert [(result.gang_size, result.engine) for result in found] == [(4, Engine.KERNEL)] * 4
+    assert {result.arithmetic for result in found} == {ARITHMETIC}
     assert len({result.weights_sha256 for result in found}) == 4
     for each in ids:
         curve = queries.curve(store, each)
@@ -189,20 +191,41 @@ def test_job_has_the_same_weights_in_a_gang_as_alone(store: Store, trainer: Trai
     assert [result.gang_size for result in results(store, alone)] == [1] * 4
 
 
-def test_network_too_big_to_stack_is_trained_by_the_plain_engine(
+def test_process_without_the_kernel_trains_stacks_and_large_networks_alone(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
+    trainer.ensure_ready(TrainingSetup(1, kernel=False))
+    assert trainer.facts["torch"]
+    assert (trainer.has_kernel, trainer.setup.kernel) == (True, False)
+    stacked = submit(store, seeds="1,2")
     ids = submit(store, epochs=1, batch_size=2000, **TOO_BIG_TO_STACK)
     run(store, trainer, tmp_path, claim(store, limit=4))
+    run(store, trainer, tmp_path, claim(store, limit=4))
+    trainer.ensure_ready(TrainingSetup(1, kernel=True))
+    assert trainer.facts["kernel"]
+    assert [(each.engine, each.gang_size, each.arithmetic) for each in results(store, stacked)] == [
+        (Engine.GANG, 2, None)
+    ] * 2
     (result,) = results(store, ids)
-    assert (result.engine, result.gang_size) == (Engine.PLAIN, 1)
+    assert (result.engine, result.gang_size, result.arithmetic) == (Engine.PLAIN, 1, None)
+
+
+def test_process_that_trains_by_the_kernel_has_no_torch_in_memory(
+    store: Store, trainer: Trainer, tmp_path: Path
+) -> None:
+    submit(store, seeds="1,2")
+    run(store, trainer, tmp_path, claim(store, limit=2))
+    assert trainer._process is not None
+    mapped = Path(f"/proc/{trainer._process.pid}/maps").read_text()
+    assert "libmlpq_kernel" in mapped
+    assert "libtorch" not in mapped
 
 
 @on_sqlite
 def test_cancelling_one_job_of_a_gang_does_not_affect_the_others(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    ids = submit(store, seeds="1..3", epochs=1000)
+    ids = submit(store, seeds="1..3", epochs=1000, hidden=256)
     gang = claim(store, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
@@ -239,7 +262,7 @@ def test_cancelling_one_job_of_an_unresponsive_process_does_not_affect_the_other
 
 @on_sqlite
 def test_lost_lease_removes_only_its_own_job_from_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = submit(store, seeds="1,2", epochs=1000)
+    ids = submit(store, seeds="1,2", epochs=1000, hidden=256)
     gang = claim(store, limit=2)
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
@@ -276,7 +299,7 @@ def test_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path
 def test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_alone(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    ids = submit(store, seeds="1,2", epochs=10_000)
+    ids = submit(store, seeds="1,2", epochs=10_000, hidden=256)
     gang = claim(store, limit=2)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
@@ -292,7 +315,7 @@ def test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_al
 
 @on_sqlite
 def test_releasing_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = submit(store, seeds="1,2", epochs=10_000)
+    ids = submit(store, seeds="1,2", epochs=10_000, hidden=256)
     gang = claim(store, limit=2)
     stopping = threading.Event()
     stopping.set()

@@ -19,7 +19,7 @@ from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.planning import needs, seeds_for, seeds_missing
 from mlpq.analysis.verdicts import overall, p_phrase, verdict
 from mlpq.errors import SpecError
-from mlpq.jobs import Outcome, Status
+from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.report.charts import by_learning_rate
 from mlpq.report.comparison_tables import comparison_markdown, print_comparison, to_document
@@ -356,11 +356,13 @@ def test_unequal_weight_decay_is_noted() -> None:
 
 
 def test_shared_time_of_a_gang_is_noted_for_seconds() -> None:
-    records = [with_figures(job, gang_size=8) for job in (*SGD[:2], *ADAM[:2])]
+    records = [with_figures(job, gang_size=8, engine=Engine.GANG) for job in (*SGD[:2], *ADAM[:2])]
     curves = {job.id: curve([90, 91]) for job in records}
     by_seconds = compared(records, metric="seconds", target="85", curves=curves)
     assert any("the time of a gang is split equally" in note for note in notes(by_seconds))
     assert not notes(compared(records, metric="epochs", target="85", curves=curves))
+    kernel = [with_figures(job, gang_size=8, engine=Engine.KERNEL, arithmetic=1) for job in records]
+    assert not notes(compared(kernel, metric="seconds", target="85", curves=curves))
 
 
 def test_a_diverged_run_counts_as_chance_in_the_best_of_k() -> None:

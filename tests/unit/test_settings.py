@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def test_defaults_are_embedded_in_the_users_data_folder() -> None:
     assert settings.broker_url == f"filesystem://{settings.home}/queue"
     assert settings.queue_dir == settings.home / "queue"
     assert (settings.data_dir, settings.artifacts_dir) == (settings.home / "data", settings.home / "artifacts")
-    assert settings.threads in range(1, 5)  # the number of cores, at most 4
+    assert settings.threads == len(os.sched_getaffinity(0))
     assert settings.embedded
     assert set(settings.sources.values()) == {DEFAULT}
 
@@ -41,11 +42,13 @@ def test_each_variable_is_read_and_is_its_own_source() -> None:
         "MLPQ_THREADS": "4",
         "MLPQ_CHECKPOINT_SECONDS": "30",
         "MLPQ_LOG_FORMAT": "json",
+        "MLPQ_KERNEL": "plain",
     }
     settings = read_settings(environ)
     assert (settings.database_url, settings.broker_url) == (environ["MLPQ_DATABASE_URL"], environ["MLPQ_BROKER_URL"])
     assert (settings.data_dir, settings.artifacts_dir) == (Path("/data"), Path("/artifacts"))
     assert (settings.threads, settings.checkpoint_seconds, settings.log_format) == (4, 30, "json")
+    assert settings.kernel == "plain"
     assert not settings.embedded
     assert settings.queue_dir is None
     assert settings.sources == {name: name for name in environ}
@@ -81,6 +84,7 @@ def test_folder_may_begin_with_the_users_home() -> None:
         ("MLPQ_THREADS", "1.5"),
         ("MLPQ_THREADS", "100000"),
         ("MLPQ_LOG_FORMAT", "xml"),
+        ("MLPQ_KERNEL", "sse"),
         ("MLPQ_BROKER_URL", "rediss://host/0?ssl_cert_reqs=nothing"),
     ],
 )

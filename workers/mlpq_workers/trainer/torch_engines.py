@@ -19,6 +19,8 @@ from mlpq_workers.engine.training_state import EngineJob, Observer, Stopped, Tra
 from mlpq_workers.engine.world import ALONE, World
 from mlpq_workers.trainer.environment import environment
 
+STACK_THREADS = 4  # more slow each other down: they share one interpreter
+
 
 class TorchEngines:
     """The stacked and the plain engine on one device, as one of the ranks of a world.
@@ -48,7 +50,7 @@ class TorchEngines:
     def train(self, engine: Engine, jobs: Mapping[str, EngineJob], data: Data, observer: Observer) -> None:
         if engine is Engine.GANG:
             # A GPU trains all jobs as one stack, a core its share of them. Ranks communicate in one thread.
-            threads = self._threads if self.kind == "cpu" and self._world.size == 1 else 1
+            threads = min(self._threads, STACK_THREADS) if self.kind == "cpu" and self._world.size == 1 else 1
             train_gang(jobs, data, self.device, observer, threads, self._world)
             return
         torch.set_num_threads(self._threads)

@@ -62,6 +62,7 @@ class Trainer:
         self._logs: dict[str, collections.deque[str]] = {}  # by token
         self.events_received = 0  # including those that only report that the process is alive
         self._ready = Ready("", "", 1, {"world_size": 1})
+        self._kernel: str | None = None
 
     @property
     def device(self) -> str:
@@ -90,7 +91,7 @@ class Trainer:
     @property
     def has_kernel(self) -> bool:
         """Whether the kernel can train jobs of world size 1 on the device."""
-        return self._ready.kernel is not None
+        return self._kernel is not None
 
     @property
     def has_torch(self) -> bool:
@@ -134,6 +135,7 @@ class Trainer:
             error = event.error if isinstance(event, Unusable | Died) else None
             raise MlpqError(error or f"the training process did not start within {START_SECONDS} s")
         self._ready = event
+        self._kernel = event.kernel or self._kernel
 
     def ensure_ready(self, setup: TrainingSetup | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Start the process again if it has ended, or if a `setup` is given and it has another one.
@@ -192,7 +194,7 @@ class Trainer:
         kernel = config.kernel
         if setup is not None and self.device == "cpu":
             # The build that was there before: a process without it could not train what it is started for.
-            kernel = self._ready.kernel or kernel if setup.kernel else "off"
+            kernel = self._kernel or kernel if setup.kernel else "off"
         settings = TrainingSettings(
             parent=os.getpid(),
             device=self._requested_device,

@@ -1,4 +1,5 @@
-# The images of docker-compose.yml: `service` submits, migrates and serves the dashboard; `worker` trains, with torch.
+# The images of docker-compose.yml: `service` submits, migrates and serves the dashboard; `worker` trains on the CPU, by
+# the kernel and without torch; `worker-gpu` has torch too.
 
 FROM python:3.11-slim-bookworm AS base
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/mlpq --shell /usr/sbin/nologin mlpq \
@@ -14,7 +15,9 @@ COPY constraints.txt pyproject.toml ./
 COPY service/mlpq/__init__.py service/mlpq/
 RUN touch LICENSE README.md && mkdir workers migrations && pip --python /opt/mlpq/bin/python install .
 
+# Compiles the kernel; the images have no compiler.
 FROM dependencies AS code
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev
 COPY . .
 RUN pip --python /opt/mlpq/bin/python install --no-deps --ignore-installed --prefix /code .
 
@@ -27,16 +30,24 @@ FROM runtime AS service
 COPY --from=code /code /opt/mlpq
 USER mlpq
 
-# What a worker needs in addition: --prefix installs only what is missing in /opt/mlpq. pip's default torch includes
-# CUDA; for the CPU build pass the index that PyTorch's installation page names.
+# What workers need in addition: --prefix installs only what is missing in /opt/mlpq.
 FROM dependencies AS training
-ARG PIP_EXTRA_INDEX_URL
+RUN pip --python /opt/mlpq/bin/python install --prefix /training '.[cpu]'
+
+FROM dependencies AS training-gpu
 RUN pip --python /opt/mlpq/bin/python install --prefix /training '.[worker]'
 
-FROM runtime AS worker
+FROM runtime AS with-data
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends dataset-fashion-mnist \
  && rm -rf /var/lib/apt/lists/*
-COPY --from=training /training /opt/mlpq
 COPY --from=code /code /opt/mlpq
+
+FROM with-data AS worker
+COPY --from=training /training /opt/mlpq
+RUN /opt/mlpq/bin/python -c "from mlpq_workers.kernel import build; build()" # setuptools goes on where gcc fails
+USER mlpq
+
+FROM with-data AS worker-gpu
+COPY --from=training-gpu /training /opt/mlpq
 USER mlpq

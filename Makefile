@@ -1,19 +1,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check lint demo test test-compose bench chaos mutations soak clean
+.PHONY: help setup check lint demo test test-compose bench cross chaos mutations soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/ready ## create .venv with pinned dependencies; .venv/bin/mlpq is then the command
+KERNEL := workers/mlpq_workers/kernel/libmlpq_kernel.so
+
+setup: .venv/ready $(KERNEL) ## create .venv with pinned dependencies; .venv/bin/mlpq is then the command
 
 .venv/ready: pyproject.toml constraints.txt scripts/system-packages
 	@scripts/system-packages $(PYTHON) venv
+	@scripts/system-packages $(PYTHON) compiler || echo "without a compiler, the kernel is left out"
 	@echo "setting up .venv with the pinned dependencies; this takes a minute or two"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev]'
 	@touch $@
+
+$(KERNEL): setup.py $(wildcard workers/mlpq_workers/kernel/src/*) | .venv/ready
+	@$(BIN)/python setup.py --quiet build_ext --inplace
 
 demo: setup ## reproduce the textbook's figures through a real queue and database, then compare fairly
 	@scripts/system-packages $(PYTHON) data || true
@@ -30,7 +36,7 @@ check: lint ## the quick loop, under a minute: lint and the unit tests, without 
 	$(BIN)/pytest --numprocesses 2 --quiet -m "not slow" tests/unit
 
 test: lint ## all tests but those of the deployment, with PostgreSQL and Redis started for them
-	@scripts/system-packages $(PYTHON) data services browser
+	@scripts/system-packages $(PYTHON) compiler data services browser
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup # three on two cores: most of the time they wait
 
 test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, ten minutes
@@ -41,6 +47,10 @@ bench: setup ## measure every performance claim, half an hour; writes docs/expla
 	@scripts/system-packages $(PYTHON) data services
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
 	$(BIN)/python -m benchmarks
+
+cross: setup ## the kernel's bits on other CPUs, under qemu-user, three minutes; prints a table
+	@scripts/system-packages $(PYTHON) compiler cross
+	$(BIN)/python -m tests.cross
 
 STORM ?= --jobs 1000 --kills 300 --restarts 50
 
@@ -57,4 +67,4 @@ soak: setup ## half an hour of small gangs: a worker's memory, with a figure
 	$(BIN)/python -m tests.chaos.soak --figure docs/images/soak.svg
 
 clean: ## remove what setup and demo created
-	rm -rf .venv .demo
+	rm -rf .venv .demo build $(KERNEL)

@@ -10,7 +10,7 @@ from setuptools.command.build_ext import build_ext
 
 SOURCES = Path("workers/mlpq_workers/kernel/src")
 # No contraction: a product and a sum become one rounding only where the source says fma.
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", "-Wno-unknown-pragmas"]
+FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-Wno-psabi", "-Wno-unknown-pragmas"]
 
 
 class BuildKernel(build_ext):

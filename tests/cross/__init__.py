@@ -1,0 +1,1 @@
+"""The kernel on other kinds of CPU, under emulation: make cross."""

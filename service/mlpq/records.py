@@ -285,13 +285,17 @@ class WaitingJobs:
 
 @dataclass(frozen=True, slots=True)
 class RunningJob:
-    """A job that runs, and the latest epoch that was recorded of it; `now` is the time by the database's clock."""
+    """A job that runs, and the latest epoch that was recorded of it; `now` is the time by the database's clock.
+
+    By the kernel, it may wait in its gang first, and then trains alone on a thread.
+    """
 
     id: str
     spec: JobSpec
     started_at: datetime
     now: datetime
     latest: EpochMetrics | None
+    by_kernel: bool = False
 
 
 @dataclass(frozen=True, slots=True)

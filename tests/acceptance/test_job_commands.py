@@ -82,7 +82,7 @@ def test_results_without_a_name_cover_all_experiments(served: Site, lab: list[di
 def test_show_prints_everything_about_a_job(served: Site, lab: list[dict[str, Any]]) -> None:
     job = lab[0]
     table = served.mlpq("show", job["id"][:8]).out
-    for piece in (job["id"], job["spec_hash"], job["weights_sha256"], "relu", "sgd lr=0.1", "torch", "succeeded"):
+    for piece in (job["id"], job["spec_hash"], job["weights_sha256"], "relu", "sgd lr=0.1", "kernel, arithmetic 1", "succeeded"):
         assert piece in table
     shown = served.mlpq("show", job["id"].upper(), "--format", "json").json
     assert shown["id"] == job["id"]

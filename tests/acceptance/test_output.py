@@ -192,9 +192,9 @@ def test_home_that_cannot_be_created_is_one_line_with_wait(alone: Site, home: st
     assert "set MLPQ_HOME to" in done.err
 
 
-def test_wait_without_torch_submits_nothing(alone: Site) -> None:
+def test_wait_where_no_worker_can_run_submits_nothing(alone: Site) -> None:
     blocked = "import importlib.util as u, sys; f = u.find_spec\n"
-    blocked += "u.find_spec = lambda name, *more: None if name == 'torch' else f(name, *more)\n"
+    blocked += "u.find_spec = lambda name, *more: None if name == 'safetensors' else f(name, *more)\n"
     blocked += "from mlpq.cli import main; main()"
     command = [sys.executable, "-c", blocked, "submit", "--dataset", "digits", "--wait"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=alone.folder, env=alone.environ())

@@ -118,7 +118,7 @@ def test_equal_specs_with_different_bits_are_found(labs: list[Site]) -> None:
         filled_database.SWEEP[1].hash: (2, 2),
         filled_database.SWEEP[0].hash: (2, 1),
     }
-    assert {(row[0], row[4]) for row in ask(labs, 16)} == {
+    assert {(row[0], row[5]) for row in ask(labs, 16)} == {
         (filled_database.SWEEP[1].hash, facts["cpu"]) for facts in filled_database.MACHINES.values()
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -82,6 +83,18 @@ def test_the_time_left_of_equal_jobs_is_theirs_whenever_the_watch_began() -> Non
     left = TimeLeft().of(WaitSnapshot([job.id for job in jobs], jobs, [], ""))
     assert left is not None
     assert round(left) == 237
+
+
+def test_the_time_left_by_the_kernel_does_not_count_the_wait_in_the_gang() -> None:
+    """Two of nine jobs train at a time, an epoch in half a second; these have waited for a minute."""
+    jobs = [replace(running(number, 4, 60), by_kernel=True) for number in range(2)]
+    waiting = [replace(running(number, 0, 60), by_kernel=True) for number in range(2, 9)]
+    snapshot = WaitSnapshot([job.id for job in (*jobs, *waiting)], [*jobs, *waiting], [], "")
+    out = io.StringIO()
+    Console(file=out, width=80).print(bars(snapshot, 9, None, 80))
+    assert out.getvalue().count(" 3.0 s left") == 2
+    left = TimeLeft().of(snapshot)
+    assert left == pytest.approx((7 + 2 * 0.6) * 10 * 0.5 / 2)
 
 
 def test_the_time_left_follows_finished_jobs_while_no_epoch_is_recorded() -> None:

@@ -82,6 +82,9 @@ def _epoch(job: RunningJob) -> int:
 
 
 def _elapsed(job: RunningJob) -> float:
+    """Seconds of the training so far."""
+    if job.by_kernel and job.latest is not None:
+        return max(job.latest.epoch * job.latest.seconds, 0.001)
     return max((job.now - job.started_at).total_seconds(), 0.001)
 
 

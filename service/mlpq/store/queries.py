@@ -279,9 +279,11 @@ def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
             jobs.c.spec,
             attempts.c.started_at,
             now().label("now"),
+            environments.c.facts["kernel"].as_string().label("kernel"),
             *(epochs.c[name] for name in _EPOCH_FIELDS),
         )
         .join(attempts, is_current_attempt(attempts))
+        .outerjoin(environments, environments.c.id == attempts.c.environment_id)
         .outerjoin(epochs, is_latest_epoch())
         .where(jobs.c.status == Status.RUNNING)
         .order_by(jobs.c.seq)
@@ -291,7 +293,7 @@ def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
         return [
             RunningJob(
                 row["id"], _spec(row["id"], row["spec"]), row["started_at"], row["now"],
-                None if row["epoch"] is None else epoch(row),
+                None if row["epoch"] is None else epoch(row), row["kernel"] is not None,
             )
             for row in connection.execute(query).mappings()
             if row["id"] in wanted

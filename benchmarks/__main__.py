@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "explanation" / "benchmarks.md"
 SECTIONS = {
     "gangs": "Gangs",
+    "kernel": "The kernel",
     "sizes": "How large a gang",
     "tuners": "A sweep, compared with Ray Tune and Optuna",
     "overhead": "The queue",

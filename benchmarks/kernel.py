@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mlpq.spec.job import JobSpec
 from mlpq.spec.presets import TEXTBOOK_FIGURES, preset_jobs
@@ -27,16 +29,15 @@ from mlpq_workers.engine.data import epoch_order
 from mlpq_workers.engine.gang import StackTraining
 from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.plain import PlainTraining
+from mlpq_workers.engine.stack import Step
 from mlpq_workers.engine.training_state import EngineJob, Observer
 from mlpq_workers.engine.world import ALONE
 from mlpq_workers.kernel import BUILDS, Build, Epoch, Generator, Images, KernelUnavailable, Network, build
-from mlpq_workers.kernel.seeding import initial_weights
+from mlpq_workers.kernel.seeding import Weights, initial_weights
 
 from .peak import SIDE
 from .report import machine, spread, table, versions
 from .workload import data
-
-ORDERED = "own orders"
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def today(case: Case) -> Callable[[], float]:
     if case.jobs[0].gang_key is None:
         return plain(case)
     members = [GangMember(str(i), EngineJob(spec), Observer()) for i, spec in enumerate(case.jobs)]
+    members.sort(key=lambda member: member.spec.seed)  # as train_gang does: a stack's networks share what they gather
     shares = [members[i : i + 8] for i in range(0, len(members), 8)]  # what fits a core's cache
     stacks = []
     with torch.inference_mode():
@@ -130,8 +132,8 @@ def today(case: Case) -> Callable[[], float]:
     return run
 
 
-def forever(training: StackTraining) -> Iterator[tuple[object, ...]]:
-    return itertools.chain.from_iterable(training.stack.batches() for _ in itertools.count())  # type: ignore[return-value]
+def forever(training: StackTraining) -> Iterator[tuple[Step, Tensor, Tensor, Tensor]]:
+    return itertools.chain.from_iterable(training.stack.batches() for _ in itertools.count())
 
 
 def plain(case: Case) -> Callable[[], float]:
@@ -203,7 +205,8 @@ def textbook(name: str) -> str:
     """The textbook's three jobs, the third from the weights of the second."""
     _, jobs = preset_jobs("textbook", {})
     test = Images(data().test_x.numpy(), data().test_y.numpy(), data().scale)
-    own, counts, parents = build(name), {}, {}
+    own, counts = build(name), {}
+    parents: dict[str, tuple[Weights, Any]] = {}
     for spec in jobs:
         network, images, shuffle, _ = in_kernel(spec, own)
         if spec.parent:

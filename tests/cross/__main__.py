@@ -46,7 +46,13 @@ TARGETS = (
     Target("gcc -O2, plain", "gcc", ("-O2",), (), "plain"),
     Target("clang -O3, AVX-512", "clang", ("-O3",), (), "avx512"),
     Target("clang -O2, plain, hardware fma", "clang", ("-O2", "-mfma"), (), "plain"),
-    Target("gcc -O2, plain, x86-64 without FMA, qemu", "gcc", ("-O2", "-static"), ("qemu-x86_64", "-cpu", "Nehalem"), "plain"),
+    Target(
+        "gcc -O2, plain, x86-64 without FMA, qemu",
+        "gcc",
+        ("-O2", "-static"),
+        ("qemu-x86_64", "-cpu", "Nehalem"),
+        "plain",
+    ),
     Target("ARM (NEON), gcc -O3, qemu", ARM, ("-O3", "-static"), ("qemu-aarch64",), "plain"),
 )
 

@@ -82,8 +82,9 @@ def test_results_without_a_name_cover_all_experiments(served: Site, lab: list[di
 def test_show_prints_everything_about_a_job(served: Site, lab: list[dict[str, Any]]) -> None:
     job = lab[0]
     table = served.mlpq("show", job["id"][:8]).out
-    for piece in (job["id"], job["spec_hash"], job["weights_sha256"], "relu", "sgd lr=0.1", "kernel, arithmetic 1", "succeeded"):
+    for piece in (job["id"], job["spec_hash"], job["weights_sha256"], "relu", "sgd lr=0.1", "kernel", "succeeded"):
         assert piece in table
+    assert "kernel, arithmetic 1, gang of" in table
     shown = served.mlpq("show", job["id"].upper(), "--format", "json").json
     assert shown["id"] == job["id"]
     assert [epoch["epoch"] for epoch in shown["curve"]] == [1, 2]

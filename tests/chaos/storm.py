@@ -42,10 +42,10 @@ AHEAD = 8  # unfinished jobs at which submitting pauses, or a tenth of all
 KILL_SECONDS = (0.5, 4.0)  # between two kills
 RESTART_SECONDS = (5.0, 20.0)
 AWAY_SECONDS = (0.0, 3.0)  # how long a restarting service is down
-SHAPES = (  # options, and the maximum of epochs; the fourth is too large to stack
-    (("--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.01"), 300),
-    (("--optimizer", "nadam", "--dropout", "0.2", "--validation", "0.1", "--patience", "20"), 300),
-    (("--optimizer", "sgd:lr=0.1,momentum=0.9", "--hidden", "16,16", "--activation", "tanh"), 300),
+SHAPES = (  # options, and the maximum of epochs; the fourth is large
+    (("--optimizer", "sgd", "--optimizer", "adam", "--lr", "0.01", "--hidden", "256"), 300),
+    (("--optimizer", "nadam", "--dropout", "0.2", "--validation", "0.1", "--patience", "20", "--hidden", "256"), 300),
+    (("--optimizer", "sgd:lr=0.1,momentum=0.9", "--hidden", "200,100", "--activation", "tanh"), 300),
     (("--optimizer", "adam", "--hidden", "1000,500", "--batch-size", "512"), 30),
     (("--preset", "textbook"), 300),
 )

@@ -75,7 +75,7 @@ def test_results_of_torchs_engines_are_graded_by_their_figures(alone: Site, bloc
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_job_resumes_on_a_worker_without_torch(site: Site, blocked: dict[str, str]) -> None:
     with site.worker(env={"MLPQ_CHECKPOINT_SECONDS": "0"}) as worker:
-        (row,) = site.submit("--dataset", "digits", "--hidden", 256, "--epochs", 400)
+        (row,) = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 400)
         wait_until("it trains", lambda: site.outcomes(row["id"]))
         worker.terminate()
         worker.wait()

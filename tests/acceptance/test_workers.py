@@ -19,8 +19,8 @@ from tests.support.installations import MLPQ_WORKER, SERVICES, Process, Site, Wo
 from tests.support.job_steps import FACTS, let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
 
-LONG = ("--dataset", "digits", "--hidden", 256, "--epochs", 10_000)
-A_WHILE = ("--dataset", "digits", "--hidden", 256, "--epochs", 800)
+LONG = ("--dataset", "digits", "--hidden", 1000, "--epochs", 10_000)
+A_WHILE = ("--dataset", "digits", "--hidden", 1000, "--epochs", 800)
 
 
 def wait_for_epochs(site: Site, job: str) -> None:
@@ -41,7 +41,7 @@ def real_worker(site: Site) -> Iterator[Worker]:
 
 def test_two_workers_do_every_job_once(site: Site) -> None:
     with real_worker(site) as one, real_worker(site) as other:
-        rows = site.submit("--dataset", "digits", "--hidden", 512, "--epochs", 300, "--seeds", "0..9")
+        rows = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 300, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
     assert [site.row(row["id"]).status for row in rows] == ["succeeded"] * 10

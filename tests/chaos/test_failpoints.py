@@ -16,7 +16,7 @@ from tests.support.risk import mlpq_at_risk, worker_at_risk
 from tests.support.services import wait_until
 
 KILLED = -signal.SIGKILL
-SWEEP = ("--dataset", "digits", "--hidden", 256, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
+SWEEP = ("--dataset", "digits", "--hidden", 1000, "--optimizer", "sgd", "--optimizer", "adam", "--seeds", "1,2")
 
 on_services = pytest.mark.parametrize("site", [SERVICES], indirect=True)
 
@@ -115,7 +115,7 @@ def test_retry_that_dies_at_its_commit_can_be_repeated(site: Site, moment: str, 
 @on_services
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_worker_that_dies_at_its_last_commit_has_released_its_jobs(site: Site, moment: str) -> None:
-    (row,) = site.submit("--dataset", "digits", "--hidden", 256, "--epochs", 1000)
+    (row,) = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 10_000)
     with worker_at_risk(site, die=f"remove_worker:{moment}") as worker:
         wait_until("it trains", lambda: queries.curve(site.store, row["id"]), 60)
         worker.terminate()

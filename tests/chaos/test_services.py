@@ -23,7 +23,7 @@ from tests.support.risk import worker_at_risk
 from tests.support.services import Postgres, Redis, wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
-LONG = ("--dataset", "digits", "--hidden", 256, "--epochs", 1000)
+LONG = ("--dataset", "digits", "--hidden", 1000, "--epochs", 1000)
 NOBODY_THERE = "127.0.0.1:1"
 
 
@@ -138,7 +138,7 @@ def assert_survived(fragile: Fragile, *troubles: Callable[[Fragile], None]) -> N
     """Training continues during the trouble, and afterwards Redis wakes the same worker again."""
     with fragile.site.worker() as worker:
         for number, trouble in enumerate(troubles):
-            running = fragile.submit("--dataset", "digits", "--hidden", 256, "--epochs", 500, "--seeds", number)
+            running = fragile.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 500, "--seeds", number)
             wait_until("it trains", lambda: queries.curve(fragile.site.store, running))  # noqa: B023
             trouble(fragile)
             fragile.site.wait_for(running, "succeeded")
@@ -161,7 +161,7 @@ def test_slow_network_and_cut_connections_cost_no_attempt(fragile: Fragile) -> N
     fragile.before_redis.delay(0.1)
     with fragile.site.worker():
         job = fragile.submit(
-            "--dataset", "digits", "--hidden", 256, "--epochs", 2500
+            "--dataset", "digits", "--hidden", 1000, "--epochs", 2500
         )  # long enough to report epochs for several seconds
         for _ in range(3):
             epochs = len(queries.curve(fragile.site.store, job))
@@ -174,7 +174,7 @@ def test_slow_network_and_cut_connections_cost_no_attempt(fragile: Fragile) -> N
 
 def test_result_is_recorded_after_an_outage_of_postgresql(fragile: Fragile) -> None:
     with fragile.site.worker():
-        job = fragile.submit("--dataset", "digits", "--hidden", 256, "--epochs", 1000)
+        job = fragile.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 1000)
         wait_until("it trains", lambda: fragile.site.row(job).status == "running")
         fragile.postgres.crash()
         weights = fragile.site.folder / "home" / "artifacts" / job / "attempt-1.safetensors"
@@ -223,7 +223,18 @@ def test_worker_survives_a_database_that_does_not_answer(fragile: Fragile) -> No
 def test_wait_goes_on_after_a_database_that_does_not_answer(fragile: Fragile) -> None:
     with fragile.site.worker():
         log = fragile.site.folder / "wait.log"
-        command = [sys.executable, "-m", "mlpq.cli", "submit", *QUICK[:2], "--epochs", "1000", "--wait"]
+        command = [
+            sys.executable,
+            "-m",
+            "mlpq.cli",
+            "submit",
+            *QUICK[:2],
+            "--hidden",
+            "1000",
+            "--epochs",
+            "1000",
+            "--wait",
+        ]
         with log.open("wb") as err:
             waiting = subprocess.Popen(command, stderr=err, cwd=fragile.site.folder, env=fragile.site.environ())
         try:

@@ -129,7 +129,7 @@ def test_events_of_another_job_are_ignored(store: Store, trainer: Trainer, tmp_p
 def test_write_that_fails_for_one_job_fails_only_that_job(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = submit(store, epochs=500, seeds="1,2", hidden=256)
+    bad, good = submit(store, epochs=500, seeds="1,2", hidden=1000)
     heartbeat = execution.heartbeat
 
     def broken(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bool]:
@@ -148,7 +148,7 @@ def test_write_that_fails_for_one_job_fails_only_that_job(
 def test_internal_error_fails_the_attempts_and_ends_their_training(
     store: Store, trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = submit(store, epochs=10_000, hidden=256, seeds="1,2")
+    ids = submit(store, epochs=10_000, hidden=1000, seeds="1,2")
     executor = Executor(read_settings({"MLPQ_HOME": str(tmp_path)}), store, trainer, gang=2)
 
     def broken(*_: object) -> set[str]:
@@ -225,7 +225,7 @@ def test_process_that_trains_by_the_kernel_has_no_torch_in_memory(
 def test_cancelling_one_job_of_a_gang_does_not_affect_the_others(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    ids = submit(store, seeds="1..3", epochs=1000, hidden=256)
+    ids = submit(store, seeds="1..3", epochs=1000, hidden=1000)
     gang = claim(store, limit=3)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
@@ -262,7 +262,7 @@ def test_cancelling_one_job_of_an_unresponsive_process_does_not_affect_the_other
 
 @on_sqlite
 def test_lost_lease_removes_only_its_own_job_from_the_gang(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = submit(store, seeds="1,2", epochs=1000, hidden=256)
+    ids = submit(store, seeds="1,2", epochs=1000, hidden=1000)
     gang = claim(store, limit=2)
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == ids[0]).values(attempt=2))
@@ -299,7 +299,7 @@ def test_diverging_job_ends_alone(store: Store, trainer: Trainer, tmp_path: Path
 def test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_alone(
     store: Store, trainer: Trainer, tmp_path: Path
 ) -> None:
-    ids = submit(store, seeds="1,2", epochs=10_000, hidden=256)
+    ids = submit(store, seeds="1,2", epochs=10_000, hidden=1000)
     gang = claim(store, limit=2)
     training = threading.Thread(target=run, args=(store, trainer, tmp_path, gang))
     training.start()
@@ -315,7 +315,7 @@ def test_death_of_the_training_process_fails_the_gang_and_each_job_is_retried_al
 
 @on_sqlite
 def test_releasing_a_gang_queues_every_job_again(store: Store, trainer: Trainer, tmp_path: Path) -> None:
-    ids = submit(store, seeds="1,2", epochs=10_000, hidden=256)
+    ids = submit(store, seeds="1,2", epochs=10_000, hidden=1000)
     gang = claim(store, limit=2)
     stopping = threading.Event()
     stopping.set()

@@ -117,7 +117,7 @@ def test_changes_appear_without_reloading_and_keep_focus_and_scroll(served: Site
     with opened(chromium, url, viewport={"width": 800, "height": 400}) as page, opened(chromium, url) as overview:
         overview.goto("/")
         overview.get_by_role("link", name="dashboard-sweep").focus()
-        (row,) = served.submit("--experiment", "live", "--dataset", "digits", "--epochs", 10_000)
+        (row,) = served.submit("--experiment", "live", "--dataset", "digits", "--hidden", 1000, "--epochs", 10_000)
         page.goto(f"/jobs/{row['id']}")
         status = page.locator("main [role=status]")
         expect(status).to_contain_text("epoch")

@@ -16,7 +16,7 @@ from tests.support.installations import Site
 from tests.support.services import wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
-LONG = ("--dataset", "digits", "--epochs", 10_000)
+LONG = ("--dataset", "digits", "--hidden", 1000, "--epochs", 10_000)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,9 @@ def test_watch_ends_where_every_job_is_finished(served: Site, lab: list[dict[str
 
 
 def test_watch_follows_jobs_until_they_are_finished(served: Site) -> None:
-    served.mlpq("submit", "--dataset", "digits", "--epochs", 1000, "--experiment", "watched", "--seeds", "0..1")
+    served.mlpq(
+        "submit", "--dataset", "digits", "--hidden", 256, "--epochs", 1000, "--experiment", "watched", "--seeds", "0..1"
+    )
     done = served.mlpq("watch", "watched")
     assert "[2 of 2]" in done.err
     assert done.out.count("/500") == 2

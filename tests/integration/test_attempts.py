@@ -243,6 +243,7 @@ def test_ended_attempt_has_its_outcome_end_and_log(store: Store, outcome: Outcom
         fail(store, claimed, outcome)
     (attempt,) = queries.attempts_of(store, job)
     assert (attempt.outcome, attempt.log_tail) == (outcome, "the last line")
+    assert attempt.started_at is not None
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.started_at
     assert (attempt.error is None) == (outcome is Outcome.SUCCEEDED)

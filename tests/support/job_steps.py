@@ -143,8 +143,7 @@ def fail(store: Store, job: ClaimedJob, outcome: Outcome = Outcome.FAILED, error
 
 def row(store: Store, job: str) -> JobRecord:
     """The job as the store returns it."""
-    (found,) = queries.jobs_by_id(store, [job])
-    return found
+    return queries.job_by_id(store, job)
 
 
 def result(store: Store, job: str) -> JobResult:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
@@ -15,11 +21,15 @@ from starlette.testclient import TestClient
 from mlpq.cli import cli
 from mlpq.jobs import Status
 from mlpq.records import JobRecord, UnreadableJob, WorkerCapabilities
+from mlpq.report.script_export import script
 from mlpq.store import claiming, execution, queries, worker_queries
 from mlpq.store.schema import attempts, job_results, jobs, metadata, workers
 from mlpq.store.session import Store
+from mlpq.text import ERROR_CHARACTERS
+from mlpq.verification.verify import audit_results
 from tests.support.dashboard_pages import browser
-from tests.support.job_steps import FACTS, claim_one, finish, spec, specs, submit
+from tests.support.job_steps import FACTS, claim_one, fail, finish, spec, specs, submit, whole_row
+from tests.support.result_rows import job_record
 
 WORKER = "ann:1:a"
 SPECS = (
@@ -264,6 +274,58 @@ def test_parent_without_a_result_fails_its_child_alone(store: Store) -> None:
 
     (error,) = claim_with(store, change)
     assert error.endswith("the job that it continues from has no result")
+
+
+def test_long_error_is_bounded_where_it_is_stored_and_shown(store: Store) -> None:
+    (job,) = submit(store, spec(), attempts=1)
+    fail(store, claim_one(store), error="x" * 30_000_000)
+    assert len(whole_row(store, job)["error"]) <= ERROR_CHARACTERS
+    assert len(queries.attempts_of(store, job)[0].error or "") <= ERROR_CHARACTERS
+    with store.write() as connection:  # as an older version stored it
+        for table in ("jobs", "attempts"):
+            connection.execute(text(f"UPDATE {table} SET error = :error"), {"error": "y" * 30_000_000})
+    found = queries.job_by_id(store, job)
+    assert len(found.error or "") <= ERROR_CHARACTERS
+    assert len(browser(store).get(f"/jobs/{job}").content) < 100_000
+
+
+def test_worker_of_any_name_is_listed(
+    unchecked: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a database that is older than the checks."""
+    (name, *_) = keys(unchecked, workers)
+    assert set_value(unchecked, workers, name, "name", "'evil'")
+    Readers(unchecked, monkeypatch, capsys)
+    with pytest.raises(SystemExit):
+        cli(["workers", "--format", "json"])
+    found = {worker["name"]: worker for worker in json.loads(capsys.readouterr().out)}
+    assert (found["evil"]["host"], found["evil"]["process"]) == (None, None)
+    assert len(found) == ROWS
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_audit_of_odd_files_does_not_hang(store: Store, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    (job,) = submit(store, spec())
+    path = tmp_path / job / "attempt-1.safetensors"
+    path.parent.mkdir()
+    make(path)
+    finish(store, claim_one(store), weights_file=str(path))
+    for folder, reason in ((tmp_path, str(path)), (tmp_path / "other", "outside the artifacts folder")):
+        (case,) = audit_results(store, [job], folder)
+        assert any(reason in line for line in case.audit.unchecked), case.audit
+
+
+@given(hash_=st.text(min_size=1, max_size=64), device=st.text(max_size=8), version=st.text())
+def test_exported_script_has_no_code_from_the_database(hash_: str, device: str, version: str) -> None:
+    """The same statements whatever the texts are; a hash that is none is not read at all."""
+    record = job_record(spec(), 1, 400)
+    assert record.result is not None
+    usual = script(record, [], {"threads": 1, "code_version": "1", "torch": "2"})
+    facts = {"threads": 1, "code_version": version, "torch": f"{version}\nimport os\n"}
+    nasty = replace(record, result=replace(record.result, device=device))
+    odd = script(nasty, [], facts | ({} if device == "cpu" else {"threads": hash_}))
+    statements = {ast.dump(node) for node in ast.parse(usual).body}
+    assert {ast.dump(node) for node in ast.parse(odd).body} <= statements
 
 
 def test_unreadable_job_is_left_out_of_a_comparison(

@@ -11,7 +11,7 @@ from mlpq.analysis.arms import arms
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import JobRecord
-from mlpq.spec.job import JobSpec
+from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import parse_seeds
 from mlpq.spec.sweep import Sweep
 from tests.support.result_rows import job_record, job_result, specs
@@ -23,7 +23,9 @@ ANCESTORS = [job_record(spec, number, 400) for number, spec in enumerate(PARENTS
 def children(parent: int, seeds: str) -> list[JobRecord]:
     """Jobs with these seeds that continue from one of PARENTS."""
     (own,) = Sweep.parse({"dataset": "digits", "optimizer": "adam", "seeds": parent}).jobs(PARENTS[parent])
-    jobs = [own.model_copy(update={"seed": seed}) for seed in parse_seeds(seeds)]  # mlpq itself keeps the seed
+    jobs = [
+        spec_from(**{**own.model_dump(mode="json"), "seed": seed}) for seed in parse_seeds(seeds)
+    ]  # mlpq itself keeps the seed
     return [
         job_record(job, 100 * parent + job.seed + 10, 400 + job.seed, parent_id=ANCESTORS[parent].id) for job in jobs
     ]
@@ -58,4 +60,4 @@ def test_job_with_an_unreadable_parent_is_not_in_the_arm_of_jobs_without_one() -
 
 
 def replace_parent(child: JobRecord) -> JobSpec:
-    return child.spec.model_copy(update={"parent": None})
+    return spec_from(**{**child.spec.model_dump(mode="json"), "parent": None})

@@ -11,6 +11,7 @@ from mlpq.text import printable
 
 REPEAT_SECONDS = 60  # between two lines of one kind that an outside cause may repeat without end
 
+
 def set_up(log_format: str) -> None:
     """Log to standard error, as "text" or "json"; times are UTC.
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: in UTC, tolerant of odd times, and not of a server that accepts statements and doesn't answer."""
+"""Connections to PostgreSQL: in UTC, and they give up on a server that accepts statements and does not answer."""
 
 from __future__ import annotations
 

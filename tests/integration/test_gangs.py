@@ -123,7 +123,7 @@ def test_unreadable_spec_fails_and_the_rest_of_its_gang_runs(store: Store) -> No
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == submitted[1]).values(spec={"dataset": "emnist"}))
     assert gangs(store) == [[submitted[0], submitted[2]]]
-    assert "can't read the spec" in whole_row(store, submitted[1])["error"]
+    assert "can't read the job: spec: unknown data set 'emnist'" in whole_row(store, submitted[1])["error"]
 
 
 def test_submittedthat_another_worker_is_claiming_are_skipped(both_stores: tuple[Store, Store]) -> None:

@@ -144,8 +144,8 @@ def job_settings(records: Sequence[AnyJob], shown: Sequence[str] = ()) -> list[s
     if len({job.parent_id for job in readable}) >= 2:
         origins = [f"continued from {formatting.short_id(job.parent_id)}" if job.parent_id else "" for job in readable]
         labels = [", ".join(filter(None, parts)) for parts in zip(labels, origins, strict=True)]
-    own = {job.id: label for job, label in zip(readable, labels, strict=True)}
-    return [own.get(job.id, "") for job in records]
+    own = iter(labels)
+    return [next(own) if isinstance(job, JobRecord) else "" for job in records]
 
 
 def _heading(settings: Sequence[str]) -> list[str]:

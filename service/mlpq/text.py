@@ -15,6 +15,11 @@ def printable(text: str) -> str:
     return _CONTROLS.sub("", text)
 
 
+def printable_value(value: object) -> object:
+    """What a template inserts: text without control characters, and anything else, such as markup, as it is."""
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def escaped(text: str) -> str:
     r"""The text with each control character as an escape, such as \u001b: nothing is lost and nothing is obeyed."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -20,10 +20,21 @@ from starlette.testclient import TestClient
 
 from mlpq.cli import cli
 from mlpq.jobs import Status
-from mlpq.records import JobRecord, UnreadableJob, WorkerCapabilities
+from mlpq.records import Grade, JobRecord, UnreadableJob, Verification, WorkerCapabilities
 from mlpq.report.script_export import script
 from mlpq.store import claiming, execution, queries, worker_queries
-from mlpq.store.schema import attempts, job_results, jobs, metadata, workers
+from mlpq.store import verifications as verification_store
+from mlpq.store.schema import (
+    attempts,
+    environments,
+    epochs,
+    experiments,
+    job_results,
+    jobs,
+    metadata,
+    verifications,
+    workers,
+)
 from mlpq.store.session import Store
 from mlpq.text import ERROR_CHARACTERS
 from mlpq.verification.verify import audit_results
@@ -74,15 +85,23 @@ def disable_checks(store: Store) -> None:
 
 @pytest.fixture
 def unchecked(store: Store) -> Iterator[Store]:
-    """Without checks: an experiment with results of two arms and their attempts, running jobs, and live workers."""
+    """Without checks: results of two arms with an epoch, an environment and a verification each, running jobs, live
+    workers, and other experiments with a job each.
+    """
     disable_checks(store)
     for number in range(ROWS):
         execution.worker_heartbeat(store, f"{WORKER}{number}", WorkerCapabilities("cpu"))
     submit(store, *specs(optimizer=["sgd", "adam"], seeds=f"0..{ROWS // 2 - 1}", validation=0.1))
-    for _ in range(ROWS - 4):
-        finish(store, claim_one(store), validation_correct=100, validation_total=130, validation_loss=0.5)
-    for _ in range(2):
-        claim_one(store)
+    for number in range(ROWS - 2):
+        (job,) = claiming.claim(store, WORKER, WorkerCapabilities("cpu"), {**FACTS, "number": number})
+        if number < ROWS - 4:
+            finish(store, job, validation_correct=100, validation_total=130, validation_loss=0.5)
+            found = Verification(job.id, None, Grade.SAME_BITS, "", (), (), (), ())
+            verification_store.record(store, [found])
+    for number in range(ROWS):
+        submit(store, spec(), experiment=f"other {number}")
+    with store.write() as connection:
+        connection.execute(text("DELETE FROM epochs WHERE epoch > 1"))
     yield store
     if not store.is_sqlite:
         with store.write() as connection:
@@ -108,7 +127,10 @@ def values_of(column: Any, is_sqlite: bool) -> list[str]:
     return [*found, "NULL", *(SQLITE if is_sqlite else ())]
 
 
-KEYS = {"jobs": "seq", "job_results": "job_id", "attempts": "job_id", "workers": "name"}
+KEYS = {
+    "jobs": "seq", "job_results": "job_id", "attempts": "job_id", "workers": "name",
+    "experiments": "id", "environments": "id", "epochs": "job_id", "verifications": "id",
+}  # fmt: skip
 
 
 def keys(store: Store, table: Any) -> list[Any]:
@@ -133,7 +155,7 @@ def set_value(store: Store, table: Any, key: Any, column: str, value: str) -> bo
 
 CHECKED = {
     table: [column for column in table.c if column.name not in SKIPPED]
-    for table in (jobs, attempts, job_results, workers)
+    for table in (jobs, attempts, job_results, workers, epochs, environments, verifications, experiments)
 }
 COLUMNS = [
     pytest.param(table, pair, id=f"{table.name}.{'+'.join(column.name for column in pair)}")
@@ -182,7 +204,9 @@ class Readers:
 
     def _get(self, what: str, page: str) -> None:
         client: TestClient = self._client
-        assert client.get(page).status_code in (200, 404), (what, page)
+        answer = client.get(page)
+        assert answer.status_code in (200, 404), (what, page)
+        assert not any(character in answer.text for character in "\x1b\x07\x9b\u202e"), (what, page)
 
 
 @pytest.mark.parametrize(("table", "columns"), COLUMNS)

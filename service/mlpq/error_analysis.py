@@ -68,7 +68,7 @@ def _predictions(jobs: Iterable[JobRecord], images: Mapping[str, ResultImages]) 
         try:
             with Path(job.result.weights_file).open("rb") as file:
                 classes = predictions_of(read_header(file)["__metadata__"])
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):  # missing or damaged
             continue
         if classes is not None and predictions_sha256(classes) == images[job.id].predictions_sha256:
             found.append(classes)

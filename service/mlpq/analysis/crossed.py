@@ -84,18 +84,19 @@ def _standard_error(pair: Pair, bitmaps: Mapping[str, bytes]) -> float | None:
     seeds = [seed for seed in pair.seeds if seed in bits[0] and seed in bits[1]]
     if own is None or len(seeds) < FEWEST_SEEDS or pair.a.spec.dataset != pair.b.spec.dataset:
         return None
-    a, b = (_unpacked([each[seed] for seed in seeds], pair.a.spec.data.test) for each in bits)
+    a, b = (np.stack([each[seed] for seed in seeds]) for each in bits)
     return math.sqrt(own**2 + PERCENT**2 * max(0.0, image_variance(a - b)))
 
 
-def _bits_by_seed(side: Side, bitmaps: Mapping[str, bytes]) -> dict[int, bytes]:
-    return {job.spec.seed: bitmaps[job.id] for job in side.arm.records if job.id in bitmaps}
-
-
-def _unpacked(bitmaps: list[bytes], images: int) -> NDArray[np.int8]:
-    """[bitmaps, images], 1 where an image is classified correctly."""
-    packed = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
-    return np.unpackbits(packed, axis=1, count=images).view(np.int8)
+def _bits_by_seed(side: Side, bitmaps: Mapping[str, bytes]) -> dict[int, NDArray[np.int8]]:
+    """For each seed with a bitmap, [images]: 1 where an image is classified correctly."""
+    return {
+        job.spec.seed: np.unpackbits(np.frombuffer(bitmaps[job.id], np.uint8), count=job.result.test_total).view(
+            np.int8
+        )
+        for job in side.arm.records
+        if job.result is not None and job.id in bitmaps
+    }
 
 
 def _why_unknown(pairs: list[Pair]) -> str:

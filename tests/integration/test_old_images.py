@@ -24,5 +24,5 @@ def test_readers_say_that_old_results_have_no_images(old_site: Site) -> None:
     (pair, *_) = old_site.mlpq("compare", "lab", "--format", "json").json["pairs"]
     assert pair["standard_error_images"] is None
     assert old_site.mlpq("report", "lab", "-o", old_site.folder / "report.html").err == ""
-    for case in verify.audit_results(old_site.store, ids):
+    for case in verify.audit_results(old_site.store, ids, old_site.folder):
         assert (case.audit.misfits, case.audit.unchecked) == ([], [IMAGES_NOT_RECORDED])

@@ -15,7 +15,7 @@ from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.summary import Summary, summarize
 from mlpq.errors import SpecError
 from mlpq.jobs import Status
-from mlpq.records import JobRecord
+from mlpq.records import JobRecord, UnreadableJob
 from mlpq.spec.job import JobSpec
 
 ALPHA = 0.05
@@ -82,6 +82,7 @@ class Comparison:
     """`sides` are in the order of their means, the best first and those without a figure last.
 
     `has_unselected`: settings that agree in `by` are compared by themselves, since they have no validation figures.
+    `unreadable` are the jobs of the experiment that are left out because their rows can't be read.
     """
 
     by: Fields
@@ -89,6 +90,7 @@ class Comparison:
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
     has_unselected: bool
+    unreadable: tuple[UnreadableJob, ...] = ()
 
     @property
     def tests(self) -> int:

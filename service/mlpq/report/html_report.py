@@ -22,6 +22,7 @@ from mlpq.report.comparison_tables import best_of_table, errors_table, methods, 
 from mlpq.report.drawing import svg
 from mlpq.report.error_section import error_section
 from mlpq.report.tables import results_lines
+from mlpq.text import printable_value
 
 
 def report(
@@ -98,7 +99,8 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
 
 def _template() -> Template:
     loader = PackageLoader("mlpq.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=printable_value)
+    return found.get_template("report.html")
 
 
 def _tables(compared: ExperimentComparison) -> list[TableText]:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from mlpq.analysis.arms import Arm, arms
 from mlpq.errors import NotFoundError
@@ -52,7 +53,7 @@ def candidates(store: Store, names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if queries.has_experiment(store, name):
-            ids = [job.id for job in queries.job_records(store, name, [Status.SUCCEEDED])]
+            ids = [job.id for job in queries.listed_jobs(store, name, [Status.SUCCEEDED])]
             if not ids:
                 raise NotFoundError(f"the experiment {name} has no result yet: mlpq jobs shows its jobs")
         else:
@@ -66,7 +67,7 @@ def _job_with_result(store: Store, name: str) -> str:
         id_ = queries.find_job(store, name)
     except NotFoundError as error:
         raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
-    (job,) = queries.jobs_by_id(store, [id_])
+    (job,) = queries.listed_by_id(store, [id_])
     if job.status is not Status.SUCCEEDED:
         raise NotFoundError(f"job {id_} is {job.status}: only a succeeded job has a result to verify")
     return id_
@@ -83,13 +84,13 @@ def sampled(ids: Sequence[str], count: int, seed: int) -> list[str]:
     return [job for job in ids if job in chosen]
 
 
-def audit_results(store: Store, ids: Sequence[str]) -> list[Case]:
+def audit_results(store: Store, ids: Sequence[str], artifacts_dir: Path) -> list[Case]:
     """Read and audit what is stored about these jobs. Runs and writes nothing."""
     cases, images = [], images_of(store, ids)
     for stored in queries.stored_results(store, ids):
         curve = queries.curve(store, stored.id)
         own = images.get(stored.id)
-        cases.append(Case(stored, curve, audit(stored, curve, own), own))
+        cases.append(Case(stored, curve, audit(stored, curve, artifacts_dir, own), own))
     return cases
 
 
@@ -172,7 +173,7 @@ def _arms(store: Store, experiment: str) -> list[Arm]:
 def _other_seeds(case: Case, arms_of: Callable[[str], Sequence[Arm]], reruns: Iterable[JobRecord]) -> list[float]:
     """The accuracies of the other seeds of the job's arm: those of their reruns where there are, else the recorded."""
     own, found = case.stored.spec_hash, arms_of(case.stored.experiment)
-    jobs = next(arm.records for arm in found if any(job.spec_hash == own for job in arm.records))
+    jobs = next((arm.records for arm in found if any(job.spec_hash == own for job in arm.records)), ())
     recorded = _accuracies(job for job in jobs if job.spec_hash != own)
     new = _accuracies(reruns)
     return [new.get(spec_hash, accuracy) for spec_hash, accuracy in recorded.items()]

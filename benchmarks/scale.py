@@ -73,7 +73,7 @@ def shares(store: Store) -> Iterator[tuple[str, ...]]:
 
 def sizes(store: Store, jobs: int) -> Iterator[tuple[str, str, str]]:
     """Bytes a finished job of two epochs takes, by table, without and with the indexes."""
-    for name in ("jobs", "attempts", "epochs", "job_results"):
+    for name in ("jobs", "attempts", "epochs", "job_results", "result_images"):
         with store.read() as connection:
             query = text("SELECT pg_table_size(:name), pg_indexes_size(:name)")
             rows, indexes = connection.execute(query, {"name": name}).one()

@@ -104,7 +104,7 @@ class Filled:
                     " ON CONFLICT DO NOTHING"
                 )
             )
-            for table in ("jobs", "attempts", "epochs", "job_results"):
+            for table in ("jobs", "attempts", "epochs", "job_results", "result_images"):
                 columns = [column.name for column in metadata.tables[table].columns if column.name != "seq"]
                 values = [of_copy.get(name, f"row.{name}") for name in columns]
                 if table == "jobs":
@@ -124,7 +124,7 @@ class Filled:
         with self._store.write() as connection:
             connection.execute(UNCHECKED)
             newest = "SELECT id FROM jobs ORDER BY seq DESC LIMIT :count"
-            for table in ("job_results", "epochs", "attempts"):
+            for table in ("result_images", "job_results", "epochs", "attempts"):
                 connection.execute(text(f"DELETE FROM {table} WHERE job_id IN ({newest})"), {"count": count})
             connection.execute(text(f"DELETE FROM jobs WHERE id IN ({newest})"), {"count": count})
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from mlpq.analysis.best_of_k import best_of
 from mlpq.analysis.comparison import compare
+from mlpq.analysis.crossed import jobs_compared, with_image_errors
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import SpecError
 from mlpq.records import JobRecord
 from mlpq.store import queries
+from mlpq.store.image_queries import bitmaps_of
 from mlpq.store.session import Store
 
 
@@ -37,4 +39,5 @@ def compare_experiment(
     ancestors = queries.ancestors(store, records)
     curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
     comparison = replace(compare(records, ancestors, curves, params, pairs_at_most), unreadable=unreadable)
+    comparison = with_image_errors(comparison, bitmaps_of(store, jobs_compared(comparison)))
     return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors))

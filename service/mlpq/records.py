@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from mlpq.image_records import ResultImages
 from mlpq.jobs import MAX_ATTEMPTS, Engine, Outcome, Status
 from mlpq.spec.job import JobSpec
 
@@ -161,7 +162,7 @@ class AttemptProgress:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnding:
-    """How an attempt ended. `result` is there exactly when it succeeded.
+    """How an attempt ended. `result` is there exactly when it succeeded, and `images` belongs to it.
 
     `alone` says of a failure that another job of the gang may have caused it: each of them is then retried alone.
     """
@@ -173,6 +174,7 @@ class AttemptEnding:
     log_tail: str
     curve: Sequence[EpochMetrics] = ()
     alone: bool = False
+    images: ResultImages | None = None
 
     def __post_init__(self) -> None:
         assert (self.outcome is Outcome.SUCCEEDED) == (self.result is not None), "exactly a success has a result"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from mlpq.jobs import VERIFY, fingerprint
 from mlpq.spec.job import JobSpec
 from mlpq.store import queries
-from mlpq.store.schema import attempts, environments, epochs, job_results, jobs
+from mlpq.store.schema import attempts, environments, epochs, job_results, jobs, result_images
 from tests.support.installations import EMBEDDED, SERVICES, Site
 from tests.support.services import wait_until
 
@@ -116,11 +116,13 @@ def test_each_kind_of_tampering_is_detected_and_named(served: Site) -> None:
     grades = {job: each["grade"] for job, each in found.items()}
     assert grades == {unaltered: "same_bits", **dict.fromkeys((count, everywhere, byte, rate, whole, curve), "refuted")}
     true = {row["id"]: row["test_correct"] for row in rows}
+    in_result = f"{true[count]} of 500 correct, {better} of 500 in the result"
     assert found[count]["misfits"] == [
         f"test_correct: {better} in the result, {true[count]} in epoch 2 of the curve",
+        *(f"{name}: {in_result}" for name in ("bitmap", "confusion", "calibration")),
     ]
     assert changed(found[count]) == {"test_correct": (better, true[count])}
-    assert found[everywhere]["misfits"] == []
+    assert [misfit.split(":")[0] for misfit in found[everywhere]["misfits"]] == ["bitmap", "confusion", "calibration"]
     assert "same bits, but do not give the recorded figures" in found[everywhere]["reason"]
     assert changed(found[everywhere])["test_correct"] == (better, true[everywhere])
     assert found[byte]["misfits"] == [f"weights: {weights} does not hold the recorded weights"]
@@ -146,6 +148,8 @@ def test_environment_difference_is_named(served: Site) -> None:
         new = insert(environments).values(facts=facts, fingerprint=fingerprint(facts)).returning(environments.c.id)
         there = connection.execute(new).scalar_one()
     change(attempts, row["id"], environment_id=there)(served)
+    with served.store.write() as connection:  # with it, the count could not be altered unnoticed
+        connection.execute(delete(result_images).where(result_images.c.job_id == row["id"]))
     for table in (job_results, epochs):
         change(table, row["id"], test_correct=row["test_correct"] + 1)(served)
     assert_moved(served, row["id"], "same_figures")

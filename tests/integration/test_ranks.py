@@ -76,6 +76,16 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
 
 
 @pytest.mark.parametrize("run", RUNS)
+def test_predictions_are_of_every_test_image(trained: list[dict[str, Any]], run: str) -> None:
+    for world in trained:
+        for name, found in world["trained"][run]["predictions"].items():
+            assert len(found["classes"]) == len(found["confidences"]) == TEST_IMAGES
+            assert found["correct"] == world["trained"][run]["curves"][name][-1]["test_correct"]
+            if DOUBLE in run:
+                assert found["classes"] == trained[0]["trained"][run]["predictions"][name]["classes"]
+
+
+@pytest.mark.parametrize("run", RUNS)
 def test_same_world_size_gives_the_same_bits(trained: list[dict[str, Any]], run: str) -> None:
     assert SIZES[1] == SIZES[2]
     assert trained[1]["trained"][run] == trained[2]["trained"][run]

@@ -68,7 +68,7 @@ def stores(server: Postgres, database: str) -> Iterator[Stores]:
     """With a succeeded job, a running one, two queued ones, a blocked and a cancelled one."""
     opened = Stores(Store(server.url(database)), *(Store(server.role_url(role, database)) for role in ROLES[1:]))
     yield opened
-    tables = "experiments, jobs, attempts, epochs, job_results, verifications, workers, environments"
+    tables = "experiments, jobs, attempts, epochs, job_results, result_images, verifications, workers, environments"
     with opened.admin.write() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     for store in (opened.admin, opened.worker, opened.submitter, opened.reader):
@@ -92,8 +92,8 @@ def contents(store: Store) -> str:
     """Everything in the tables and the names in the catalogue."""
     parts = [
         f"(SELECT json_agg(t ORDER BY t::text) FROM {table} AS t)"
-        for table in ("experiments", "jobs", "attempts", "epochs", "job_results", "verifications", "workers",
-                      "environments", "alembic_version")
+        for table in ("experiments", "jobs", "attempts", "epochs", "job_results", "result_images", "verifications",
+                      "workers", "environments", "alembic_version")
     ]  # fmt: skip
     parts += [
         "(SELECT json_agg(oid ORDER BY oid) FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace)",

@@ -30,7 +30,7 @@ from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse
 from tests.support.gang_training import job
-from tests.support.job_steps import RESULT, TOO_BIG_TO_STACK, epoch
+from tests.support.job_steps import IMAGES, RESULT, TOO_BIG_TO_STACK, epoch
 
 pytestmark = pytest.mark.xdist_group("trainer")  # the tests share one training process
 
@@ -117,7 +117,7 @@ def test_events_of_another_job_are_ignored(store: Store, trainer: Trainer, tmp_p
     submit(store, optimizer="sgd")
     (claimed,) = claim(store)
     trainer._events.put(EpochDone("another/1", replace(epoch(1), train_loss=9.0)))
-    trainer._events.put(JobSucceeded("another/1", RESULT))
+    trainer._events.put(JobSucceeded("another/1", RESULT, IMAGES))
     run(store, trainer, tmp_path, [claimed])
     assert outcomes(store, [claimed.id]) == [(Status.SUCCEEDED, Outcome.SUCCEEDED)]
     curve = queries.curve(store, claimed.id)
@@ -228,7 +228,7 @@ def test_cancelling_one_job_of_an_unresponsive_process_does_not_affect_the_other
     ids = submit(store, seeds="1,2")
     gang = claim(store, limit=2)
     first, second = (f"{each.id}/{each.attempt}" for each in gang)
-    answers = printing(JobStopped(first).dump(), JobSucceeded(second, RESULT).dump())
+    answers = printing(JobStopped(first).dump(), JobSucceeded(second, RESULT, IMAGES).dump())
     trainer.code = f"{printing(READY.dump())}import sys, time; sys.stdin.readline(); time.sleep(3); {answers}input()"
     trainer.start()
     submission.cancel(store, ids[:1])

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import (
     AttemptEnding,
@@ -47,6 +48,12 @@ RESULT = JobResult(
     world_size=1,
     gang_size=1,
     engine=Engine.PLAIN,
+)
+IMAGES = ResultImages(
+    correct=bytes([255] * 56 + [0b11000000] + [0] * 6),
+    predictions_sha256="cd" * 32,
+    confusion=[[450, 20], [30, 0]],
+    calibration=[CalibrationBin(500, 460.5, 450), *[CalibrationBin(0, 0.0, 0)] * (CALIBRATION_BINS - 1)],
 )
 
 
@@ -121,10 +128,9 @@ def heartbeat(
 
 
 def success(job: ClaimedJob, **figures: Any) -> AttemptEnding:
-    """A success with RESULT, but for these figures."""
-    return AttemptEnding(
-        job, Outcome.SUCCEEDED, replace(RESULT, **figures), None, "the last line", [epoch(1), epoch(2)]
-    )
+    """A success with RESULT, but for these figures, and IMAGES."""
+    result, curve = replace(RESULT, **figures), [epoch(1), epoch(2)]
+    return AttemptEnding(job, Outcome.SUCCEEDED, result, None, "the last line", curve, images=IMAGES)
 
 
 def failure(job: ClaimedJob, outcome: Outcome = Outcome.FAILED, error: str = "it broke") -> AttemptEnding:

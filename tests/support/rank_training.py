@@ -24,7 +24,7 @@ from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
 from mlpq_workers.engine.plain import train
-from mlpq_workers.engine.training_state import EngineJob, Stopped
+from mlpq_workers.engine.training_state import EngineJob, Stopped, Trained
 from mlpq_workers.engine.world import World
 from tests.support.gang_training import Interrupt, Record, digits, job, without_seconds
 
@@ -88,7 +88,19 @@ def figures(record: Record) -> dict[str, Any]:
         name: [dataclasses.asdict(without_seconds(metrics)) for metrics in curve]
         for name, curve in record.epochs.items()
     }
-    return {"curves": curves, "weights": {name: record.trained(name).weights_sha256 for name in curves}}
+    trained = {name: record.trained(name) for name in curves}
+    return {
+        "curves": curves,
+        "weights": {name: each.weights_sha256 for name, each in trained.items()},
+        "predictions": {name: predictions(each) for name, each in trained.items()},
+    }
+
+
+def predictions(trained: Trained) -> dict[str, Any]:
+    found = trained.final.predictions
+    assert found is not None
+    correct = int((found.classes.long() == digits().test_y[:TEST_IMAGES]).sum())
+    return {"classes": found.classes.tolist(), "confidences": found.confidences.tolist(), "correct": correct}
 
 
 def rank(world: World, rendezvous: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec
-from mlpq.verification.audit import audit
+from mlpq.verification.audit import IMAGES_NOT_RECORDED, audit
 from mlpq.verification.grading import BEST_EPOCH_FIGURES
 from tests.support.job_steps import FACTS, RESULT, child_of, spec
 
@@ -92,7 +92,7 @@ def test_consistent_record_has_no_misfit(
 ) -> None:
     job, curve = spec(**keys), curve_of(*losses)
     found = audit(record_of(job, tmp_path, curve, best), curve, tmp_path)
-    assert (found.misfits, found.unchecked, found.spec) == ([], [], job)
+    assert (found.misfits, found.unchecked, found.spec) == ([], [IMAGES_NOT_RECORDED], job)
 
 
 def test_record_of_a_continued_job_is_consistent(tmp_path: Path) -> None:
@@ -225,4 +225,7 @@ def test_unreadable_weights_are_unchecked(record: StoredResult, curve: Curve) ->
     path = weights_path(record)
     path.unlink()
     found = audit(record, curve, ANYWHERE)
-    assert (found.misfits, found.unchecked) == ([], [f"the weights: {path}: No such file or directory"])
+    assert (found.misfits, found.unchecked) == (
+        [],
+        [IMAGES_NOT_RECORDED, f"the weights: {path}: No such file or directory"],
+    )

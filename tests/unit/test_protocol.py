@@ -31,7 +31,7 @@ from mlpq_workers.protocol import (
     parse_event,
 )
 from tests.support.gang_training import job
-from tests.support.job_steps import RESULT, epoch
+from tests.support.job_steps import IMAGES, RESULT, epoch
 
 PARENT = job()
 JOBS = (
@@ -46,7 +46,7 @@ EVENTS: list[Event] = [
     Unusable("no device"),
     Alive(),
     EpochDone("a/1", epoch(1)),
-    JobSucceeded("a/1", RESULT),
+    JobSucceeded("a/1", RESULT, IMAGES),
     JobDiverged("a/1", "the loss became nan in epoch 1"),
     JobStopped("a/1"),
     JobFailed("a/1", "OSError: \0 \u2028", alone=True),

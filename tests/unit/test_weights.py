@@ -13,7 +13,7 @@ from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
 from mlpq.verification import weights
 from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Snapshot, Trained
+from mlpq_workers.engine.training_state import Predictions, Snapshot, Trained
 from mlpq_workers.trainer import checkpoints
 
 SHAPES = {"layer0.weight": (3, 4), "layer0.bias": (3,), "layer10.weight": (2, 3), "layer2.weight": (0, 5), "one": ()}
@@ -25,7 +25,8 @@ def saved(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Path, str]:
     tensors = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in SHAPES.items()}
     state = generator.get_state()
     metrics = EpochMetrics(1, 0.5, None, None, None, 0.5, 1, 2, 0.1)
-    trained = Trained(Snapshot(tensors, state, state), weights_sha256(tensors), metrics, 1, 0.1)
+    predictions = Predictions(torch.tensor([1, 0], dtype=torch.uint8), torch.tensor([0.9, 0.6]))
+    trained = Trained(Snapshot(tensors, state, state, predictions), weights_sha256(tensors), metrics, 1, 0.1)
     checkpoints.save(trained, "ab" * 32, folder / "weights.safetensors")
     return folder / "weights.safetensors", trained.weights_sha256
 
@@ -36,6 +37,7 @@ def test_hash_equals_the_one_that_the_worker_records(tmp_path: Path, dtype: torc
     read = weights.read(path)
     assert read.sha256 == sha256 == read.metadata["weights_sha256"]
     assert read.metadata["spec_hash"] == "ab" * 32
+    assert read.predictions == bytes([1, 0])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

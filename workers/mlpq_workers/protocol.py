@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, TypeAdapter
 
+from mlpq.image_records import ResultImages
 from mlpq.records import EpochMetrics, JobResult
 from mlpq.spec.job import JobSpec
 
@@ -186,6 +187,7 @@ class JobSucceeded(Message):
 
     token: str
     result: JobResult
+    images: ResultImages
     kind: Literal["job_succeeded"] = "job_succeeded"
 
 

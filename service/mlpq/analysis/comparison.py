@@ -66,6 +66,7 @@ class Pair:
     """Two sides on the seeds that both have: `a` is the one with the better mean on those.
 
     `paired` is None without a common seed; `p_adjusted` is Holm's p-value over all pairs of the comparison.
+    `standard_error_images` of the mean difference is over new seeds and new test images, see mlpq.analysis.crossed.
     """
 
     a: Side
@@ -73,6 +74,7 @@ class Pair:
     seeds: tuple[int, ...]
     paired: Paired | None
     p_adjusted: float
+    standard_error_images: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

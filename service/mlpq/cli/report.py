@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 def command(experiment: str, output: str, params: ComparisonParams) -> None:
     """Write a comparison as one HTML page.
 
-    The page has the verdict, tables, charts, settings and environments, and the commands that verify it. It needs no
-    network.
+    The page has the verdict, tables, charts, errors, settings and environments, and the commands that verify it. It
+    needs no network.
     """
     from mlpq.cli.output import output_file, write
+    from mlpq.error_analysis import experiment_errors
+    from mlpq.errors import DataError, NotFoundError
     from mlpq.experiment import compare_experiment
     from mlpq.report.html_report import report
     from mlpq.settings import settings
@@ -30,8 +33,13 @@ def command(experiment: str, output: str, params: ComparisonParams) -> None:
     from mlpq.store.migrate import ready_store
 
     file = output_file(output)
-    store = ready_store(settings())
+    config = settings()
+    store = ready_store(config)
     compared = compare_experiment(store, experiment, params, with_curves=True)
-    page = report(compared, queries.environments_of(store, experiment), params).encode()
+    errors = None
+    # Old results, of which the verdicts say so, or none, or data that only another version knows.
+    with contextlib.suppress(NotFoundError, DataError):
+        errors = experiment_errors(config, store, compared.comparison)
+    page = report(compared, queries.environments_of(store, experiment), params, errors).encode()
     write(file, page)
     click.echo(f"{file}: {len(page) / 1000:.0f} kB")

@@ -10,6 +10,7 @@ from rich.console import Console
 from mlpq import formatting
 from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison, Pair, Side
+from mlpq.analysis.crossed import image_lines, standard_error_seeds
 from mlpq.analysis.fairness import notes
 from mlpq.analysis.inference import Interval
 from mlpq.analysis.metrics import Metric
@@ -21,6 +22,7 @@ SETTINGS_SHOWN = (1, 2, 3, 5, 10, 20, 50, 100)  # numbers of settings in the tab
 
 SIDE_HEADINGS = ("arm", ">n", ">{heading}, mean ± sd", ">95 % interval", ">best", ">worst", ">time")
 PAIR_HEADINGS = ("A − B, by seed", ">n", ">{unit}", ">95 % bootstrap", ">95 % t", ">p", ">P(A better)")
+ERROR_HEADINGS = ("standard error of A − B, {unit}", ">new seeds", ">new seeds and images")
 BEST_OF_HEADINGS = ("expected test % of the best of k settings", ">k", ">mean ± sd", ">n")
 
 
@@ -58,7 +60,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
             f"{more} without {comparison.sides[0].label} not shown: --format json has all; --against ARM compares with "
             "that arm only"
         )
-    return lines
+    return lines + image_lines(comparison)
 
 
 def methods(comparison: Comparison) -> str:
@@ -83,6 +85,17 @@ def pairs_table(comparison: Comparison) -> Cells:
     """One line per pair of arms."""
     metric = comparison.metric
     return _filled(PAIR_HEADINGS, metric), [_pair_cells(pair, metric) for pair in shown_pairs(comparison)]
+
+
+def errors_table(comparison: Comparison) -> Cells:
+    """One line per pair of arms for which the error over new test images is known."""
+    metric = comparison.metric
+    lines = [
+        [f"{pair.a.label} − {pair.b.label}", metric.text(seeds), metric.text(pair.standard_error_images)]
+        for pair in shown_pairs(comparison)
+        if pair.standard_error_images is not None and (seeds := standard_error_seeds(pair)) is not None
+    ]
+    return _filled(ERROR_HEADINGS, metric), lines
 
 
 def best_of_table(tuned: Sequence[BestOf]) -> Cells:
@@ -123,7 +136,7 @@ def to_document(comparison: Comparison, tuned: Sequence[BestOf]) -> dict[str, An
 
 
 def _tables(comparison: Comparison, tuned: Sequence[BestOf]) -> list[Cells]:
-    return [sides_table(comparison), pairs_table(comparison), best_of_table(tuned)]
+    return [sides_table(comparison), pairs_table(comparison), errors_table(comparison), best_of_table(tuned)]
 
 
 def _filled(headings: Sequence[str], metric: Metric) -> tuple[str, ...]:
@@ -200,7 +213,8 @@ def _pair_document(pair: Pair, metric: Metric) -> dict[str, Any]:
         document |= {
             "difference": found.difference, "sd": found.sd, "bootstrap_interval": _ends(found.bootstrap_interval),
             "t_interval": _ends(found.t_interval), "p": found.p_value, "exact": found.exact, "p_holm": pair.p_adjusted,
-            "superiority": _superiority(pair, metric),
+            "superiority": _superiority(pair, metric), "standard_error_seeds": standard_error_seeds(pair),
+            "standard_error_images": pair.standard_error_images,
         }  # fmt: skip
     return document
 

@@ -101,7 +101,7 @@ def _correct(job: AnyJob | None) -> str:
 
 def _change(name: str, change: FigureCheck | EnvironmentDifference) -> str:
     recorded, now = _text(change.recorded), _text(change.now)
-    if name == "weights_sha256":
+    if name.endswith("_sha256"):
         recorded, now = f"{recorded[:12]}…", f"{now[:12]}…"
     return f"{name} was {recorded}, now {now}"
 

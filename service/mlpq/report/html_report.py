@@ -12,19 +12,29 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from mlpq import __version__, formatting
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.experiment_comparison import ExperimentComparison
+from mlpq.analysis.experiment_errors import ExperimentErrors
 from mlpq.analysis.fairness import SETTINGS, notes
 from mlpq.analysis.grouping import field_of
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
-from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, verdict_lines
+from mlpq.report.comparison_tables import best_of_table, errors_table, methods, pairs_table, sides_table, verdict_lines
 from mlpq.report.drawing import svg
+from mlpq.report.error_section import error_section
 from mlpq.report.tables import results_lines
 from mlpq.text import printable_value
 
 
-def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRecord], params: ComparisonParams) -> str:
-    """The page; `environments` are those of the experiment's results, `params` the options of the comparison."""
+def report(
+    compared: ExperimentComparison,
+    environments: Sequence[EnvironmentRecord],
+    params: ComparisonParams,
+    errors: ExperimentErrors | None = None,
+) -> str:
+    """The page; `environments` are those of the experiment's results, `params` the options of the comparison.
+
+    `errors` are None where no result says which test images it classifies correctly.
+    """
     records = compared.records
     succeeded = [job for job in records if job.result is not None]
     text = comparison_text(compared)
@@ -40,6 +50,7 @@ def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRec
         version=__version__,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         charts=[svg(chart) for chart in charts(compared)],
+        errors=error_section(errors, [side.label for side in compared.comparison.sides]) if errors else None,
         environments=[{"jobs": formatting.count_of(each.jobs, "job"), "facts": each.facts} for each in environments],
         commands=_commands(compared.experiment, succeeded, params),
         jobs=_jobs(records),
@@ -98,6 +109,7 @@ def _tables(compared: ExperimentComparison) -> list[TableText]:
     found = (
         ("Arms", sides_table(comparison), ""),
         ("Pairs", pairs_table(comparison), methods(comparison)),
+        ("Errors of the differences", errors_table(comparison), ""),
         (BEST_OF_K_TITLE, best_of_table(compared.tuned), ""),
     )
     return [TableText(title, headings, lines, below) for title, (headings, lines), below in found if lines]

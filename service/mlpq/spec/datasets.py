@@ -34,7 +34,8 @@ class Dataset:
     """`gz_md5` are checksums of the files as published, compressed; `md5` of their content, where it is known.
 
     `system_gz_md5` are those of the system's package, which compresses the same content differently. `by_gz`: the
-    identifying checksum is over `gz_md5`, as when those of the content were not known.
+    identifying checksum is over `gz_md5`, as when those of the content were not known. `class_names` are empty where
+    the classes are digits.
     """
 
     name: str
@@ -49,11 +50,16 @@ class Dataset:
     system_gz_md5: Mapping[str, str] | None = None
     system_package: str | None = None
     by_gz: bool = False
+    class_names: tuple[str, ...] = ()
 
     @property
     def bundled(self) -> bool:
         """True for data that comes with a Python package: there is no file to locate."""
         return self.torchvision is None
+
+    def class_name(self, number: int) -> str:
+        """ "Ankle boot", or "7" where the classes are digits."""
+        return self.class_names[number] if self.class_names else str(number)
 
     @property
     def checksum(self) -> str:
@@ -96,6 +102,18 @@ DATASETS = {
                 "0d30e22e447f3c33dab9ed536400ac01",
             ),
             system_package="dataset-fashion-mnist",
+            class_names=(
+                "T-shirt/top",
+                "Trouser",
+                "Pullover",
+                "Dress",
+                "Coat",
+                "Sandal",
+                "Shirt",
+                "Sneaker",
+                "Bag",
+                "Ankle boot",
+            ),
         ),
         Dataset(
             name="mnist",
@@ -132,6 +150,7 @@ DATASETS = {
                 "7320c461ea6c1c855c0b718fb2a4b134",
             ),
             by_gz=True,
+            class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
         ),
         Dataset(
             name="digits",

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, cast,
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, WorkerCapabilities
 from mlpq.store.liveness import LONGEST_RETRY_SECONDS, lease_has_expired
-from mlpq.store.schema import attempts, epochs, job_results, jobs, workers
+from mlpq.store.schema import attempts, epochs, job_results, jobs, result_images, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import LOG_CHARACTERS, end_attempt, move, of_attempt, unblock_children
 
@@ -189,6 +189,9 @@ def _succeed(connection: Connection, endings: Sequence[AttemptEnding]) -> None:
         if ending.result is not None
     ]
     connection.execute(insert(job_results), results)
+    images = [{"job_id": each.job.id, **asdict(each.images)} for each in endings if each.images is not None]
+    if images:
+        connection.execute(insert(result_images), images)
     worker = select(jobs.c.worker).where(jobs.c.id == ids[0]).scalar_subquery()
     connection.execute(update(workers).where(workers.c.name == worker).values(jobs_done=workers.c.jobs_done + len(ids)))
     unblock_children(connection, ids)

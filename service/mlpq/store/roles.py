@@ -27,7 +27,7 @@ _GRANTS = {
         "UPDATE (status, attempt, max_attempts, worker, lease_until, not_before, gang_key, error, finished_at)"
         " ON {schema}.jobs",
         "INSERT, UPDATE (ended_at, outcome, error, log_tail, fence_rejections) ON {schema}.attempts",
-        "INSERT ON {schema}.epochs, {schema}.job_results, {schema}.environments",
+        "INSERT ON {schema}.epochs, {schema}.job_results, {schema}.result_images, {schema}.environments",
         "INSERT, UPDATE, DELETE ON {schema}.workers",
         "USAGE ON SEQUENCE {schema}.environments_id_seq",
     ),

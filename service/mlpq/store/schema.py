@@ -20,6 +20,7 @@ from sqlalchemy import (
     FromClause,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -68,6 +69,21 @@ class UtcDateTime(TypeDecorator[datetime]):
                 return process(value)
             except (ValueError, TypeError):  # SQLite stores anything
                 return odd(value)
+
+        return tolerant
+
+
+class Bytes(TypeDecorator[bytes]):
+    """Bytes; SQLite may store anything else in their column."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        process: Any = super().result_processor(dialect, coltype)
+
+        def tolerant(value: Any) -> Any:
+            return odd(value) if isinstance(value, (str, int, float)) else process(value) if process else value
 
         return tolerant
 
@@ -228,6 +244,17 @@ job_results = Table(
     _key("engine", String(8)),
     CheckConstraint("0 <= test_correct AND test_correct <= test_total", name="test_count"),
     _one_of("engine", Engine),
+)
+
+# A table of its own, so that reads of results stay small; results of versions before 0.2 have no row.
+result_images = Table(
+    "result_images",
+    metadata,
+    Column("job_id", ForeignKey("job_results.job_id"), primary_key=True),
+    _key("correct", Bytes),
+    _key("predictions_sha256", String(64)),
+    _key("confusion", Json),
+    _key("calibration", Json),
 )
 
 verifications = Table(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlpq.errors import DataError, SpecError
+from mlpq.image_records import ResultImages
 from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.regular_files import check_inside
 from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.verification import weights
 from mlpq.verification.grading import BEST_EPOCH_FIGURES
+from mlpq.weights_format import predictions_sha256
+
+IMAGES_NOT_RECORDED = "which test images it classifies correctly: not recorded, as by versions before 0.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +33,10 @@ class Audit:
     unchecked: Sequence[str]
 
 
-def audit(stored: StoredResult, curve: Sequence[EpochMetrics], artifacts_dir: Path) -> Audit:
-    """Check a succeeded job against its curve, its attempt and its file of weights in `artifacts_dir`."""
+def audit(
+    stored: StoredResult, curve: Sequence[EpochMetrics], artifacts_dir: Path, images: ResultImages | None = None
+) -> Audit:
+    """Check a succeeded job against its curve, its attempt, its images, and its file of weights in `artifacts_dir`."""
     try:
         spec = parse_spec(stored.spec)
     except SpecError as error:
@@ -43,7 +50,8 @@ def audit(stored: StoredResult, curve: Sequence[EpochMetrics], artifacts_dir: Pa
         *_check_epochs(stored.result, curve, spec),
         *_check_figures(stored.result, curve, spec),
         *_check_attempt(stored, stored.result),
-        *_check_weights(stored.result, spec, artifacts_dir, unchecked),
+        *_check_images(stored.result, images, unchecked),
+        *_check_weights(stored.result, images, spec, artifacts_dir, unchecked),
     ]
     return Audit(spec, misfits, unchecked)
 
@@ -109,8 +117,46 @@ def _check_attempt(stored: StoredResult, result: JobResult) -> Iterator[str]:
             yield f"{name}: {recorded} in the result, {stored.environment.get(name)} in the environment"
 
 
-def _check_weights(result: JobResult, spec: JobSpec, artifacts_dir: Path, unchecked: list[str]) -> Iterator[str]:
-    """The file holds the recorded weights of this spec. A file that can't be read here is added to `unchecked`."""
+def _check_images(result: JobResult, images: ResultImages | None, unchecked: list[str]) -> Iterator[str]:
+    """What is recorded about each test image adds up to the result; added to `unchecked` where nothing is recorded."""
+    if images is None:
+        unchecked.append(IMAGES_NOT_RECORDED)
+        return
+    confusion, bins, whole = images.confusion, images.calibration, -(-result.test_total // 8)
+    found = {
+        "bitmap": (
+            images.correct_count,
+            result.test_total if len(images.correct) == whole else 8 * len(images.correct),
+        ),
+        "confusion": (sum(row[i] for i, row in enumerate(confusion)), sum(map(sum, confusion))),
+        "calibration": (sum(each.correct for each in bins), sum(each.images for each in bins)),
+    }
+    for name, (correct, total) in found.items():
+        if (correct, total) != (result.test_correct, result.test_total):
+            yield f"{name}: {correct} of {total} correct, {result.test_correct} of {result.test_total} in the result"
+
+
+def _check_predictions(images: ResultImages, predictions: bytes) -> Iterator[str]:
+    """The predicted classes give the recorded hash, and with the bitmap the margins of the confusion matrix."""
+    if predictions_sha256(predictions) != images.predictions_sha256:
+        yield "predictions: the file of weights does not hold the recorded ones"
+        return
+    bits = "".join(f"{byte:08b}" for byte in images.correct)
+    correct = Counter(each for each, bit in zip(predictions, bits, strict=False) if bit == "1")
+    predicted = Counter(predictions)
+    for i, row in enumerate(images.confusion):
+        if (correct[i], predicted[i]) != (row[i], sum(each[i] for each in images.confusion)):
+            yield "confusion: the counts are not those of the predictions in the file of weights"
+            return
+
+
+def _check_weights(
+    result: JobResult, images: ResultImages | None, spec: JobSpec, artifacts_dir: Path, unchecked: list[str]
+) -> Iterator[str]:
+    """The file holds the recorded weights of this spec, and its predictions.
+
+    A file that can't be read here is added to `unchecked`.
+    """
     path = Path(result.weights_file)
     try:
         check_inside(path, artifacts_dir)
@@ -125,3 +171,5 @@ def _check_weights(result: JobResult, spec: JobSpec, artifacts_dir: Path, unchec
         yield f"weights: {path} does not hold the recorded weights"
     elif file.metadata.get("weights_sha256") != file.sha256 or file.metadata.get("spec_hash") != spec.hash:
         yield f"weights: {path} belongs to another job, by its metadata"
+    elif images is not None:
+        yield from _check_predictions(images, file.predictions or b"")

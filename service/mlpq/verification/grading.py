@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from mlpq.image_records import ResultImages
 from mlpq.records import EnvironmentDifference, EpochMetrics, FigureCheck, Grade, JobResult
 
 ONE_IN = 2000  # images that may be classified differently: 5 of 10,000
@@ -24,11 +25,15 @@ _EPOCH_FIGURES = tuple(field.name for field in fields(EpochMetrics) if field.nam
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training with a result; `environment` has the facts of its environment."""
+    """One training with a result; `environment` has the facts of its environment.
+
+    `images` is None for results of versions before 0.2.
+    """
 
     result: JobResult
     curve: Sequence[EpochMetrics]
     environment: Mapping[str, Any]
+    images: ResultImages | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +68,10 @@ def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple
 
 
 def compare(recorded: Run, now: Run) -> list[FigureCheck]:
-    """All figures of the result, and the first figure of the curve that differs, if any."""
+    """All figures of the result and of its images, and the first figure of the curve that differs, if any."""
     figures = [_check(name, recorded.result, now.result) for name in COMPARED_FIGURES]
+    if recorded.images is not None and now.images is not None:
+        figures += _check_images(recorded, now, recorded.images, now.images)
     for old, new in zip(recorded.curve, now.curve, strict=False):
         for name in _EPOCH_FIGURES:
             then, again = getattr(old, name), getattr(new, name)
@@ -85,6 +92,20 @@ def _check(name: str, recorded: JobResult, now: JobResult) -> FigureCheck:
     else:
         agrees = abs(old - new) <= correct_tolerance(getattr(recorded, name.replace("correct", "total")))
     return FigureCheck(name, old, new, agrees)
+
+
+def _check_images(recorded: Run, now: Run, old: ResultImages, new: ResultImages) -> list[FigureCheck]:
+    """How many images are classified correctly by one run only, and the hash over all that is said about the images.
+
+    Equal weights must agree about all but a few images, as their counts do; those of two runs may err elsewhere.
+    """
+    different = old.different_images(new)
+    has_same_weights = recorded.result.weights_sha256 == now.result.weights_sha256
+    agrees = different <= correct_tolerance(recorded.result.test_total) if has_same_weights else None
+    return [
+        FigureCheck("different_images", 0, different, agrees),
+        FigureCheck("images_sha256", old.sha256, new.sha256, None),
+    ]
 
 
 def correct_tolerance(total: int) -> int:

@@ -12,10 +12,12 @@ from pathlib import Path
 from mlpq.analysis.arms import Arm, arms
 from mlpq.errors import NotFoundError
 from mlpq.formatting import short_id, status_phrase
+from mlpq.image_records import ResultImages
 from mlpq.jobs import VERIFY, Outcome, Status
 from mlpq.records import EpochMetrics, Grade, JobRecord, Rerun, StoredResult, Verification
 from mlpq.settings import Settings
 from mlpq.store import queries, submission, verifications
+from mlpq.store.image_queries import images_of
 from mlpq.store.session import Store
 from mlpq.submit import run_again
 from mlpq.verification.audit import Audit, audit
@@ -26,11 +28,15 @@ NOT_RUN = Judgment(Grade.REFUTED, "not possible, the stored spec is not the subm
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A result to verify: what the tables hold about it, its curve, and the findings of the audit."""
+    """A result to verify: what the tables hold about it, its curve, and the findings of the audit.
+
+    `images` is None for results of versions before 0.2.
+    """
 
     stored: StoredResult
     curve: Sequence[EpochMetrics]
     audit: Audit
+    images: ResultImages | None = None
 
     @property
     def job(self) -> str:
@@ -80,10 +86,11 @@ def sampled(ids: Sequence[str], count: int, seed: int) -> list[str]:
 
 def audit_results(store: Store, ids: Sequence[str], artifacts_dir: Path) -> list[Case]:
     """Read and audit what is stored about these jobs. Runs and writes nothing."""
-    cases = []
+    cases, images = [], images_of(store, ids)
     for stored in queries.stored_results(store, ids):
         curve = queries.curve(store, stored.id)
-        cases.append(Case(stored, curve, audit(stored, curve, artifacts_dir)))
+        own = images.get(stored.id)
+        cases.append(Case(stored, curve, audit(stored, curve, artifacts_dir, own), own))
     return cases
 
 
@@ -148,13 +155,14 @@ def _judgment(store: Store, case: Case, rerun: JobRecord, others: Callable[[], S
     if rerun.status is not Status.SUCCEEDED:
         return Judgment(Grade.NOT_VERIFIED, f"the rerun {status_phrase(rerun.status)}: {rerun.error}")
     (stored,) = queries.stored_results(store, [rerun.id])
-    recorded = _run(case.stored, case.curve)
-    return judge(recorded, _run(stored, queries.curve(store, rerun.id)), others)
+    recorded = _run(case.stored, case.curve, case.images)
+    images = images_of(store, [rerun.id]).get(rerun.id)
+    return judge(recorded, _run(stored, queries.curve(store, rerun.id), images), others)
 
 
-def _run(stored: StoredResult, curve: Sequence[EpochMetrics]) -> Run:
+def _run(stored: StoredResult, curve: Sequence[EpochMetrics], images: ResultImages | None) -> Run:
     assert stored.result is not None, "only jobs with a result are compared"
-    return Run(stored.result, curve, stored.environment or {})
+    return Run(stored.result, curve, stored.environment or {}, images)
 
 
 def _arms(store: Store, experiment: str) -> list[Arm]:

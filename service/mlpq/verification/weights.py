@@ -1,12 +1,11 @@
 """Reads a file of final weights without torch, and verifies its hashes.
 
-The file is in the safetensors format: 8 bytes with the length of the header, little-endian; the header, JSON with each
-tensor's dtype, shape and offsets, and some metadata; then the values, little-endian, in C order.
+The file is in the safetensors format, see mlpq.weights_format.read_header; its values are little-endian, in C order.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +15,28 @@ from typing import Any
 from mlpq import regular_files
 from mlpq.errors import DataError
 from mlpq.spec.parsing import MAX_PARAMETERS
-from mlpq.weights_format import TensorContent, largest_file, states_sha256, weights_sha256
+from mlpq.weights_format import (
+    TensorContent,
+    largest_file,
+    predictions_of,
+    read_header,
+    states_sha256,
+    weights_sha256,
+)
 
-LENGTH = 8  # bytes
 DTYPES = {"F16": ("float16", 2), "F32": ("float32", 4), "F64": ("float64", 8)}  # numpy's name, bytes per value
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """`sha256` is the hash of the weights, as in a result; `metadata` has the spec hash of their job."""
+    """`sha256` is the hash of the weights, as in a result; `metadata` has the spec hash of their job.
+
+    `predictions` are the predicted classes of the test images, a byte each; None in files of versions before 0.2.
+    """
 
     sha256: str
     metadata: Mapping[str, str]
+    predictions: bytes | None
 
 
 def read(path: Path, parameters: int = MAX_PARAMETERS) -> WeightsFile:
@@ -37,15 +46,16 @@ def read(path: Path, parameters: int = MAX_PARAMETERS) -> WeightsFile:
     """
     content = regular_files.read(path, largest_file(parameters))
     try:
-        length = int.from_bytes(content[:LENGTH], "little")
-        header = json.loads(content[LENGTH : LENGTH + length])
+        file = io.BytesIO(content)
+        header = read_header(file)
         metadata = header.pop("__metadata__")
-        sha256 = weights_sha256(_tensors(header, memoryview(content)[LENGTH + length :]))
+        sha256 = weights_sha256(_tensors(header, memoryview(content)[file.tell() :]))
+        predictions = predictions_of(metadata)
         if metadata["states_sha256"] != states_sha256(metadata):
             raise ValueError("generator states")
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is damaged") from error
-    return WeightsFile(sha256, metadata)
+    return WeightsFile(sha256, metadata, predictions)
 
 
 def _tensors(header: Mapping[str, Any], values: memoryview) -> dict[str, TensorContent]:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -22,7 +23,15 @@ from mlpq_workers.engine.ddp import StackDDP
 from mlpq_workers.engine.gang_members import GangMember, Stream, Streams
 from mlpq_workers.engine.optimizers import StackOptimizer, is_capturable, is_plain_descent
 from mlpq_workers.engine.stack import Evaluation, Layout, Masks, Parameters, Shape, Step
-from mlpq_workers.engine.training_state import Checkpoint, Diverged, EngineJob, Observer, Snapshot, Stopped
+from mlpq_workers.engine.training_state import (
+    Checkpoint,
+    Diverged,
+    EngineJob,
+    Observer,
+    Predictions,
+    Snapshot,
+    Stopped,
+)
 from mlpq_workers.engine.world import ALONE, World
 
 # Parameters of a stack on the CPU. Measured: a stack whose weights don't fit the cache of a core takes longer for each
@@ -177,7 +186,7 @@ class StackTraining:
             member.end(diverged)
             return
         self._observer.epoch(member.name, metrics)
-        if member.history.add(metrics, lambda: self._snapshot(i, member)):
+        if member.history.add(metrics, lambda: self._snapshot_with_predictions(i, member)):
             member.end(member.history.trained())
         elif self._observer.between(member.name, lambda: self._checkpoint(i, member)):
             member.end(Stopped())
@@ -185,6 +194,9 @@ class StackTraining:
     def _snapshot(self, i: int, member: GangMember) -> Snapshot:
         shuffle = self._streams[member.stream].shuffle.get_state()
         return Snapshot(self.stack.parameters.take(i), shuffle, member.dropout.get_state())
+
+    def _snapshot_with_predictions(self, i: int, member: GangMember) -> Snapshot:
+        return replace(self._snapshot(i, member), predictions=self.stack.predictions(i))
 
     def _checkpoint(self, i: int, member: GangMember) -> Checkpoint:
         return member.history.checkpoint(self._snapshot(i, member), self.stack.take_state(i))
@@ -305,6 +317,11 @@ class Stack:
         data = self._data
         validation = self._validation.run(data.train_x) if self._validation else None
         return self._test.run(data.test_x), validation
+
+    def predictions(self, i: int) -> Predictions:
+        """What network i predicted for the test images in the last evaluation; collective."""
+        test = self._test
+        return Predictions.gather(test.classes[i], test.log_confidences[i], len(self._data.test_y), self._world)
 
     def take_state(self, i: int) -> dict[str, Tensor]:
         """A copy on the CPU of network i's optimizer state, which is empty for plain gradient descent."""

@@ -7,6 +7,7 @@ masks, so on a CPU it gives the same bits. See mlpq_workers.engine.seeding for t
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from mlpq_workers.engine.training_state import (
     EngineJob,
     History,
     Observer,
+    Predictions,
     Snapshot,
     Stopped,
     Trained,
@@ -65,6 +67,7 @@ class PlainTraining:
         if job.resume:
             put_state(self._optimizer, job.resume.optimizer)
         self._data = data = data.to(device)
+        self._logits: Tensor | None = None  # of this rank's part of the test images, by the last evaluation
         self._rows, held_out = training_rows(job.spec, len(data.train_y))
         self._validation = (data.train_x[held_out], data.train_y[held_out]) if len(held_out) else None
 
@@ -76,7 +79,7 @@ class PlainTraining:
             train_loss = self._train_epoch(order)
             metrics = self._evaluate(number, train_loss, began)
             self._observer.epoch(self._name, metrics)
-            if history.add(metrics, self._snapshot):
+            if history.add(metrics, self._snapshot_with_predictions):
                 break
             if self._observer.between(self._name, self._checkpoint):
                 raise Stopped
@@ -129,7 +132,9 @@ class PlainTraining:
         if validation:
             validation_loss, validation_correct = evaluate(self._network, *validation, data.scale, self._world)
             _check_finite(number, validation_loss)
-        test_loss, test_correct = evaluate(self._network, data.test_x, data.test_y, data.scale, self._world)
+        test_loss, test_correct, self._logits = evaluate_with_logits(
+            self._network, data.test_x, data.test_y, data.scale, self._world
+        )
         _check_finite(number, test_loss)
         return EpochMetrics(
             epoch=number,
@@ -147,6 +152,12 @@ class PlainTraining:
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._network.state_dict().items()}
         return Snapshot(weights, self._shuffle.get_state(), self._dropout.get_state())
 
+    def _snapshot_with_predictions(self) -> Snapshot:
+        assert self._logits is not None, "a snapshot is taken after an evaluation"
+        log = self._logits.log_softmax(1).amax(1)
+        n = len(self._data.test_y)
+        return replace(self._snapshot(), predictions=Predictions.gather(self._logits.argmax(1), log, n, self._world))
+
     def _checkpoint(self) -> Checkpoint:
         return self._history.checkpoint(self._snapshot(), take_state(self._optimizer))
 
@@ -156,23 +167,32 @@ def evaluate(network: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: Wo
 
     `x` is [n, features], `y` holds class indices, [n].
     """
+    loss, correct, _ = evaluate_with_logits(network, x, y, scale, world)
+    return loss, correct
+
+
+def evaluate_with_logits(
+    network: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE
+) -> tuple[float, int, Tensor]:
+    """As `evaluate`, with the logits of this rank's part of the rows, [part, classes], on the device."""
     network.eval()
     n, own = len(y), world.part(len(y))
     x, y = x[own], y[own]
     widest = max(len(p) for p in network.parameters())
     chunk = max(1, EVALUATION_FLOATS // widest)
-    loss, correct = 0.0, 0
+    loss, correct, kept = 0.0, 0, []
     with torch.inference_mode():
         for some_x, some_y in zip(x.split(chunk), y.split(chunk), strict=True):
             logits = network(some_x / scale)
             # Summed in double precision, so that the loss doesn't depend on the chunks; on the CPU, since MPS has none.
             loss += cross_entropy(logits, some_y, reduction="none").cpu().double().sum().item()
             correct += int((logits.argmax(1) == some_y).sum())
+            kept.append(logits)
     if world.size > 1:
         losses, counts = torch.tensor(loss, dtype=torch.float64), torch.tensor(correct)
         world.sum([losses, counts])
         loss, correct = losses.item(), int(counts)
-    return loss / n, correct
+    return loss / n, correct, torch.cat(kept)
 
 
 def _check_finite(epoch: int, loss: float) -> None:

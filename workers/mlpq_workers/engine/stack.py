@@ -313,9 +313,10 @@ class Step:
 
 
 class Evaluation:
-    """Losses and correct counts of all networks on the same number of images of each stream.
+    """Losses, predictions and correct counts of all networks on the same number of images of each stream.
 
-    Each rank of the world computes its own part of the images.
+    Each rank of the world computes its own part of the images. After `run`, `classes` has the predicted classes of that
+    part, int64, and `log_confidences` the logarithms of their softmax, both [networks, part].
     """
 
     ROWS = 256  # images of a stream at a time; fixed, because the rounding of a loss depends on it
@@ -343,11 +344,12 @@ class Evaluation:
                 forwards[batch] = Forward(parameters, groups, len(rows), batch, scale)
             self._parts.append((first, first + batch, forwards[batch]))
         self._losses = parameters.rows.new_empty(len(streams), n)
+        self.log_confidences = torch.empty_like(self._losses)
+        self.classes = torch.empty_like(self._losses, dtype=torch.int64)
         self._images: Tensor | None = None
 
     def run(self, x: Tensor) -> tuple[list[float], list[int]]:
         """Mean cross-entropy, in nats, and correct count of each network, on its rows of the pixels `x`."""
-        correct = torch.zeros(len(self._labels), dtype=torch.int64, device=x.device)
         if self._images is None:
             self._images = x.new_empty(len(self._rows) * self.ROWS, x.shape[1])
         for first, end, forward in self._parts:
@@ -358,7 +360,9 @@ class Evaluation:
             labels = self._labels[:, first:end]
             log = torch.log_softmax(forward.scores, 1)
             torch.gather(log, 1, labels[:, None], out=self._losses[:, None, first:end])
-            correct += (forward.scores.argmax(1) == labels).sum(1)
+            torch.amax(log, 1, out=self.log_confidences[:, first:end])
+            torch.argmax(forward.scores, 1, out=self.classes[:, first:end])
+        correct = (self.classes == self._labels).sum(1)
         sums = self._losses.double().sum(1)
         self._world.sum([sums, correct])
         return (sums / -self._n).tolist(), correct.tolist()

@@ -12,13 +12,32 @@ from torch import Tensor
 from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.network import weights_sha256
+from mlpq_workers.engine.world import World
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a network predicts for the test images, in their order, on the CPU.
+
+    `classes` is uint8 [n]. `confidences` has the softmax of the predicted class, a probability, [n].
+    """
+
+    classes: Tensor
+    confidences: Tensor
+
+    @classmethod
+    def gather(cls, classes: Tensor, log_confidences: Tensor, n: int, world: World) -> Predictions:
+        """Of all n images, from this rank's part of them, [part]: class indices and logarithms; collective."""
+        whole = world.whole(classes.byte(), n).cpu()
+        return cls(whole, world.whole(log_confidences, n).cpu().exp())
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A job at the end of an epoch: CPU weights by name, and the states of its shuffle and dropout generators.
 
-    The states are those of torch.Generator.get_state.
+    The states are those of torch.Generator.get_state. `predictions` are those of its evaluation after the epoch; None
+    where the job only goes on from here, so that the snapshot can't become its result.
 
     The optimizer's state is not part of it: a job that continues from its parent has a new optimizer.
     """
@@ -26,6 +45,7 @@ class Snapshot:
     weights: Mapping[str, Tensor]
     shuffle_state: Tensor
     dropout_state: Tensor
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +154,10 @@ class History:
         self._best = resume.best if resume else None
 
     def add(self, metrics: EpochMetrics, take: Callable[[], Snapshot]) -> bool:
-        """Append an epoch; whether it was the last. `take` copies the job's present state, and is called if needed."""
+        """Append an epoch; whether it was the last. `take` copies the job's present state with its predictions.
+
+        It is called where the state may become the result, on all ranks.
+        """
         spec, best = self._spec, self.curve[self._best_epoch - 1] if self.curve else None
         self.curve.append(metrics)
         is_last = metrics.epoch == spec.epochs

@@ -45,6 +45,15 @@ class World:
             for tensor in tensors:
                 distributed.all_reduce(tensor)
 
+    def whole(self, own: Tensor, n: int) -> Tensor:
+        """All of the n elements of which each rank has its own `part`, [n]; collective, as `sum`."""
+        if self.size == 1:
+            return own
+        found = own.new_zeros(n)
+        found[self.part(n)] = own
+        self.sum([found])
+        return found
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value, which must be representable in JSON; those of other ranks are ignored."""
         if self.size == 1:

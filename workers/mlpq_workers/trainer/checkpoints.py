@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -24,9 +25,9 @@ from mlpq import regular_files
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
 from mlpq.spec.parsing import MAX_PARAMETERS
-from mlpq.weights_format import STATES, largest_file, states_sha256
+from mlpq.weights_format import STATES, largest_file, predictions_metadata, read_header, states_sha256
 from mlpq_workers.engine.network import weights_sha256
-from mlpq_workers.engine.training_state import Checkpoint, Snapshot, Trained
+from mlpq_workers.engine.training_state import Checkpoint, Predictions, Snapshot, Trained
 
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
@@ -49,8 +50,9 @@ ABOUT = TypeAdapter(About)
 
 
 def save(trained: Trained, spec_hash: str, path: Path) -> None:
-    """Write the final weights, with the generator states as metadata; raises OSError."""
+    """Write the final weights, with the generator states and the predictions as metadata; raises OSError."""
     final = trained.final
+    assert final.predictions is not None, "a result has predictions"
     states = {
         "shuffle_state": base64.b64encode(final.shuffle_state.numpy().tobytes()).decode(),
         "dropout_state": base64.b64encode(final.dropout_state.numpy().tobytes()).decode(),
@@ -60,6 +62,7 @@ def save(trained: Trained, spec_hash: str, path: Path) -> None:
         "weights_sha256": trained.weights_sha256,
         "states_sha256": states_sha256(states),
         **states,
+        **predictions_metadata(final.predictions.classes.numpy().tobytes()),
     }
     regular_files.write(path, to_safetensors(dict(final.weights), metadata))
 
@@ -78,7 +81,7 @@ def load_start(path: Path, expected_sha256: str, artifacts_dir: Path) -> Snapsho
     except OSError as error:
         raise DataError(f"the parent's weights {path} can't be read: {error.strerror}") from error
     try:
-        weights, metadata = from_safetensors(content), _metadata(content)
+        weights, metadata = from_safetensors(content), read_header(io.BytesIO(content))["__metadata__"]
         dropout_state, shuffle_state = (metadata[name] for name in STATES)
         states_match = states_sha256(metadata) == metadata["states_sha256"]
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -88,13 +91,6 @@ def load_start(path: Path, expected_sha256: str, artifacts_dir: Path) -> Snapsho
     if not states_match:
         raise DataError(f"the generator states in {path} were changed, their SHA-256 is not the saved one: {remedy}")
     return Snapshot(weights, _tensor(base64.b64decode(shuffle_state)), _tensor(base64.b64decode(dropout_state)))
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a valid safetensors file: its header follows 8 bytes with the header's length."""
-    length = int.from_bytes(content[:8], "little")
-    found: dict[str, str] = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return found
 
 
 def save_checkpoint(checkpoint: Checkpoint, owner: Owner, folder: Path, attempt: int) -> None:
@@ -138,7 +134,8 @@ def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
         raise ValueError(_difference(about.whose, owner))
     last, best = _snapshot("last", tensors), _snapshot("best", tensors)
     epochs = [metrics.epoch for metrics in about.curve]
-    is_whole = last is not None and (best is not None or about.best_epoch == len(epochs))
+    has_best = best is not None and best.predictions is not None
+    is_whole = last is not None and (has_best or (best is None and about.best_epoch == len(epochs)))
     if last is None or not is_whole or not epochs or epochs != list(range(1, len(epochs) + 1)):
         raise ValueError("parts of it are missing")
     if not 1 <= about.best_epoch <= len(epochs):
@@ -174,8 +171,13 @@ def _difference(theirs: Owner, ours: Owner) -> str:
 def _named(prefix: str, snapshot: Snapshot | None) -> dict[str, Tensor]:
     if snapshot is None:
         return {}
-    states = {f"{prefix} shuffle": snapshot.shuffle_state, f"{prefix} dropout": snapshot.dropout_state}
-    return {**states, **{f"{prefix} weights {name}": tensor for name, tensor in snapshot.weights.items()}}
+    tensors = {f"{prefix} shuffle": snapshot.shuffle_state, f"{prefix} dropout": snapshot.dropout_state}
+    if snapshot.predictions is not None:
+        tensors |= {
+            f"{prefix} classes": snapshot.predictions.classes,
+            f"{prefix} confidences": snapshot.predictions.confidences,
+        }
+    return {**tensors, **{f"{prefix} weights {name}": tensor for name, tensor in snapshot.weights.items()}}
 
 
 def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
@@ -183,10 +185,13 @@ def _snapshot(prefix: str, tensors: Mapping[str, Tensor]) -> Snapshot | None:
         return None
     weights = f"{prefix} weights "
     found = {name.removeprefix(weights): tensor for name, tensor in tensors.items() if name.startswith(weights)}
-    states = [tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout")]
-    for state in states:
+    shuffle_state, dropout_state = (tensors[f"{prefix} {which}"] for which in ("shuffle", "dropout"))
+    for state in (shuffle_state, dropout_state):
         torch.Generator().set_state(state)  # raises an error where it is not the state of a generator
-    return Snapshot(found, *states)
+    predictions = None
+    if f"{prefix} classes" in tensors:
+        predictions = Predictions(tensors[f"{prefix} classes"], tensors[f"{prefix} confidences"])
+    return Snapshot(found, shuffle_state, dropout_state, predictions)
 
 
 def _tensor(content: bytes) -> Tensor:

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
-import importlib.util
 import io
 import socket
 import sys
@@ -19,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 
 import click
-import numpy as np
 import torch
 from torch import Tensor
 
 from mlpq.errors import DataError, MlpqError
+from mlpq.image_data import DIGITS_MAX, read_digits
 from mlpq.spec.datasets import (
     FILES,
     Dataset,
@@ -39,8 +37,6 @@ from mlpq_workers.engine.data import Data
 
 BUNDLED = "bundled with scikit-learn"
 UNSIGNED_BYTE = 8  # the code of this element type in an idx header
-DIGITS_FILE = "datasets/data/digits.csv.gz"  # in scikit-learn; one row per image, its label in the last column
-DIGITS_MAX = 16  # the largest pixel value of digits; that of the other data sets is 255
 DOWNLOAD_TIMEOUT = 30.0  # seconds without data; torchvision sets none, so a stalled mirror would block a worker
 
 
@@ -94,17 +90,7 @@ def _labels(file: Path, n: int, classes: int) -> Tensor:
 
 
 def _load_digits(dataset: Dataset) -> Data:
-    # Reads the file only: importing scikit-learn would delay every training process by a second.
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise DataError("digits is part of scikit-learn, which is not installed: pip install scikit-learn")
-    try:
-        rows = np.loadtxt(Path(package.origin).parent / DIGITS_FILE, dtype=np.uint8, delimiter=",", ndmin=2)
-    except (OSError, ValueError) as error:
-        raise DataError(f"can't read the digits of this scikit-learn: {error}") from error
-    pixels, labels = rows[:, :-1], rows[:, -1]
-    if hashlib.md5(pixels.tobytes() + labels.tobytes()).hexdigest() != (dataset.md5 or {})["digits"]:
-        raise DataError("the digits of this scikit-learn don't have the registered checksum: reinstall scikit-learn")
+    pixels, labels = read_digits(dataset)
     x = torch.from_numpy(pixels)
     y = torch.from_numpy(labels).to(torch.int64)
     n = dataset.train

@@ -35,6 +35,7 @@ from mlpq_workers.protocol import (
 )
 from mlpq_workers.trainer.checkpoints import load_start, newest_checkpoint, read_checkpoint, save, save_checkpoint
 from mlpq_workers.trainer.process import TrainingProcess
+from mlpq_workers.trainer.result_images import result_images
 
 SAVING_THREADS = 8
 
@@ -94,7 +95,7 @@ class GangTraining(Observer):
         self._dataset = spec.dataset
         can_stack = spec.gang_key is not None and process.kind in STACKING_DEVICES
         self._engine = Engine.GANG if can_stack else Engine.PLAIN
-        self._gang_size = 0
+        self._gang_size, self._labels = 0, torch.empty(0, dtype=torch.int64)
         self._stops = StopBroadcast(process.world, process.stop_requests)
         self._last_checkpoint = dict.fromkeys(self._jobs, time.monotonic())
 
@@ -164,7 +165,7 @@ class GangTraining(Observer):
 
     def _train(self, jobs: Mapping[str, EngineJob], data: Data) -> None:
         process = self._process
-        self._gang_size = len(jobs)
+        self._gang_size, self._labels = len(jobs), data.test_y.cpu()
         if self._engine is Engine.GANG:
             # A GPU trains all jobs as one stack, a core its share of them. Ranks communicate in one thread.
             threads = process.threads if process.kind == "cpu" and self._world.size == 1 else 1
@@ -258,7 +259,9 @@ class GangTraining(Observer):
         job = self._jobs[token]
         try:
             save(trained, job.spec.hash, job.weights_file)
-            self._process.send(JobSucceeded(token, self._result(job, trained)))
+            assert trained.final.predictions is not None, "a result has predictions"
+            images = result_images(trained.final.predictions, self._labels, job.spec.data.classes)
+            self._process.send(JobSucceeded(token, self._result(job, trained), images))
         except Exception as error:  # the disk is full, or the folder is read-only
             self._failed(token, error)
 

@@ -73,7 +73,8 @@ class RunningJob:
         """What to record after the last event about this job."""
         outcome, result, error = self._outcome(event)
         alone = isinstance(event, JobFailed | Died) and event.alone
-        return AttemptEnding(self.job, outcome, result, error, log_tail, tuple(self.curve), alone)
+        images = event.images if isinstance(event, JobSucceeded) else None
+        return AttemptEnding(self.job, outcome, result, error, log_tail, tuple(self.curve), alone, images)
 
     def _outcome(self, event: JobEnding | Died) -> tuple[Outcome, JobResult | None, str | None]:
         match event:

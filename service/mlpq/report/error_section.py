@@ -1,0 +1,82 @@
+"""What a report shows of the errors of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlpq import formatting
+from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
+from mlpq.image_data import TestSet
+from mlpq.report import error_charts
+from mlpq.report.drawing import svg
+from mlpq.report.error_tables import METHODS, arms_table, churn_table, classes_table
+from mlpq.report.tables import Cells
+from mlpq.spec.datasets import Dataset
+
+ARMS_DRAWN = 6
+PICTURES = 48
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPicture:
+    """A test image that every seed gets wrong: its URL, and what it is and what it is taken for."""
+
+    url: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPictures:
+    """The images of a data set that every seed gets wrong, of which some are shown, if they are on this machine."""
+
+    title: str
+    indices: str
+    shown: Sequence[WrongPicture]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSection:
+    """What the template `errors.html` shows; `classes` has the table of each arm that is drawn."""
+
+    notes: Sequence[str]
+    tables: Sequence[tuple[str, Cells]]
+    charts: Sequence[str]
+    classes: Sequence[tuple[str, Cells]]
+    wrong: Sequence[WrongPictures]
+    methods: str
+
+
+def error_section(found: ExperimentErrors, labels: Sequence[str]) -> ErrorSection:
+    """The section; `labels` are those of all arms of the comparison, so that colors agree with the other charts."""
+    arms = found.errors.arms
+    drawn = arms[:ARMS_DRAWN]
+    more = (
+        [f"{len(arms) - len(drawn)} more arms are not drawn: mlpq errors shows them"] if len(arms) > len(drawn) else []
+    )
+    tables = (("Errors by arm", arms_table(found)), ("Churn between arms", churn_table(found)))
+    return ErrorSection(
+        notes=[*found.notes, *more],
+        tables=[(title, cells) for title, cells in tables if cells[1]],
+        charts=[svg(chart) for chart in (error_charts.reliability(drawn, labels), *map(error_charts.confusion, drawn))],
+        classes=[(f"Classes of {arm.label}", classes_table(arm)) for arm in drawn],
+        wrong=[_wrong_pictures(found, name) for name in found.of_all],
+        methods=METHODS,
+    )
+
+
+def _wrong_pictures(found: ExperimentErrors, name: str) -> WrongPictures:
+    arms = [arm for arm in found.errors.arms if arm.dataset.name == name]
+    images, test_set, dataset = found.of_all[name], found.test_sets.get(name), arms[0].dataset
+    seeds = sum(len(arm.jobs) for arm in arms)
+    count = formatting.count_of(len(images), "image")
+    title = f"{count} of the {dataset.test} of {name} that all {formatting.count_of(seeds, 'result')} get wrong"
+    shown = [_wrong_picture(each, test_set, dataset) for each in images[:PICTURES]] if test_set else []
+    return WrongPictures(title, ", ".join(str(each.image) for each in images), shown)
+
+
+def _wrong_picture(wrong: WrongImage, test_set: TestSet, dataset: Dataset) -> WrongPicture:
+    caption = f"{wrong.image}: {dataset.class_name(int(test_set.labels[wrong.image]))}"
+    if wrong.predicted is not None:
+        caption += f", taken for {dataset.class_name(wrong.predicted)} by {wrong.seeds}"
+    return WrongPicture(error_charts.picture(test_set, wrong.image), caption)

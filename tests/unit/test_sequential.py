@@ -70,7 +70,7 @@ def test_bets_and_the_look_at_the_cap_together_reject_at_most_alpha_of_all_flips
     magnitudes = np.random.default_rng(3).gamma(1.0, size=11)
     rejected = 0
     for signs in itertools.product([1.0, -1.0], repeat=11):
-        flipped = magnitudes * signs
+        flipped = [float(d) for d in magnitudes * signs]
         rejected += anytime_p(flipped) <= 0.05 or rejected_at_cap(flipped, 0.05, flips=199, seed=1)
     assert 0.02 <= rejected / 2**11 <= 0.055  # 199 random flips instead of all: the level varies with them
 

@@ -165,7 +165,8 @@ def _log_e(differences: Floats, means: Floats) -> Floats:
 def _log_costs(z: Floats) -> Floats:
     """The sums over j ≤ i of log cosh(b z_j), which no sign flip changes; shape (*z.shape, bets)."""
     x = np.abs(z[..., None] * _BETS)
-    return np.cumsum(x + np.log1p(np.exp(-2 * x)) - math.log(2), axis=-2)
+    costs: Floats = np.cumsum(x + np.log1p(np.exp(-2 * x)) - math.log(2), axis=-2)
+    return costs
 
 
 def _log_wealth(sums: Floats, costs: Floats) -> Floats:

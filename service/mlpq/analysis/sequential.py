@@ -178,7 +178,8 @@ def _log_wealth(sums: Floats, costs: Floats) -> Floats:
 
 def _log_limits(n: int) -> Floats:
     """log e_1 … e_n where all z_i are 1: those of equal differences, and of a mean far away from all differences."""
-    return _log_e(np.ones(n), np.zeros(1))[0]
+    limits: Floats = _log_e(np.ones(n), np.zeros(1))[0]
+    return limits
 
 
 def _end(differences: Floats, inside: float, bound: float, sign: int) -> float:

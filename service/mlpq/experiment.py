@@ -24,6 +24,7 @@ def compare_experiment(
     """
     needs_curves = params.parsed_metric().needs_curves
     params.parsed_by()  # raises before the database is read
+    params.parsed_choose_seeds()
     queries.check_experiment(store, experiment)
     records = queries.job_records(store, experiment)
     ancestors = queries.ancestors(store, records)

@@ -34,7 +34,8 @@ def command(
     """Compute how many seeds a comparison needs.
 
     From the spread of the existing seeds: how many seeds detect a true difference of D with probability P, at a
-    significance level of 5 % (corrected for several comparisons).
+    significance level of 5 % (corrected for several comparisons). The p-value of mlpq compare is valid only for a
+    number of seeds that was fixed beforehand; mlpq decide may look after each round, and stops as soon as it can.
 
     \b
     mlpq plan sweep --by optimizer --difference 0.2 --power 0.8
@@ -92,4 +93,7 @@ def _print_table(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Se
     for note in notes(comparison):
         click.echo(f"! {note}")
     tables.console().print(needs_table(found, comparison.metric))
-    click.echo(f"\n{formatting.count_of(len(seeds), 'seed')} in each arm detect a difference of {goal}")
+    chose = (
+        f" besides {formatting.seeds(comparison.choosing)}, which chose the settings," if comparison.choosing else ""
+    )
+    click.echo(f"\n{formatting.count_of(len(seeds), 'seed')} in each arm{chose} detect a difference of {goal}")

@@ -17,7 +17,7 @@ from mlpq.analysis.grouping import field_of
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
-from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, verdict_lines
+from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, tests_table, verdict_lines
 from mlpq.report.drawing import svg
 from mlpq.report.tables import results_lines
 
@@ -95,7 +95,8 @@ def _tables(compared: ExperimentComparison) -> list[TableText]:
     comparison = compared.comparison
     found = (
         ("Arms", sides_table(comparison), ""),
-        ("Pairs", pairs_table(comparison), methods(comparison)),
+        ("Pairs", pairs_table(comparison), ""),
+        ("Tests", tests_table(comparison), methods(comparison)),
         (BEST_OF_K_TITLE, best_of_table(compared.tuned), ""),
     )
     return [TableText(title, headings, lines, below) for title, (headings, lines), below in found if lines]

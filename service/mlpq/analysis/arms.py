@@ -67,7 +67,7 @@ def group_specs(specs: Sequence[JobSpec]) -> list[list[JobSpec]]:
 
 def _arm(records: list[JobRecord], by_id: Mapping[str, JobRecord]) -> Arm:
     results = [job.result for job in records if job.result is not None]
-    diverged = frozenset(job.spec.seed for job in records if _has_diverged(job, by_id))
+    diverged = frozenset(job.spec.seed for job in records if has_diverged(job, by_id))
     figures = [*(result.test_accuracy for result in results), *[1 / records[0].spec.data.classes] * len(diverged)]
     return Arm(
         records=records,
@@ -78,7 +78,7 @@ def _arm(records: list[JobRecord], by_id: Mapping[str, JobRecord]) -> Arm:
     )
 
 
-def _has_diverged(job: JobRecord, by_id: Mapping[str, JobRecord]) -> bool:
+def has_diverged(job: JobRecord, by_id: Mapping[str, JobRecord]) -> bool:
     """Whether it failed because it diverged, or a job that it continues from did."""
     found: JobRecord | None = job
     while found is not None and found.status is Status.FAILED:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
-from mlpq.analysis.grouping import Fields, Selection, select_settings
+from mlpq.analysis.grouping import Fields, Selection, find_label, select_settings
 from mlpq.analysis.inference import (
     Interval,
     Paired,
@@ -243,7 +243,8 @@ def _pairs_of(sides: Sequence[Side], against: str) -> list[tuple[Side, Side]]:
     pairs = list(itertools.combinations(sides, 2))
     if not against:
         return pairs
-    reference = _side_with_label(against, sides)
+    label = find_label(against, [side.label for side in sides])
+    reference = next(side for side in sides if side.label == label)
     return [(a, b) for a, b in pairs if reference is a or reference is b]
 
 
@@ -288,12 +289,3 @@ def _anytime(pair: Pair, is_finite: bool, alpha: float) -> Anytime | None:
     if interval is not None and not all(map(math.isfinite, (interval.low, interval.high))):
         interval = None
     return Anytime(n, p, p, interval)
-
-
-def _side_with_label(label: str, sides: Sequence[Side]) -> Side:
-    labels = [side.label for side in sides]
-    found = [side for side in sides if side.label == label] or [side for side in sides if side.label.startswith(label)]
-    if len(found) != 1:
-        problem = "no arm is called" if not found else "several arms begin with"
-        raise SpecError(f"{problem} '{label}': type one of {'; '.join(labels)}")
-    return found[0]

@@ -88,7 +88,7 @@ def _tuning_budgets(sides: Sequence[Side]) -> str:
 def _choices(comparison: Comparison) -> list[str]:
     """Which setting represents a side, from how many it was chosen and how certainly, and what the choice costs."""
     chosen = [side.selection for side in comparison.sides if side.selection.seeds]
-    found = [line for selection in chosen for line in (_choice(selection), _edges(selection), _pending(selection))]
+    found = [line for selection in chosen for line in choice_notes(selection)]
     if not chosen:
         return found
     seeds = formatting.seeds(comparison.choosing)
@@ -111,6 +111,11 @@ def _choices(comparison: Comparison) -> list[str]:
                 f"{enough} seeds in every arm, or choose on fewer with --choose-seeds"
             )
     return found
+
+
+def choice_notes(selection: Selection) -> list[str]:
+    """Which setting represents a side, how certainly, whether at the edge of the grid, and whether that is final."""
+    return [note for note in (_choice(selection), _edges(selection), _pending(selection)) if note]
 
 
 def _choice(selection: Selection) -> str:

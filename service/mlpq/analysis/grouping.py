@@ -102,6 +102,22 @@ def select_settings(found: Sequence[Arm], by: Fields, choosing: Sequence[int] = 
     return _selected(selections, has_unselected, seeds, bool(choosing))
 
 
+def group_settings(found: Sequence[Arm], by: Fields) -> dict[str, Sequence[Arm]]:
+    """The settings of each side by its label; without `by`, each arm is a side."""
+    if not by:
+        return {label: [arm] for label, arm in zip(_labels(found, found), found, strict=True)}
+    return {group.label: group.settings for group in _groups(found, by)}
+
+
+def find_label(typed: str, labels: Sequence[str]) -> str:
+    """The label that was typed, or its beginning; raises SpecError where there is none, or several."""
+    found = [label for label in labels if label == typed] or [label for label in labels if label.startswith(typed)]
+    if len(found) != 1:
+        problem = "no arm is called" if not found else "several arms begin with"
+        raise SpecError(f"{problem} '{typed}': type one of {'; '.join(labels)}")
+    return found[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """The settings of one side; `ranked` are those that it may choose from, empty without a validation split."""

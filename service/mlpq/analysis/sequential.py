@@ -112,7 +112,7 @@ def level_at_cap(
     evidence, sums = _flipped(found, flips, seed)
     level = None
     for divisor in range(1, tests + 1 if len(found) else 1):
-        if evidence[0] < math.log(divisor / alpha) and not _is_rejected(evidence, sums, alpha / divisor):
+        if evidence[0] < divisor / alpha and not _is_rejected(evidence, sums, alpha / divisor):
             break
         level = alpha / divisor
     return level
@@ -206,19 +206,23 @@ def _end(differences: Floats, inside: float, bound: float, sign: int) -> float:
 
 
 def _flipped(differences: Floats, flips: int, seed: int) -> tuple[Floats, Floats]:
-    """The most evidence, as a log, and the sum, of the differences themselves (first) and of random sign flips."""
+    """The most evidence and the sum of the differences themselves (first) and of random sign flips."""
     z = _standardized(differences, np.zeros(1))[0]
     costs = _log_costs(z)
     generator = np.random.default_rng(seed)
-    evidence, walk, sums = np.zeros(flips + 1), np.zeros(flips + 1), np.zeros(flips + 1)
-    for i in range(len(differences)):
-        signs = np.concatenate([[1.0], 2.0 * generator.integers(0, 2, flips) - 1])
-        walk += signs * z[i]
-        sums += signs * differences[i]
-        np.maximum(evidence, _log_wealth(walk, costs[i]), out=evidence)
+    evidence, walk, sums = np.ones(flips + 1), np.zeros(flips + 1), np.zeros(flips + 1)
+    with np.errstate(over="ignore"):
+        for i in range(len(differences)):
+            signs = np.concatenate([[1.0], 2.0 * generator.integers(0, 2, flips) - 1])
+            walk += signs * z[i]
+            sums += signs * differences[i]
+            wealth = np.zeros(flips + 1)
+            for bet, cost in zip(_BETS, costs[i], strict=True):  # without logarithms, which take most of the time
+                wealth += np.exp(bet * walk - cost) + np.exp(-bet * walk - cost)
+            np.maximum(evidence, wealth / (2 * len(_BETS)), out=evidence)
     return evidence, sums
 
 
 def _is_rejected(evidence: Floats, sums: Floats, alpha: float) -> bool:
-    as_extreme = (evidence >= -math.log(alpha)) | (np.abs(sums) >= abs(sums[0]) * (1 - _SAME))
+    as_extreme = (evidence >= 1 / alpha) | (np.abs(sums) >= abs(sums[0]) * (1 - _SAME))
     return int(np.count_nonzero(as_extreme)) <= alpha * len(sums)

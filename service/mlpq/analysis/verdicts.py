@@ -46,7 +46,7 @@ def overall(comparison: Comparison) -> str | None:
         if labels
     ]
     average = "mean" if all(side.summary is not None for side in comparison.sides if side.values) else "median"
-    data = _data(side.spec.dataset for side in comparison.sides)
+    data = on_data(side.spec.dataset for side in comparison.sides)
     so_far = "so far, " if is_running else ""
     return "; ".join([f"{so_far}{best.label} has the best {average} {comparison.metric.phrase} {data}", *parts])
 
@@ -61,7 +61,7 @@ def is_decided(pair: Pair, is_running: bool) -> bool:
 def verdict(pair: Pair, metric: Metric, tests: int = 1, is_running: bool = False) -> str:
     """The verdict on one of `tests` pairs that are tested together; `is_running`: figures are still to come."""
     found, a, b = pair.paired, pair.a.label, pair.b.label
-    data = _data(side.spec.dataset for side in (pair.a, pair.b))
+    data = on_data(side.spec.dataset for side in (pair.a, pair.b))
     if found is None:
         return f"{a} and {b} can't be compared in {metric.phrase} {data}: no seed has a figure in both"
     p_name = "p (Holm)" if tests > 1 else "p"
@@ -121,7 +121,8 @@ def _too_few(found: Paired, tests: int) -> str:
     return f"{pairs} can't give a significant result{correction}: at least {fewest_pairs(ALPHA / tests)} are needed"
 
 
-def _data(names: Iterable[str]) -> str:
+def on_data(names: Iterable[str]) -> str:
+    """ "on digits": the data sets of these names."""
     return f"on {formatting.listed(list(dict.fromkeys(names)))}"
 
 

@@ -122,6 +122,7 @@ def _print(state: QuestionState) -> None:
     out.print()
     for line in race_tables.verdict_lines(state):
         out.print(line, markup=False)
+    out.print(f"\n{race_tables.registration_line(state.question)}", markup=False, style="dim")
 
 
 def _print_next(taken: Step) -> None:

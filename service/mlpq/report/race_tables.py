@@ -15,6 +15,7 @@ from mlpq.analysis.questions import QuestionState
 from mlpq.analysis.race import Race, RacePair
 from mlpq.analysis.verdicts import interval_text, on_data, p_phrase
 from mlpq.question_records import Question, Verdict
+from mlpq.report.comparison_tables import PAIRS_SHOWN
 from mlpq.report.tables import Cells, PlainTable, plain_table
 
 RACE_HEADINGS = ("arm", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence", "state")
@@ -83,7 +84,13 @@ def verdict_lines(state: QuestionState) -> list[str]:
     if race is None:
         return []
     lines = [_overall(state, race)] if len(race.pairs) > 1 else []
-    return [*lines, *(pair_verdict(state, pair) for pair in race.pairs)]
+    shown = race.pairs
+    if len(shown) > PAIRS_SHOWN:
+        leader = _leader(state, race)
+        shown = tuple(pair for pair in shown if leader in (pair.a, pair.b))
+        more = formatting.count_of(len(race.pairs) - len(shown), "pair")
+        lines.append(f"{more} without {_label(state, leader)} not shown: --format json has all")
+    return [*lines, *(pair_verdict(state, pair) for pair in shown)]
 
 
 def pair_verdict(state: QuestionState, pair: RacePair) -> str:

@@ -30,7 +30,7 @@ def duel(served: Site) -> Site:
 def test_compare_prints_the_verdict(duel: Site) -> None:
     out = " ".join(duel.mlpq("compare", "duel", "--by", "optimizer").out.split())
     assert re.search(
-        r" adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points of test accuracy on digits \(n = 7 pairs, p = 0\.016,"
+        r"adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points of test accuracy on digits \(n = 7 pairs, p = 0\.016,"
         r" valid only if n was fixed beforehand; anytime p = 0\.0\d\d, interval ",
         out,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from mlpq.analysis.best_of_k import best_of
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
+from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.store import queries
 from mlpq.store.session import Store
 
@@ -31,3 +35,22 @@ def compare_experiment(
     curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
     comparison = compare(records, ancestors, curves, params, pairs_at_most)
     return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors))
+
+
+def compare_experiments(store: Store, experiments: Sequence[str], params: ComparisonParams) -> ProblemsComparison:
+    """Read several experiments, split them into problems, and rank their arms over all of them.
+
+    Raises NotFoundError where there is no such experiment, and SpecError for params that are not valid, and where there
+    is only one problem or fewer than two arms have figures in all.
+    """
+    own = replace(params, against="")  # within a problem each arm is compared with each
+    by, needs_curves = own.parsed_by(), own.parsed_metric().needs_curves
+    problems = []
+    for experiment in dict.fromkeys(experiments):
+        queries.check_experiment(store, experiment)
+        records = queries.job_records(store, experiment)
+        ancestors = queries.ancestors(store, records)
+        curves = queries.curves(store, experiment) if needs_curves else {}
+        for name, jobs in split_problems(experiment, records, by):
+            problems.append(Problem(name, compare(jobs, [*ancestors, *records], curves, own)))
+    return compare_problems(problems, params.against)

@@ -30,7 +30,7 @@ def duel(served: Site) -> Site:
 def test_compare_prints_the_verdict(duel: Site) -> None:
     out = " ".join(duel.mlpq("compare", "duel", "--by", "optimizer").out.split())
     assert re.search(
-        r" adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points of test accuracy on digits \(n = 7 pairs, p = 0\.016,"
+        r"adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points of test accuracy on digits \(n = 7 pairs, p = 0\.016,"
         r" valid only if n was fixed beforehand; anytime p = 0\.0\d\d, interval ",
         out,
     )
@@ -157,6 +157,24 @@ def test_plan_submits_parents_of_missing_seeds(duel: Site) -> None:
     assert all(of[row["parent_id"]] == row["seed"] for row in rows["after"])
 
 
+def test_several_experiments_are_ranked_over_their_problems(duel: Site) -> None:
+    duel.mlpq(
+        "submit", "--experiment", "shapes", *QUICK, "--hidden", 8, "--hidden", 16, "--optimizer", "sgd:lr=0.5",
+        "--optimizer", "adam:lr=0.01", "--seeds", "0..2", "--wait",
+    )  # fmt: skip
+    several = ("compare", "--experiments", "duel,shapes", "--by", "optimizer")
+    document = duel.mlpq(*several, "--format", "json", "--plot", "profiles.svg").json
+    assert [each["problem"] for each in document["problems"]] == [
+        "duel", "shapes: MLP 8 sigmoid", "shapes: MLP 16 sigmoid",
+    ]  # fmt: skip
+    assert sorted(each["arm"] for each in document["arms"]) == ["adam", "sgd"]
+    assert "3 problems can't give a significant result" in document["verdict"]
+    assert document["verdict"] in " ".join(duel.mlpq(*several).out.split())
+    assert f"- {document['verdict']}" in duel.mlpq(*several, "--format", "md").out
+    drawn = "".join(ElementTree.parse(duel.folder / "profiles.svg").getroot().itertext())
+    assert "Performance profiles" in drawn
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -170,6 +188,11 @@ def test_plan_submits_parents_of_missing_seeds(duel: Site) -> None:
         ),
         ("compare duel --plot nowhere/charts.png", "the folder nowhere does not exist"),
         ("report duel -o nowhere/report.html", "the folder nowhere does not exist"),
+        ("compare", "Name one EXPERIMENT, or several with --experiments A,B,C."),
+        ("compare duel --experiments duel,small", "Name one EXPERIMENT, or several with --experiments A,B,C."),
+        ("compare --experiments duel --by optimizer", "one problem has no verdict over several"),
+        ("compare duel --choose-seeds 0..4", "--choose-seeds chooses between the settings of a side: add --by"),
+        ("compare duel --by optimizer --choose-seeds 0..13", "--choose-seeds 0..13 leaves no seed to compare on"),
         ("plan duel --difference 0", "--difference must be a number above 0"),
         ("plan duel --difference 1 --power 80", "--power is a probability between 0 and 1, not 80"),
         ("plan duel --difference 1e-9", "no number of seeds detects a difference of 1e-09 points"),

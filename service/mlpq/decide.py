@@ -35,7 +35,7 @@ def register(store: Store, experiment: str, params: ComparisonParams, goal: Goal
     queries.check_experiment(store, experiment)
     if experiment == VERIFY:
         raise SpecError(f"the experiment {VERIFY} is reserved for mlpq verify: decide in the one that it verified")
-    found = next((each for each in questions.questions_of(store, experiment) if _asks(each, params)), None)
+    found = next((each for each in queries.questions_of(store, experiment) if _asks(each, params)), None)
     if found is None:
         records = queries.job_records(store, experiment)
         terms = terms_for(experiment, records, queries.ancestors(store, records), params, goal)
@@ -65,11 +65,6 @@ def look(store: Store, question: Question) -> QuestionState:
     records = queries.job_records(store, question.experiment)
     curves = queries.curves(store, question.experiment) if metric_of(question.terms).needs_curves else {}
     return question_state(question, records, queries.ancestors(store, records), curves)
-
-
-def states(store: Store, experiment: str) -> list[QuestionState]:
-    """The states of all questions of an experiment, in the order of registration; writes nothing."""
-    return [look(store, question) for question in questions.questions_of(store, experiment)]
 
 
 def _asks(question: Question, params: ComparisonParams) -> bool:

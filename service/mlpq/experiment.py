@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from mlpq.analysis.best_of_k import best_of
@@ -10,6 +11,8 @@ from mlpq.analysis.comparison import compare
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
+from mlpq.analysis.questions import metric_of, question_state
+from mlpq.errors import NotFoundError
 from mlpq.store import queries
 from mlpq.store.session import Store
 
@@ -30,11 +33,17 @@ def compare_experiment(
     params.parsed_by()  # raises before the database is read
     params.parsed_choose_seeds()
     queries.check_experiment(store, experiment)
+    registered = queries.questions_of(store, experiment)
     records = queries.job_records(store, experiment)
     ancestors = queries.ancestors(store, records)
+    needs_curves = needs_curves or any(metric_of(question.terms).needs_curves for question in registered)
     curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
     comparison = compare(records, ancestors, curves, params, pairs_at_most)
-    return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors))
+    states = []
+    for question in registered:
+        with suppress(NotFoundError):  # of an arm whose jobs were deleted
+            states.append(question_state(question, records, ancestors, curves))
+    return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors), states)
 
 
 def compare_experiments(store: Store, experiments: Sequence[str], params: ComparisonParams) -> ProblemsComparison:

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from mlpq.store import queries
-from mlpq.store.questions import questions_of
 from tests.support.installations import Site
 
 ARMS = (
@@ -92,7 +91,7 @@ def test_invalid_questions_are_one_line_and_register_nothing(
     done = alone.mlpq("decide", "bad", *arguments, status=2)
     assert message in done.err
     assert len(done.err.splitlines()) == 1
-    assert questions_of(alone.store, "bad") == []
+    assert queries.questions_of(alone.store, "bad") == []
 
 
 def test_other_goal_of_a_registered_question_is_refused(alone: Site) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.question_terms import Goal
 from mlpq.analysis.questions import QuestionState
-from mlpq.decide import Step, look, register, states, step
+from mlpq.decide import Step, look, register, step
 from mlpq.errors import MlpqError, NotFoundError, SpecError
 from mlpq.jobs import Outcome, Status
 from mlpq.question_records import Question, Verdict
@@ -83,7 +83,7 @@ def test_question_is_registered_before_the_first_look(store: Store, config: Sett
     train(store, by_optimizer(sgd=300, adam=450))
     second = step(config, store, question)
     assert second.state.question.caps is not None
-    (stored,) = questions.questions_of(store, "lab")
+    (stored,) = queries.questions_of(store, "lab")
     assert stored == second.state.question
     assert second.state.race is not None
     assert (second.state.race.verdict, second.state.race.n) == (Verdict.BETTER, 7)
@@ -181,7 +181,7 @@ def test_same_question_with_another_goal_is_refused(store: Store) -> None:
             register(store, "lab", BY_OPTIMIZER, other)
     other_metric = register(store, "lab", replace(BY_OPTIMIZER, metric="loss"), Goal(0.2))
     assert other_metric.id != question.id
-    assert [state.question for state in states(store, "lab")] == [question, other_metric]
+    assert queries.questions_of(store, "lab") == [question, other_metric]
 
 
 def test_invalid_questions_are_refused_and_nothing_is_registered(store: Store) -> None:
@@ -201,7 +201,7 @@ def test_invalid_questions_are_refused_and_nothing_is_registered(store: Store) -
     ):
         with pytest.raises((SpecError, NotFoundError), match=message):
             register(store, experiment, params, goal)
-    assert questions.questions_of(store, "lab") == questions.questions_of(store, "one") == []
+    assert queries.questions_of(store, "lab") == queries.questions_of(store, "one") == []
 
 
 def test_arms_submitted_later_are_not_part_of_the_question(store: Store, config: Settings) -> None:

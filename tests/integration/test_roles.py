@@ -104,7 +104,7 @@ def test_submitter_registers_questions_that_readers_see(stores: Stores) -> None:
     submit(stores.submitter, spec())
     registered = questions.register(stores.submitter, "lab", TERMS)
     capped = questions.register_caps(stores.submitter, registered, [20])
-    assert questions.questions_of(stores.reader, "lab") == [capped]
+    assert queries.questions_of(stores.reader, "lab") == [capped]
     with pytest.raises(StoreError, match="permission denied"):
         questions.register(stores.worker, "lab", replace(TERMS, metric="loss"))
 

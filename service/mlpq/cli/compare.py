@@ -52,7 +52,7 @@ def command(experiment: str | None, experiments: str, params: ComparisonParams, 
 def _compare_one(experiment: str, params: ComparisonParams, file: Path | None, format_: str) -> None:
     from mlpq.errors import NotFoundError
     from mlpq.experiment import compare_experiment
-    from mlpq.report import comparison_tables, tables
+    from mlpq.report import comparison_tables, race_tables, tables
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
 
@@ -65,11 +65,19 @@ def _compare_one(experiment: str, params: ComparisonParams, file: Path | None, f
             raise NotFoundError(f"there is nothing to draw yet: no job of {experiment} has succeeded")
         _draw(file, drawn, f"{experiment}, compared")
     if format_ == "json":
-        click.echo(tables.to_json(comparison_tables.to_document(compared.comparison, compared.tuned)))
+        document = comparison_tables.to_document(compared.comparison, compared.tuned)
+        questions = [race_tables.question_document(state) for state in compared.questions]
+        click.echo(tables.to_json({**document, "questions": questions}))
     elif format_ == "md":
-        click.echo(comparison_tables.comparison_markdown(compared.comparison, compared.tuned))
+        parts = [race_tables.question_markdown(state) for state in compared.questions]
+        parts.append(comparison_tables.comparison_markdown(compared.comparison, compared.tuned))
+        click.echo("\n\n".join(parts))
     else:
-        comparison_tables.print_comparison(tables.console(), compared.comparison, compared.tuned)
+        out = tables.console()
+        for state in compared.questions:
+            race_tables.print_question(out, state)
+            out.print()
+        comparison_tables.print_comparison(out, compared.comparison, compared.tuned)
 
 
 def _compare_several(names: Sequence[str], params: ComparisonParams, file: Path | None, format_: str) -> None:

@@ -12,7 +12,6 @@ from mlpq.cli.output import format_option
 
 if TYPE_CHECKING:
     from mlpq.analysis.params import ComparisonParams
-    from mlpq.analysis.questions import QuestionState
     from mlpq.cli.local_worker import LocalWorker
     from mlpq.decide import Step
     from mlpq.question_records import Question
@@ -73,7 +72,7 @@ def command(
     if format_ == "json":
         click.echo(tables.to_json(race_tables.question_document(state)))
     else:
-        _print(state)
+        race_tables.print_question(tables.console(), state)
     if not state.is_over:
         _print_next(taken)
     if state.failed and not state.is_over:
@@ -110,19 +109,6 @@ def _until_decided(config: Settings, store: Store, question: Question, worker: L
     except KeyboardInterrupt:
         click.echo("stopped waiting; the jobs stay queued, and the same command continues", err=True)
         raise SystemExit(130) from None
-
-
-def _print(state: QuestionState) -> None:
-    from mlpq.report import race_tables, tables
-
-    out = tables.console()
-    for line in race_tables.choice_lines(state):
-        out.print(f"! {line}", markup=False)
-    out.print(race_tables.race_table(state))
-    out.print()
-    for line in race_tables.verdict_lines(state):
-        out.print(line, markup=False)
-    out.print(f"\n{race_tables.registration_line(state.question)}", markup=False, style="dim")
 
 
 def _print_next(taken: Step) -> None:

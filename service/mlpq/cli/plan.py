@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -73,6 +74,12 @@ def command(
     elif missing:
         jobs = formatting.count_of(sum(len(each) for _, each in missing), "job")
         click.echo(f"{jobs} missing: --submit submits them")
+        click.echo(f"{_decide_command(experiment, params, difference)} submits only as many as a decision takes")
+
+
+def _decide_command(experiment: str, params: ComparisonParams, difference: float) -> str:
+    options = [word for name, value in params.given().items() for word in (f"--{name}", value)]
+    return shlex.join(["mlpq", "decide", experiment, *options, "--difference", f"{difference:g}", "--wait"])
 
 
 def _print_json(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Sequence[int], new: int) -> None:

@@ -19,6 +19,7 @@ from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
 from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, tests_table, verdict_lines
 from mlpq.report.drawing import svg
+from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
 
 
@@ -29,6 +30,7 @@ def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRec
     text = comparison_text(compared)
     return _template().render(
         question=text.question,
+        questions=text.questions,
         verdicts=text.verdicts,
         notes=text.notes,
         tables=text.tables,
@@ -67,6 +69,7 @@ class ComparisonText:
     """What the templates `comparison.html` and `figures.html` show of a comparison."""
 
     question: str
+    questions: Sequence[QuestionText]
     verdicts: Sequence[str]
     notes: Sequence[str]
     tables: Sequence[TableText]
@@ -78,6 +81,7 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
     comparison = compared.comparison
     return ComparisonText(
         question=_question(comparison),
+        questions=[question_text(state) for state in compared.questions],
         verdicts=verdict_lines(comparison),
         notes=notes(comparison),
         tables=_tables(compared),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from rich.console import Console
 
 from mlpq import formatting
 from mlpq.analysis.fairness import choice_notes
@@ -16,7 +19,7 @@ from mlpq.analysis.race import Race, RacePair
 from mlpq.analysis.verdicts import interval_text, on_data, p_phrase
 from mlpq.question_records import Question, Verdict
 from mlpq.report.comparison_tables import PAIRS_SHOWN
-from mlpq.report.tables import Cells, PlainTable, plain_table
+from mlpq.report.tables import Cells, PlainTable, markdown, plain_table
 
 RACE_HEADINGS = ("arm", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence", "state")
 
@@ -58,6 +61,53 @@ def race_cells(state: QuestionState) -> Cells:
     return headings, [_arm_cells(state, race, arm, leader) for arm in order]
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionText:
+    """A registered question as pages show it; `verdicts` are empty before its first look."""
+
+    registered: str
+    state: str
+    verdicts: Sequence[str]
+    notes: Sequence[str]
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    is_over: bool
+
+
+def question_text(state: QuestionState) -> QuestionText:
+    """All of a question as text."""
+    headings, lines = race_cells(state)
+    return QuestionText(
+        registered=registration_line(state.question),
+        state=state_line(state),
+        verdicts=verdict_lines(state),
+        notes=choice_lines(state),
+        headings=headings,
+        lines=lines,
+        is_over=state.is_over,
+    )
+
+
+def print_question(out: Console, state: QuestionState) -> None:
+    """Print how settings were chosen, the arms, the verdicts, and what was registered."""
+    for line in choice_lines(state):
+        out.print(f"! {line}", markup=False)
+    out.print(race_table(state))
+    out.print()
+    for line in verdict_lines(state) or [state_line(state)]:
+        out.print(line, markup=False)
+    out.print(f"\n{registration_line(state.question)}", markup=False, style="dim")
+
+
+def question_markdown(state: QuestionState) -> str:
+    """The same as Markdown."""
+    text = question_text(state)
+    table = markdown([heading.lstrip(">") for heading in text.headings], text.lines)
+    notes = [f"- **Note:** {note}" for note in text.notes]
+    verdicts = [f"- {line}" for line in text.verdicts or [text.state]]
+    return "\n\n".join([*(["\n".join(notes)] if notes else []), table, "\n".join(verdicts), text.registered])
+
+
 def race_lines(state: QuestionState) -> list[str]:
     """One line for each arm, where a table has no room: "sgd: 9 seeds; −0.41 …"."""
     headings, lines = race_cells(state)
@@ -84,10 +134,10 @@ def verdict_lines(state: QuestionState) -> list[str]:
     if race is None:
         return []
     lines = [_overall(state, race)] if len(race.pairs) > 1 else []
-    shown = race.pairs
+    leader = _leader(state, race)
+    shown = sorted(race.pairs, key=lambda pair: leader not in (pair.a, pair.b))
     if len(shown) > PAIRS_SHOWN:
-        leader = _leader(state, race)
-        shown = tuple(pair for pair in shown if leader in (pair.a, pair.b))
+        shown = [pair for pair in shown if leader in (pair.a, pair.b)]
         more = formatting.count_of(len(race.pairs) - len(shown), "pair")
         lines.append(f"{more} without {_label(state, leader)} not shown: --format json has all")
     return [*lines, *(pair_verdict(state, pair) for pair in shown)]
@@ -105,6 +155,9 @@ def pair_verdict(state: QuestionState, pair: RacePair) -> str:
         return f"{a} and {b} are equivalent within {within} {on}"
     if pair.looked_at_cap:
         return f"no detectable difference between {a} and {b}: {amount} {on}"
+    if beaten := [_label(state, arm) for arm in (pair.a, pair.b) if arm in _eliminated(state)]:
+        reason = f"{formatting.listed(beaten)} {'are' if len(beaten) > 1 else 'is'} worse than another arm"
+        return f"left open between {a} and {b}, since {reason}: {amount} {on}"
     return f"not decided between {a} and {b}: {amount} {on}"
 
 
@@ -197,8 +250,7 @@ def _certainty(state: QuestionState, pair: RacePair) -> str:
     interval = f"anytime {level} interval {_interval_text(pair.interval, state.metric)}"
     if pair.looked_at_cap and pair.verdict is Verdict.BETTER:
         return f"significant in the one exact look at the cap, {interval}"
-    holm = " by Holm" if len(tests) > 1 else ""
-    return f"anytime {p_phrase(pair.p)}{holm}, {interval}"
+    return f"anytime {p_phrase(pair.p, 'p (Holm)' if len(tests) > 1 else 'p')}, {interval}"
 
 
 def _interval_text(interval: Interval, metric: Metric) -> str:
@@ -215,7 +267,7 @@ def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[
     sign = 1 if pair.a == leader else -1
     interval = pair.interval if sign > 0 else Interval(-pair.interval.high, -pair.interval.low)
     evidence = f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"
-    if pair.equivalence is not None:
+    if pair.equivalence is not None and pair.verdict is not Verdict.BETTER:
         evidence += f"; equivalent: {_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}"
     return [
         _label(state, arm),
@@ -223,7 +275,7 @@ def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[
         state.metric.text(sign * pair.mean),
         _interval_text(interval, state.metric),
         evidence,
-        _arm_state(race, pair, arm),
+        _arm_state(pair, arm, _eliminated(state)),
     ]
 
 
@@ -231,12 +283,12 @@ def _evidence_text(evidence: float) -> str:
     return f"{evidence:.1f}" if evidence < 1000 else f"{evidence:.0e}" if math.isfinite(evidence) else "> 1e+308"
 
 
-def _arm_state(race: Race, pair: RacePair, arm: int) -> str:
+def _arm_state(pair: RacePair, arm: int, eliminated: frozenset[int]) -> str:
     if pair.verdict is Verdict.BETTER:
         return "better" if pair.a == arm else "worse"
     if pair.verdict is Verdict.EQUIVALENT:
         return "equivalent"
-    if arm in race.beaten:
+    if arm in eliminated:
         return "worse than another arm"
     return "undecided at the cap" if pair.looked_at_cap else "in the race"
 
@@ -257,6 +309,11 @@ def _pair_of(race: Race, arm: int, other: int) -> RacePair | None:
 def _behind(race: Race, leader: int, arm: int) -> float:
     pair = _pair_of(race, arm, leader)
     return 0.0 if pair is None else pair.mean if pair.a == leader else -pair.mean
+
+
+def _eliminated(state: QuestionState) -> frozenset[int]:
+    """The arms that get no more seeds although a pair of theirs is undecided."""
+    return frozenset() if state.race is None or state.question.terms.against else state.race.beaten
 
 
 def _label(state: QuestionState, arm: int) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
 from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.jobs import Engine, Outcome, Status
+from mlpq.question_records import Question
 from mlpq.records import (
     AttemptRecord,
     EnvironmentRecord,
@@ -23,6 +24,7 @@ from mlpq.records import (
 )
 from mlpq.results_view import COLUMNS
 from mlpq.spec.job import JobSpec
+from mlpq.store import questions
 from mlpq.store.schema import (
     UtcDateTime,
     attempts,
@@ -269,6 +271,13 @@ def verifications_of(store: Store, job: str) -> list[Verification]:
     query = select(verifications).where(verifications.c.job_id == job).order_by(verifications.c.id)
     with store.read() as connection:
         return [from_row(row) for row in connection.execute(query).mappings()]
+
+
+def questions_of(store: Store, experiment: str) -> list[Question]:
+    """The registered questions of an experiment, in the order of registration."""
+    with store.read() as connection:
+        found = connection.execute(questions.select_questions(experiment)).mappings()
+        return [questions.from_row(row) for row in found]
 
 
 def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:

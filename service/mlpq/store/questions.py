@@ -35,7 +35,7 @@ def register(store: Store, experiment: str, terms: QuestionTerms) -> Question:
             caps = [terms.max_seeds] * len(terms.pairs)
             connection.execute(insert(question_caps).values(question_id=added, caps=caps, registered_at=now()))
         own = [questions.c[_COLUMNS.get(name, name)] == getattr(terms, name) for name in _KEY]
-        return _question(connection.execute(_select(experiment).where(*own)).mappings().one())
+        return from_row(connection.execute(select_questions(experiment).where(*own)).mappings().one())
 
 
 def register_caps(store: Store, question: Question, caps: Sequence[int]) -> Question:
@@ -43,27 +43,23 @@ def register_caps(store: Store, question: Question, caps: Sequence[int]) -> Ques
     with store.write() as connection:
         values = {"question_id": question.id, "caps": list(caps), "registered_at": now()}
         connection.execute(insert_or_ignore(connection, question_caps).values(values))
-        own = _select(question.experiment).where(questions.c.id == question.id)
-        return _question(connection.execute(own).mappings().one())
+        own = select_questions(question.experiment).where(questions.c.id == question.id)
+        return from_row(connection.execute(own).mappings().one())
 
 
-def questions_of(store: Store, experiment: str) -> list[Question]:
-    """The questions of an experiment, in the order of registration."""
-    with store.read() as connection:
-        found = connection.execute(_select(experiment).order_by(questions.c.id)).mappings()
-        return [_question(row) for row in found]
-
-
-def _select(experiment: str) -> Select[Any]:
+def select_questions(experiment: str) -> Select[Any]:
+    """The rows of an experiment's questions, with their caps."""
     return (
         select(questions, experiments.c.name.label("experiment"), question_caps.c.caps)
         .join(experiments, experiments.c.id == questions.c.experiment_id)
         .outerjoin(question_caps, question_caps.c.question_id == questions.c.id)
         .where(experiments.c.name == experiment)
+        .order_by(questions.c.id)
     )
 
 
-def _question(row: Mapping[Any, Any]) -> Question:
+def from_row(row: Mapping[Any, Any]) -> Question:
+    """A stored question."""
     terms = QuestionTerms(
         by=row["fields"],
         metric=row["metric"],

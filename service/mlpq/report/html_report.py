@@ -20,6 +20,7 @@ from mlpq.report.charts import BEST_OF_K_TITLE, charts
 from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, sides_table, tests_table, verdict_lines
 from mlpq.report.drawing import svg
 from mlpq.report.tables import results_lines
+from mlpq.text import printable_value
 
 
 def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRecord], params: ComparisonParams) -> str:
@@ -87,7 +88,8 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
 
 def _template() -> Template:
     loader = PackageLoader("mlpq.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=printable_value)
+    return found.get_template("report.html")
 
 
 def _tables(compared: ExperimentComparison) -> list[TableText]:

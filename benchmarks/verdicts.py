@@ -1,7 +1,8 @@
-"""What the verdicts are worth: how often they are false, and how many seeds they take, in simulated comparisons.
+"""What verdicts are worth: how often they are false, and how many seeds they take, in simulations with a known truth.
 
-Each figure comes from the functions that the commands use, on drawn differences or scores with a known truth. A share
-of n comparisons has a standard error of sqrt(p (1 − p) / n): 0.5 % for 5 % of 2,000. Takes a few minutes.
+The tables of `benchmarks.comparison_verdicts`, and those of `mlpq decide`. Each figure comes from the functions that the
+commands use. A share p of n comparisons has a standard error of sqrt(p (1 − p) / n): 0.5 % for 5 % of 2,000. All of them
+take a few minutes.
 
     python -m benchmarks.verdicts [TABLE…]
 """
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import comparison_verdicts
+from benchmarks.comparison_verdicts import percent
 from benchmarks.report import machine, table, versions
 from mlpq.analysis.inference import pairs_needed
 from mlpq.analysis.race import Race, RaceRules, run_race
@@ -42,10 +45,6 @@ def rules(arms: int, cap: int, margin: float | None = None) -> RaceRules:
 def two_arms(differences: NDArray[np.float64], cap: int, margin: float | None = None) -> Race:
     """A race between two arms with these differences, looked at after every seed."""
     return run_race([differences.tolist(), [0.0] * len(differences)], rules(2, cap, margin))
-
-
-def percent(values: Sequence[bool]) -> str:
-    return f"{100 * statistics.fmean(values):.1f} %"
 
 
 def decide_null() -> Iterator[Sequence[str]]:
@@ -112,7 +111,11 @@ def decide_equivalence() -> Iterator[Sequence[str]]:
 
 
 TABLES: dict[str, Callable[[], Iterator[Sequence[str]]]] = {
-    each.__name__.replace("_", "-"): each for each in (decide_null, decide_power, decide_six_arms, decide_equivalence)
+    **comparison_verdicts.TABLES,
+    "decide-null": decide_null,
+    "decide-power": decide_power,
+    "decide-six-arms": decide_six_arms,
+    "decide-equivalence": decide_equivalence,
 }
 
 
@@ -120,7 +123,7 @@ def main(names: Sequence[str]) -> None:
     print(f"{machine()}, {versions('numpy', 'scipy')}")
     for name in names or TABLES:
         header, *rows = TABLES[name]()
-        print(f"\n{TABLES[name].__doc__}\n".replace("\n    ", "\n"))
+        print(f"\n{' '.join((TABLES[name].__doc__ or '').split())}\n")
         print(table(header, rows), flush=True)
 
 

@@ -12,7 +12,8 @@ from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.analysis.questions import metric_of, question_state
-from mlpq.errors import NotFoundError
+from mlpq.errors import NotFoundError, SpecError
+from mlpq.records import JobRecord, UnreadableJob
 from mlpq.store import queries
 from mlpq.store.session import Store
 
@@ -26,19 +27,18 @@ def compare_experiment(
 ) -> ExperimentComparison:
     """Read an experiment and compare its arms; curves are read where the metric needs them, or `with_curves`.
 
-    Raises NotFoundError where there is no such experiment, and SpecError for params that are not valid and where there
-    are more pairs than `pairs_at_most`.
+    Jobs that can't be read are left out. Raises NotFoundError where there is no such experiment, and SpecError for
+    params that are not valid, where there are more pairs than `pairs_at_most`, and where no job can be read.
     """
     needs_curves = params.parsed_metric().needs_curves
     params.parsed_by()  # raises before the database is read
     params.parsed_choose_seeds()
-    queries.check_experiment(store, experiment)
+    records, unreadable = _jobs(store, experiment)
     registered = queries.questions_of(store, experiment)
-    records = queries.job_records(store, experiment)
     ancestors = queries.ancestors(store, records)
     needs_curves = needs_curves or any(metric_of(question.terms).needs_curves for question in registered)
     curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
-    comparison = compare(records, ancestors, curves, params, pairs_at_most)
+    comparison = replace(compare(records, ancestors, curves, params, pairs_at_most), unreadable=unreadable)
     states = []
     for question in registered:
         with suppress(NotFoundError):  # of an arm whose jobs were deleted
@@ -56,10 +56,24 @@ def compare_experiments(store: Store, experiments: Sequence[str], params: Compar
     by, needs_curves = own.parsed_by(), own.parsed_metric().needs_curves
     problems = []
     for experiment in dict.fromkeys(experiments):
-        queries.check_experiment(store, experiment)
-        records = queries.job_records(store, experiment)
+        records, unreadable = _jobs(store, experiment)
         ancestors = queries.ancestors(store, records)
         curves = queries.curves(store, experiment) if needs_curves else {}
         for name, jobs in split_problems(experiment, records, by):
-            problems.append(Problem(name, compare(jobs, [*ancestors, *records], curves, own)))
+            comparison = compare(jobs, [*ancestors, *records], curves, own)
+            problems.append(Problem(name, replace(comparison, unreadable=unreadable)))
     return compare_problems(problems, params.against)
+
+
+def _jobs(store: Store, experiment: str) -> tuple[list[JobRecord], tuple[UnreadableJob, ...]]:
+    """The jobs of an experiment, and those that can't be read.
+
+    Raises NotFoundError where there is no such experiment, and SpecError where no job can be read.
+    """
+    queries.check_experiment(store, experiment)
+    listed = queries.listed_jobs(store, experiment)
+    records = [job for job in listed if isinstance(job, JobRecord)]
+    unreadable = tuple(job for job in listed if not isinstance(job, JobRecord))
+    if unreadable and not records:
+        raise SpecError(f"no job of {experiment} can be read: mlpq jobs {experiment} shows why")
+    return records, unreadable

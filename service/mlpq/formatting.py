@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlpq.jobs import Outcome, Status
-from mlpq.records import Grade, JobRecord, JobResult, WaitingJobs
+from mlpq.records import AnyJob, Grade, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 
@@ -118,9 +118,10 @@ def seeds(values: Sequence[int]) -> str:
     return ",".join(map(str, values[:8])) + (",…" if len(values) > 8 else "")
 
 
-def status(job: JobRecord) -> str:
+def status(job: AnyJob) -> str:
     """The status, or "diverged" where that is why the job failed."""
-    return str(job.outcome if job.outcome is Outcome.DIVERGED else job.status)
+    is_diverged = isinstance(job, JobRecord) and job.outcome is Outcome.DIVERGED
+    return str(Outcome.DIVERGED if is_diverged else job.status)
 
 
 def ran_on(result: JobResult) -> str:

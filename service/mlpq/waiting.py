@@ -57,6 +57,6 @@ def _snapshot(store: Store, before: Sequence[str], find_obstacle: Callable[[], s
     """The jobs that were unfinished before, now."""
     unfinished = queries.unfinished(store, before)
     remaining = set(unfinished)
-    finished = queries.jobs_by_id(store, [job for job in before if job not in remaining])
+    finished = queries.listed_by_id(store, [job for job in before if job not in remaining])
     running = queries.running_jobs(store, unfinished) if unfinished else []
     return WaitSnapshot(unfinished, running, finished, find_obstacle() if unfinished else "")

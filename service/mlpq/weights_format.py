@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+HEADER_BYTES = 2**20  # more than the names, the shapes and the metadata of 32 layers take
+PARAMETER_BYTES = 8  # of a value in the widest type
 STATES = ("dropout_state", "shuffle_state")  # metadata of a file of final weights: base64 of the generators' states
 
 
@@ -35,6 +37,11 @@ def weights_sha256(tensors: Mapping[str, TensorContent]) -> str:
         digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode() + b"\n")
         digest.update(tensor.content)
     return digest.hexdigest()
+
+
+def largest_file(parameters: int) -> int:
+    """The bytes that a file of final weights has at most."""
+    return HEADER_BYTES + PARAMETER_BYTES * parameters
 
 
 def states_sha256(metadata: Mapping[str, str]) -> str:

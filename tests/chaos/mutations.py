@@ -190,12 +190,12 @@ MUTATIONS = (
     ),
     Mutation(
         "fsync before rename",
-        [(f"{TRAINER}/checkpoints.py", "            os.fsync(file.fileno())\n", "")],
+        [("service/mlpq/regular_files.py", "                os.fsync(file.fileno())\n", "")],
         f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(
         "a file gets its name only when it is complete",
-        [(f"{TRAINER}/checkpoints.py", 'path.with_name(f".{path.name}.{os.getpid()}")', "path")],
+        [("service/mlpq/regular_files.py", 'f".{path.name}.{secrets.token_hex(8)}"', "path.name")],
         f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(

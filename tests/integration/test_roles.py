@@ -93,7 +93,7 @@ def filled(stores: Stores) -> Stores:
     claim_one(stores.worker)
     (cancelled,) = submit(stores.submitter, spec(seeds=9))
     submission.cancel(stores.submitter, [cancelled])
-    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(stores.worker, "ann:1:a", WorkerCapabilities("cpu"))
     verifications.record(stores.submitter, [Verification(first, None, Grade.SAME_BITS, "", [], [], [], [])])
     registered = questions.register(stores.submitter, "lab", TERMS)
     questions.register_caps(stores.submitter, registered, [20])
@@ -158,15 +158,15 @@ def test_submitter_changes_what_waiting_jobs_request(stores: Stores) -> None:
 
 def test_worker_claims_beats_ends_requeues_and_leaves(stores: Stores) -> None:
     submit(stores.submitter, *(spec(seeds=seed) for seed in range(3)), attempts=2)
-    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
-    assert [worker.name for worker in worker_queries.live_workers(stores.reader)] == ["ann"]
+    execution.worker_heartbeat(stores.worker, "ann:1:a", WorkerCapabilities("cpu"))
+    assert [worker.name for worker in worker_queries.live_workers(stores.reader)] == ["ann:1:a"]
     first, second, third = (claim_one(stores.worker) for _ in range(3))
     assert heartbeat(stores.worker, first, log_tail="x") is False
     assert finish(stores.worker, first) is not None
     assert fail(stores.worker, second) is Status.QUEUED
     let_lease_expire(stores.admin, third.id)
     assert execution.requeue_expired(stores.worker) == [third.id]
-    execution.remove_worker(stores.worker, "ann")
+    execution.remove_worker(stores.worker, "ann:1:a")
     statuses = queries.count_by_status(stores.reader)
     assert statuses == {Status.SUCCEEDED: 1, Status.QUEUED: 2}
 
@@ -242,11 +242,13 @@ SUBMITTER_ATTACKS = (
     "UPDATE jobs SET status = 'queued' WHERE status = 'blocked'",  # one of them has a parent that did not succeed
     "SET search_path = pg_temp; UPDATE public.jobs SET status = 'queued' WHERE status = 'blocked'",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
+    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, finished_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
+    " created_at, finished_at)"
+    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, worker) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
+    " created_at, worker)"
+    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
 )
 WORKER_ATTACKS = (
     "COPY jobs TO PROGRAM 'id'",
@@ -263,7 +265,7 @@ WORKER_ATTACKS = (
     "UPDATE alembic_version SET version_num = '0001'",
     "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
+    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
     "INSERT INTO verifications SELECT * FROM verifications",
     "INSERT INTO question_caps VALUES (7, '[9]', now())",
     "UPDATE questions SET difference = 1",

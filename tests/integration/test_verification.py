@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ def run_again(store: Store, job: str) -> str:
 
 
 def verified(store: Store, job: str, rerun: str) -> Verification:
-    cases = verify.audit_results(store, [job])
+    cases = verify.audit_results(store, [job], Path("/"))
     verify.conclude(store, cases, {job: rerun})
     return queries.verifications_of(store, job)[-1]
 
@@ -81,7 +82,7 @@ def test_diverged_rerun_refutes_the_result(store: Store, done: str) -> None:
 
 def test_cancelled_rerun_verifies_nothing(store: Store, done: str) -> None:
     submission.cancel(store, [rerun := run_again(store, done)])
-    cases = verify.audit_results(store, [done])
+    cases = verify.audit_results(store, [done], Path("/"))
     cases = [verify.Case(case.stored, case.curve, Audit(case.audit.spec, [], [])) for case in cases]
     (found,) = verify.conclude(store, cases, {done: rerun})
     assert found.grade is Grade.NOT_VERIFIED
@@ -118,7 +119,7 @@ def test_accuracy_is_compared_with_reruns_of_the_other_seeds(store: Store) -> No
         finish(store, claimed, test_correct=correct, weights_sha256="cd" * 32)
     cases = [
         verify.Case(case.stored, case.curve, Audit(case.audit.spec, [], []))
-        for case in verify.audit_results(store, ids)
+        for case in verify.audit_results(store, ids, Path("/"))
     ]
     (alone,) = verify.conclude(store, cases[:1], {ids[0]: reruns[0]})
     assert alone.reason.startswith("the new accuracy is outside")
@@ -137,7 +138,7 @@ def test_parent_outside_the_verification_is_listed_as_unchecked(store: Store) ->
     finish(store, claim_one(store))
     lines = {}
     for ids in ([child], [parent, child]):
-        found = verify.conclude(store, verify.audit_results(store, ids), dict.fromkeys(ids, rerun.id))
+        found = verify.conclude(store, verify.audit_results(store, ids, Path("/")), dict.fromkeys(ids, rerun.id))
         lines[len(ids)] = found[-1].unchecked
     note = f"job {parent[:8]}, from which it continues: mlpq verify {parent[:8]}"
     assert (note in lines[1], note in lines[2]) == (True, False)

@@ -26,7 +26,7 @@ from mlpq.analysis.sequential import anytime_interval, anytime_p
 from mlpq.analysis.summary import Summary, summarize
 from mlpq.errors import SpecError
 from mlpq.jobs import Status
-from mlpq.records import JobRecord
+from mlpq.records import JobRecord, UnreadableJob
 from mlpq.spec.job import JobSpec
 
 ALPHA = 0.05
@@ -140,6 +140,7 @@ class Comparison:
     `has_unselected`: settings that agree in `by` are compared by themselves, since they have no validation figures.
     Others were chosen on the seeds `choosing`, which are left out of the comparison, unless `is_shared`. `unfinished`
     is the number of jobs from which figures are still to come.
+    `unreadable` are the jobs of the experiment that are left out because their rows can't be read.
     """
 
     by: Fields
@@ -150,6 +151,7 @@ class Comparison:
     choosing: tuple[int, ...] = ()
     is_shared: bool = False
     unfinished: int = 0
+    unreadable: tuple[UnreadableJob, ...] = ()
 
     @property
     def tests(self) -> int:

@@ -45,6 +45,7 @@ def notes(comparison: Comparison) -> list[str]:
     found += [_unselected(comparison), _shapes(sides), _shared_time(comparison)]
     found += [line for side in sides for line in (*_worst_runs(side, comparison.metric), _missing_seeds(side))]
     found += _shapes_of_differences(comparison)
+    found.append(_unreadable(comparison))
     return [note for note in found if note]
 
 
@@ -233,6 +234,14 @@ def _missing_seeds(side: Side) -> str:
         for reason, seeds in seeds_by_reason.items()
     ]
     return f"{side.label}: left out {', '.join(parts)}" if parts else ""
+
+
+def _unreadable(comparison: Comparison) -> str:
+    left_out = comparison.unreadable
+    if not left_out:
+        return ""
+    jobs = _shortened([f"{formatting.short_id(job.id)} ({job.reason})" for job in left_out])
+    return f"{formatting.count_of(len(left_out), 'job')} left out, unreadable: {jobs}"
 
 
 def _shortened(labels: Sequence[str]) -> str:

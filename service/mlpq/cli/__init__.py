@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlpq import __version__
+from mlpq import __version__, terminal
 from mlpq.cli import (
     cancel,
     compare,
@@ -41,6 +41,7 @@ class OneLineErrors(click.Group):
     """A group that prints errors of the user as one line on standard error, with exit status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        terminal.guard()
         try:
             status = self._run(*args, **extra)
             streams.flush()

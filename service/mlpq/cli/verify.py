@@ -73,7 +73,7 @@ def _verified(config: Settings, store: Store, ids: Sequence[str], device: str | 
     from mlpq.errors import MlpqError
     from mlpq.verification import verify
 
-    cases = verify.audit_results(store, ids)
+    cases = verify.audit_results(store, ids, config.artifacts_dir)
     with LocalWorker(config) as worker:
         reruns, warning = verify.submit_reruns(config, store, cases, device)
         warn(warning)
@@ -97,4 +97,4 @@ def _show(store: Store, found: Sequence[Verification], drawn: Mapping[str, int] 
         click.echo(tables.to_json({"summary": grades.summary(found), "sample": drawn, "verifications": documents}))
         return
     wanted = [job for each in found for job in (each.job_id, each.rerun_id) if job]
-    grades.print_grades(tables.console(), found, {job.id: job for job in queries.jobs_by_id(store, wanted)})
+    grades.print_grades(tables.console(), found, {job.id: job for job in queries.listed_by_id(store, wanted)})

@@ -27,6 +27,7 @@ from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.store import queries
 from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.session import Store
+from mlpq.text import printable_value
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -89,7 +90,9 @@ class Site:
         self.comparisons = Comparisons(store)
         self.process = secrets.token_hex(8)  # another process, perhaps of another version, has other ETags
         loader = ChoiceLoader([PackageLoader("mlpq.dashboard"), PackageLoader("mlpq.report")])
-        self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        self.templates = Environment(
+            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=printable_value
+        )
         self.templates.globals["root"] = root_path
 
     def etag(self, token: str) -> str:

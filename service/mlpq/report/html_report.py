@@ -21,6 +21,7 @@ from mlpq.report.comparison_tables import best_of_table, methods, pairs_table, s
 from mlpq.report.drawing import svg
 from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
+from mlpq.text import printable_value
 
 
 def report(compared: ExperimentComparison, environments: Sequence[EnvironmentRecord], params: ComparisonParams) -> str:
@@ -91,7 +92,8 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
 
 def _template() -> Template:
     loader = PackageLoader("mlpq.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=printable_value)
+    return found.get_template("report.html")
 
 
 def _tables(compared: ExperimentComparison) -> list[TableText]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting
-from mlpq.records import JobRecord, RunningJob, WaitSnapshot
+from mlpq.records import AnyJob, JobRecord, RunningJob, WaitSnapshot
 
 BARS_AT_MOST = 8  # jobs shown at a time; the first line counts them all
 BAR_WIDTH = 10  # characters
@@ -140,8 +140,10 @@ def _progress_line(snapshot: WaitSnapshot, total: int) -> str:
     return f"{line}, epoch {_epoch(job)}/{job.spec.epochs}"
 
 
-def finished_line(job: JobRecord) -> str:
+def finished_line(job: AnyJob) -> str:
     """A finished job in one line: what it was, and its figures or why it has none."""
+    if not isinstance(job, JobRecord):
+        return f"{formatting.short_id(job.id)}: {job.description}"
     label = (
         f"{formatting.short_id(job.id)} {formatting.model(job.spec)}, {formatting.optimizer(job.spec)}, "
         f"seed {job.spec.seed}"

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: in UTC, and they give up on a server that accepts statements and doesn't answer."""
+"""Connections to PostgreSQL: in UTC, and they give up on a server that accepts statements and does not answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 from psycopg.abc import RV, PQGen
 from sqlalchemy import Engine, event
+
+from mlpq.store.odd_values import tolerate_times
 
 
 class Connection(psycopg.Connection[Any]):
@@ -38,4 +40,5 @@ def set_up_connections(engine: Engine, limit: Callable[[], float | None]) -> Non
         connection.autocommit = True
         connection.execute("SET timezone TO 'UTC'")
         connection.autocommit = False
+        tolerate_times(connection)
         return connection

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import BigInteger, cast, func, select, union_all
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Status
-from mlpq.records import EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs
-from mlpq.store import queries
+from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, WaitingJobs
+from mlpq.store import queries, reading
 from mlpq.store.schema import (
     epochs,
     experiments,
@@ -93,7 +93,11 @@ def epochs_of_running(store: Store, experiment_id: int) -> int:
 
 def epochs_of_results(store: Store, experiment_id: int) -> int:
     """How many epochs the finished jobs of an experiment trained."""
-    query = select(func.coalesce(func.sum(job_results.c.epochs_run), 0)).select_from(jobs).join(job_results)
+    query = (
+        select(cast(func.coalesce(func.sum(job_results.c.epochs_run), 0), BigInteger))
+        .select_from(jobs)
+        .join(job_results)
+    )
     query = query.where(jobs.c.experiment_id == experiment_id)
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
@@ -101,7 +105,7 @@ def epochs_of_results(store: Store, experiment_id: int) -> int:
 
 def jobs_page(
     store: Store, experiment_id: int, statuses: Sequence[Status], after: int, limit: int
-) -> list[tuple[int, JobRecord]]:
+) -> list[tuple[int, AnyJob]]:
     """Jobs in the order of submission with their `seq`: the first ones after the job with the `seq` `after`."""
     pages = [
         select(jobs.c.seq, jobs.c.id)
@@ -115,7 +119,7 @@ def jobs_page(
     with store.read() as connection:
         found = connection.execute(select(merged).order_by(merged.c.seq).limit(limit)).all()
     seqs = {row.id: row.seq for row in found}
-    return [(seqs[job.id], job) for job in queries.jobs_by_id(store, list(seqs))]
+    return [(seqs[job.id], job) for job in queries.listed_by_id(store, list(seqs))]
 
 
 def latest_epochs(store: Store, ids: Sequence[str]) -> dict[str, EpochMetrics]:
@@ -123,4 +127,4 @@ def latest_epochs(store: Store, ids: Sequence[str]) -> dict[str, EpochMetrics]:
     query = select(epochs).select_from(jobs.join(epochs, queries.is_latest_epoch()))
     with store.read() as connection:
         rows = connection.execute(query.where(jobs.c.id.in_(ids))).mappings()
-        return {row["job_id"]: queries.epoch(row) for row in rows}
+        return {row["job_id"]: epoch for row in rows if (epoch := reading.epoch(row)) is not None}

@@ -33,6 +33,7 @@ from sqlalchemy.engine import Dialect
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import Grade
+from mlpq.store.odd_values import OddValue, odd
 
 metadata = MetaData(
     naming_convention={
@@ -55,7 +56,20 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None if dialect.name == "sqlite" else UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value and (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+        if value is None or isinstance(value, OddValue):
+            return value
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        process: Any = super().result_processor(dialect, coltype)
+
+        def tolerant(value: Any) -> Any:
+            try:
+                return process(value)
+            except (ValueError, TypeError):  # SQLite stores anything
+                return odd(value)
+
+        return tolerant
 
 
 # "C" orders ids by byte, so that a prefix is a range of the index.

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from mlpq.analysis.arms import Arm, arms
 from mlpq.errors import NotFoundError
@@ -46,7 +47,7 @@ def candidates(store: Store, names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if queries.has_experiment(store, name):
-            ids = [job.id for job in queries.job_records(store, name, [Status.SUCCEEDED])]
+            ids = [job.id for job in queries.listed_jobs(store, name, [Status.SUCCEEDED])]
             if not ids:
                 raise NotFoundError(f"the experiment {name} has no result yet: mlpq jobs shows its jobs")
         else:
@@ -60,7 +61,7 @@ def _job_with_result(store: Store, name: str) -> str:
         id_ = queries.find_job(store, name)
     except NotFoundError as error:
         raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
-    (job,) = queries.jobs_by_id(store, [id_])
+    (job,) = queries.listed_by_id(store, [id_])
     if job.status is not Status.SUCCEEDED:
         raise NotFoundError(f"job {id_} is {job.status}: only a succeeded job has a result to verify")
     return id_
@@ -77,12 +78,12 @@ def sampled(ids: Sequence[str], count: int, seed: int) -> list[str]:
     return [job for job in ids if job in chosen]
 
 
-def audit_results(store: Store, ids: Sequence[str]) -> list[Case]:
+def audit_results(store: Store, ids: Sequence[str], artifacts_dir: Path) -> list[Case]:
     """Read and audit what is stored about these jobs. Runs and writes nothing."""
     cases = []
     for stored in queries.stored_results(store, ids):
         curve = queries.curve(store, stored.id)
-        cases.append(Case(stored, curve, audit(stored, curve)))
+        cases.append(Case(stored, curve, audit(stored, curve, artifacts_dir)))
     return cases
 
 
@@ -141,11 +142,12 @@ def _by_arms(
     cases: Sequence[Case], judgments: Mapping[str, Judgment], arms_of: Callable[[str], Sequence[Arm]]
 ) -> dict[str, Judgment]:
     """The judgments on results that chance explains, after the test of each arm, by job."""
-    by_arm: dict[tuple[str, int], list[str]] = {}
+    by_arm: dict[tuple[str, int | str], list[str]] = {}
     for case in cases:
         if judgments[case.job].gain is not None:
             experiment = case.stored.experiment
-            by_arm.setdefault((experiment, _arm_of(case, arms_of(experiment))), []).append(case.job)
+            number = _arm_of(case, arms_of(experiment))
+            by_arm.setdefault((experiment, case.job if number is None else number), []).append(case.job)
     graded = refute_arms([[judgments[job] for job in ids] for ids in by_arm.values()])
     return {
         job: judgment
@@ -187,16 +189,18 @@ def _arms(store: Store, experiment: str) -> list[Arm]:
 def _other_seeds(case: Case, arms_of: Callable[[str], Sequence[Arm]], reruns: Iterable[JobRecord]) -> list[float]:
     """The accuracies of the other seeds of the job's arm: those of their reruns where there are, else the recorded."""
     own, found = case.stored.spec_hash, arms_of(case.stored.experiment)
-    jobs = found[_arm_of(case, found)].records
+    number = _arm_of(case, found)
+    jobs = () if number is None else found[number].records
     recorded = _accuracies(job for job in jobs if job.spec_hash != own)
     new = _accuracies(reruns)
     return [new.get(spec_hash, accuracy) for spec_hash, accuracy in recorded.items()]
 
 
-def _arm_of(case: Case, found: Sequence[Arm]) -> int:
-    """Which of the arms of its experiment the job belongs to."""
+def _arm_of(case: Case, found: Sequence[Arm]) -> int | None:
+    """Which of the arms of its experiment the job belongs to; None where its row can't be read."""
     own = case.stored.spec_hash
-    return next(number for number, arm in enumerate(found) if any(job.spec_hash == own for job in arm.records))
+    having = (number for number, arm in enumerate(found) if any(job.spec_hash == own for job in arm.records))
+    return next(having, None)
 
 
 def _accuracies(jobs: Iterable[JobRecord]) -> dict[str, float]:

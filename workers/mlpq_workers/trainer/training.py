@@ -18,6 +18,7 @@ import torch
 from mlpq.errors import MlpqError
 from mlpq.jobs import STACKING_DEVICES, Engine
 from mlpq.records import EpochMetrics, JobResult
+from mlpq.text import bounded
 from mlpq_workers.engine import plain
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
@@ -146,7 +147,7 @@ class GangTraining(Observer):
             if job.spec.parent:
                 assert job.parent_weights is not None, "a claim brings the parent's weights"
                 assert job.parent_sha256 is not None, "a claim brings the parent's weights"
-                start = load_start(job.parent_weights, job.parent_sha256)
+                start = load_start(job.parent_weights, job.parent_sha256, job.artifacts_dir)
             return EngineJob(job.spec, start)
         log.info("%s: resuming from the checkpoint after epoch %d", job.token, len(resume.curve))
         for metrics in resume.curve:
@@ -245,13 +246,13 @@ class GangTraining(Observer):
 
     def _failed(self, token: str, error: Exception) -> None:
         if isinstance(error, MlpqError):
-            self._process.send(JobFailed(token, str(error)))
+            self._process.send(JobFailed(token, bounded(str(error))))
             return
         for line in "".join(traceback.format_exception(error)).splitlines():
             log.error("%s: %s", token, line)
         # Any job of a stack may have caused the error, unless it came from outside.
         alone = not isinstance(error, OSError)
-        self._process.send(JobFailed(token, f"{type(error).__name__}: {error}", alone))
+        self._process.send(JobFailed(token, bounded(f"{type(error).__name__}: {error}"), alone))
 
     def _save(self, token: str, trained: Trained) -> None:
         job = self._jobs[token]

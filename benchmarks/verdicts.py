@@ -1,8 +1,8 @@
 """What verdicts are worth: how often they are false, and how many seeds they take, in simulations with a known truth.
 
-The tables of `benchmarks.comparison_verdicts`, and those of `mlpq decide`. Each figure comes from the functions that the
-commands use. A share p of n comparisons has a standard error of sqrt(p (1 − p) / n): 0.5 % for 5 % of 2,000. All of them
-take a few minutes.
+The tables of `benchmarks.comparison_verdicts`, and those of `mlpq decide`. Each figure comes from the functions that
+the commands use. A share p of n comparisons has a standard error of sqrt(p (1 − p) / n): 0.5 % for 5 % of 2,000. All of
+them take a few minutes.
 
     python -m benchmarks.verdicts [TABLE…]
 """

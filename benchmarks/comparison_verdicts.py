@@ -12,6 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,30 +44,22 @@ def looks() -> Iterator[Sequence[str]]:
     """Equal arms, normal figures, 10 seeds, 5 more after each look: how often some pair was "better" at any look."""
     yield ("arms", "test", "1 look", "3 looks", "10 looks", "n")
     inference.SIGN_FLIPS = FLIPS
+    inference.FEWEST_FOR_BOOTSTRAP = 10**9  # no interval is looked at
     for arms, n in ((2, 2_000), (6, 400)):
-        generator = np.random.default_rng(1)
-        found = [_first_looks(generator.normal(0, SD, (arms, 55))) for _ in range(n)]
+        drawn = np.random.default_rng(1).normal(0, SD, (n, arms, 55))
+        at_looks = [[_is_significant(figures[:, : 5 + 5 * look]) for figures in drawn] for look in range(1, 11)]
         for number, test in enumerate(("p (Holm), as if n had been fixed", "anytime p (Holm)")):
-            firsts = [both[number] for both in found]
-            shares = [percent([first <= most for first in firsts]) for most in (1, 3, 10)]
+            found = np.array([[both[number] for both in look] for look in at_looks])
+            shares = [percent([bool(each) for each in np.any(found[:most], axis=0).tolist()]) for most in (1, 3, 10)]
             yield (str(arms), test, *shares, f"{n:,}")
 
 
-def _first_looks(figures: NDArray[np.float64]) -> tuple[int, int]:
-    """The first of ten looks at which some pair is significant, by the test of a fixed n and by the anytime one.
-
-    11 where none is.
-    """
+def _is_significant(figures: NDArray[np.float64]) -> tuple[bool, bool]:
+    """Whether some pair of arms is, by the test of a fixed n and by the anytime one."""
     pairs = list(itertools.combinations(figures, 2))
-    first = [11, 11]
-    for look in range(10, 0, -1):
-        n = 5 + 5 * look
-        fixed = [inference.paired(a[:n].tolist(), b[:n].tolist()).p_value for a, b in pairs]
-        anytime = [anytime_p((a - b)[:n].tolist()) for a, b in pairs]
-        for number, p_values in enumerate((fixed, anytime)):
-            if min(inference.holm(p_values)) <= ALPHA:
-                first[number] = look
-    return first[0], first[1]
+    fixed = [inference.paired(a.tolist(), b.tolist()).p_value for a, b in pairs]
+    anytime = [anytime_p((a - b).tolist()) for a, b in pairs]
+    return min(inference.holm(fixed)) <= ALPHA, min(inference.holm(anytime)) <= ALPHA
 
 
 def chosen() -> Iterator[Sequence[str]]:
@@ -103,18 +96,17 @@ def _is_falsely_better(generator: Generator, seeds: int, settings: int) -> tuple
     )
 
 
-def _spec(arm: int) -> JobSpec:
-    (spec,) = specs(dataset="fashion-mnist", optimizer=f"sgd:lr={arm}" if arm else "adam", validation=0.1, seeds=0)
-    return spec
-
-
-_SPECS = {arm: _spec(arm) for arm in range(7)}
+@cache
+def _specs(arm: int) -> list[JobSpec]:
+    """By seed."""
+    optimizer = f"sgd:lr={arm}" if arm else "adam"
+    return specs(dataset="fashion-mnist", optimizer=optimizer, validation=0.1, seeds="0..23")
 
 
 def _jobs(arm: int, validated: Sequence[float], tested: Sequence[float]) -> list[JobRecord]:
     jobs = []
     for seed, (validation, test) in enumerate(zip(validated, tested, strict=True)):
-        spec = _SPECS[arm].model_copy(update={"seed": seed})
+        spec = _specs(arm)[seed]
         counts = {"validation_correct": round(6_000 * validation), "validation_total": 6_000}
         result = job_result(spec, round(IMAGES * test), test_total=IMAGES, **counts)
         jobs.append(replace(job_record(spec, 100 * arm + seed, 1), result=result))
@@ -171,7 +163,7 @@ def _refuted(generator: Generator, arms: int, points: float) -> tuple[bool, bool
 
 def _judged(recorded: Sequence[int], now: Sequence[int], seed: int, checks: int) -> Judgment:
     runs = [
-        Run(job_result(_SPECS[0], counts[seed], test_total=IMAGES, weights_sha256=sha, test_loss=loss), (), facts)
+        Run(job_result(_specs(0)[seed], counts[seed], test_total=IMAGES, weights_sha256=sha, test_loss=loss), (), facts)
         for counts, sha, loss, facts in ((recorded, "ab", 0.4, {"gpu": "one"}), (now, "cd", 0.5, {"gpu": "two"}))
     ]
     others = [count / IMAGES for other, count in enumerate(now) if other != seed]

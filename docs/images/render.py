@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGES, EXAMPLES = ROOT / "docs" / "images", ROOT / "docs" / "examples"
 MLPQ = str(ROOT / ".venv" / "bin" / "mlpq")
 SWEEP = (
-    "--experiment sweep --dataset digits --optimizer sgd --optimizer adam --lr 0.1,0.01 --validation 0.1 --seeds 0..9"
+    "--experiment sweep --dataset digits --optimizer sgd --optimizer adam --lr 0.1,0.01 --validation 0.1 --seeds 0..15"
 )
 QUEUED = "--experiment queued --dataset digits --device cuda --seeds 0..9"
 RUNNING = "--experiment depths --dataset digits --hidden 64,64 --optimizer adam --epochs 2000 --seeds 0..9"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from mlpq.analysis.best_of_k import best_of
@@ -9,8 +11,10 @@ from mlpq.analysis.comparison import compare
 from mlpq.analysis.crossed import jobs_compared, with_image_errors
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
-from mlpq.errors import SpecError
-from mlpq.records import JobRecord
+from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
+from mlpq.analysis.questions import metric_of, question_state
+from mlpq.errors import NotFoundError, SpecError
+from mlpq.records import JobRecord, UnreadableJob
 from mlpq.store import queries
 from mlpq.store.image_queries import bitmaps_of
 from mlpq.store.session import Store
@@ -30,14 +34,49 @@ def compare_experiment(
     """
     needs_curves = params.parsed_metric().needs_curves
     params.parsed_by()  # raises before the database is read
+    params.parsed_choose_seeds()
+    records, unreadable = _jobs(store, experiment)
+    registered = queries.questions_of(store, experiment)
+    ancestors = queries.ancestors(store, records)
+    needs_curves = needs_curves or any(metric_of(question.terms).needs_curves for question in registered)
+    curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
+    comparison = replace(compare(records, ancestors, curves, params, pairs_at_most), unreadable=unreadable)
+    comparison = with_image_errors(comparison, bitmaps_of(store, jobs_compared(comparison)))
+    states = []
+    for question in registered:
+        with suppress(NotFoundError):  # of an arm whose jobs were deleted
+            states.append(question_state(question, records, ancestors, curves))
+    return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors), states)
+
+
+def compare_experiments(store: Store, experiments: Sequence[str], params: ComparisonParams) -> ProblemsComparison:
+    """Read several experiments, split them into problems, and rank their arms over all of them.
+
+    Raises NotFoundError where there is no such experiment, and SpecError for params that are not valid, and where there
+    is only one problem or fewer than two arms have figures in all.
+    """
+    own = replace(params, against="")  # within a problem each arm is compared with each
+    by, needs_curves = own.parsed_by(), own.parsed_metric().needs_curves
+    problems = []
+    for experiment in dict.fromkeys(experiments):
+        records, unreadable = _jobs(store, experiment)
+        ancestors = queries.ancestors(store, records)
+        curves = queries.curves(store, experiment) if needs_curves else {}
+        for name, jobs in split_problems(experiment, records, by):
+            comparison = compare(jobs, [*ancestors, *records], curves, own)
+            problems.append(Problem(name, replace(comparison, unreadable=unreadable)))
+    return compare_problems(problems, params.against)
+
+
+def _jobs(store: Store, experiment: str) -> tuple[list[JobRecord], tuple[UnreadableJob, ...]]:
+    """The jobs of an experiment, and those that can't be read.
+
+    Raises NotFoundError where there is no such experiment, and SpecError where no job can be read.
+    """
     queries.check_experiment(store, experiment)
     listed = queries.listed_jobs(store, experiment)
     records = [job for job in listed if isinstance(job, JobRecord)]
     unreadable = tuple(job for job in listed if not isinstance(job, JobRecord))
     if unreadable and not records:
         raise SpecError(f"no job of {experiment} can be read: mlpq jobs {experiment} shows why")
-    ancestors = queries.ancestors(store, records)
-    curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
-    comparison = replace(compare(records, ancestors, curves, params, pairs_at_most), unreadable=unreadable)
-    comparison = with_image_errors(comparison, bitmaps_of(store, jobs_compared(comparison)))
-    return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors))
+    return records, unreadable

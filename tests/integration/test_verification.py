@@ -108,13 +108,13 @@ ELSEWHERE = {"torch": "2.14.0"}
 
 
 def test_accuracy_is_compared_with_reruns_of_the_other_seeds(store: Store) -> None:
-    """All four records were altered alike: one rerun alone is the outlier, all reruns together are not."""
-    ids = submit(store, *specs(seeds="1..4"))
-    for correct in (480, 482, 484, 486):
+    """All records were altered alike: one rerun alone is the outlier; all together they refute the whole arm."""
+    ids = submit(store, *specs(seeds="1..8"))
+    for correct in range(480, 496, 2):
         finish(store, claim_one(store), test_correct=correct, best_epoch=2)
     repeats = [rerun_of(store, job) for job in ids]
     reruns = [new.id for new in submission.submit_reruns(store, VERIFY, repeats)]
-    for correct in (420, 422, 424, 426):
+    for correct in range(420, 436, 2):
         claimed = claiming.claim(store, "bob", WorkerCapabilities("cpu"), {**FACTS, **ELSEWHERE})[0]
         finish(store, claimed, test_correct=correct, weights_sha256="cd" * 32)
     cases = [
@@ -123,10 +123,11 @@ def test_accuracy_is_compared_with_reruns_of_the_other_seeds(store: Store) -> No
     ]
     (alone,) = verify.conclude(store, cases[:1], {ids[0]: reruns[0]})
     assert alone.reason.startswith("the new accuracy is outside")
-    assert "of its 3 other seeds" in alone.reason
+    assert "the 99.5 % prediction interval of its 7 other seeds" in alone.reason
     together = verify.conclude(store, cases, dict(zip(ids, reruns, strict=True)))
-    assert [found.grade for found in together] == [Grade.REFUTED] * 4
-    assert all("the recorded accuracy is outside" in found.reason for found in together)
+    assert [found.grade for found in together] == [Grade.REFUTED] * 8
+    average = "over 8 seeds of its arm the recorded accuracies differ from the new ones by +12.00 points on average"
+    assert all(found.reason.startswith(average) for found in together)
 
 
 def test_parent_outside_the_verification_is_listed_as_unchecked(store: Store) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlpq.analysis.summary import Summary, summarize
-from mlpq.jobs import Status
+from mlpq.jobs import Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 
@@ -16,12 +16,15 @@ from mlpq.spec.job import JobSpec
 class Arm:
     """The jobs that differ only in the seed: one record for each seed, in order of appearance.
 
-    `accuracy` summarizes test accuracies from 0 to 1, `seconds` is the mean training time; both are None before the
-    first success. `parent` is a job of the arm that this one continues from, None where it starts from new weights.
+    `accuracy` summarizes test accuracies from 0 to 1, None before the first; a diverged run counts with the accuracy of
+    chance, so that an arm is never better for it. `diverged` has the seeds of such runs, and of those whose parent
+    diverged. `seconds` is the mean training time, None before the first success. `parent` is a job of the arm that this
+    one continues from, None where it starts from new weights.
     """
 
     records: Sequence[JobRecord]
     accuracy: Summary | None
+    diverged: frozenset[int]
     seconds: float | None
     parent: JobRecord | None
 
@@ -76,22 +79,32 @@ def group_specs(specs: Sequence[JobSpec]) -> list[list[JobSpec]]:
 
 def _arm(records: list[JobRecord], by_id: Mapping[str, JobRecord]) -> Arm:
     results = [job.result for job in records if job.result is not None]
+    diverged = frozenset(job.spec.seed for job in records if has_diverged(job, by_id))
+    figures = [*(result.test_accuracy for result in results), *[1 / records[0].spec.data.classes] * len(diverged)]
     return Arm(
         records=records,
-        accuracy=summarize([result.test_accuracy for result in results]) if results else None,
+        accuracy=summarize(figures) if figures else None,
+        diverged=diverged,
         seconds=sum(result.train_seconds for result in results) / len(results) if results else None,
         parent=by_id.get(records[0].parent_id or ""),
     )
 
 
+def has_diverged(job: JobRecord, by_id: Mapping[str, JobRecord]) -> bool:
+    """Whether it failed because it diverged, or a job that it continues from did."""
+    return job.status is Status.FAILED and any(each.outcome is Outcome.DIVERGED for each in _generations(job, by_id))
+
+
 def _lineage(job: JobRecord, by_id: Mapping[str, JobRecord]) -> list[JobSpec]:
     """The specs of the job and of those that it continues from as far as they can be read, itself first."""
-    found, seen = [job.spec], {job.id}
-    while (parent := by_id.get(job.parent_id or "")) is not None and parent.id not in seen:
-        job = parent
-        seen.add(job.id)
-        found.append(job.spec)
-    return found
+    return [each.spec for each in _generations(job, by_id)]
+
+
+def _generations(job: JobRecord, by_id: Mapping[str, JobRecord]) -> list[JobRecord]:
+    found = {job.id: job}
+    while (parent := by_id.get(job.parent_id or "")) is not None and parent.id not in found:
+        found[parent.id] = job = parent
+    return list(found.values())
 
 
 def _arm_key(lineage: Sequence[JobSpec]) -> str:

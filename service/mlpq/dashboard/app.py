@@ -109,8 +109,14 @@ def experiments(request: Request, before: Position | None = None) -> Response:
     return _page(request, "experiments.html", lambda site: (pages.experiments(site.store, before), 200))
 
 
-def _params(by: str = "", metric: str = "accuracy", target: str = "", against: str = "") -> ComparisonParams:
-    return ComparisonParams(by.strip(), metric.strip(), target.strip(), against.strip())
+def _params(
+    by: str = "",
+    metric: str = "accuracy",
+    target: str = "",
+    against: str = "",
+    choose_seeds: Annotated[str, Query(alias="choose-seeds")] = "",
+) -> ComparisonParams:
+    return ComparisonParams(by.strip(), metric.strip(), target.strip(), against.strip(), choose_seeds.strip())
 
 
 Params = Annotated[ComparisonParams, Depends(_params)]

@@ -49,6 +49,7 @@ class Comparisons:
         """
         metric = params.parsed_metric()
         params.parsed_by()  # raises now, before the request waits
+        params.parsed_choose_seeds()
 
         def compute() -> RenderedComparison:
             has_curves = dashboard_queries.epochs_of_results(self._store, experiment.id) <= MAX_EPOCHS

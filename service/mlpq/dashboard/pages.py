@@ -152,6 +152,8 @@ def experiment(
         except SpecError as error:
             return {**content, "problem": str(error)}, 400 if params.given() else 200
         content["comparison"], content["has_curves"] = rendered.text, "curves" in rendered.charts
+        # Between two rounds of a race no job is unfinished.
+        content["live"] = progress.unfinished > 0 or not all(each.is_over for each in rendered.text.questions)
         # `of` is not read: it changes the URL when the charts change, so that the browser loads them again.
         query = urlencode({"experiment": name, **params.given(), "of": history})
         content["charts"] = [

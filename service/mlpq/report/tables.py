@@ -189,6 +189,7 @@ def _arm_cells(arm: Arm, label: str) -> list[str]:
     if accuracy is None:
         return [label, f"0 of {jobs}", "", "", "", ""]
     n = str(jobs) if accuracy.n == jobs else f"{accuracy.n} of {jobs}"
+    n += f", {len(arm.diverged)} diverged" if arm.diverged else ""
     ends = [f"{100 * end:.2f}" for end in (accuracy.least, accuracy.most)] if accuracy.n > 1 else ["", ""]
     mean = formatting.mean_and_sd(100 * accuracy.mean, None if accuracy.sd is None else 100 * accuracy.sd)
     return [label, n, mean, *ends, formatting.seconds(arm.seconds)]

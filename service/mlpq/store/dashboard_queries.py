@@ -10,7 +10,15 @@ from mlpq.errors import NotFoundError
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, WaitingJobs
 from mlpq.store import queries, reading
-from mlpq.store.schema import epochs, experiments, is_current_attempt, job_results, jobs
+from mlpq.store.schema import (
+    epochs,
+    experiments,
+    is_current_attempt,
+    job_results,
+    jobs,
+    question_caps,
+    questions,
+)
 from mlpq.store.session import Store
 
 
@@ -57,16 +65,22 @@ def waiting(store: Store, ids: Collection[int]) -> dict[int, list[WaitingJobs]]:
 
 
 def history_token(store: Store, experiment_id: int) -> str:
-    """A token that differs after any job of the experiment changes its status.
+    """A token that differs after any job of the experiment changes its status, or a question is registered.
 
     Between two equal tokens no job was claimed, since that raises `attempt`; and without a claim no sequence of
     transitions leads back to the same counts.
     """
     query = select(jobs.c.status, func.count(), func.sum(jobs.c.attempt)).where(jobs.c.experiment_id == experiment_id)
+    asked = (
+        select(func.count(questions.c.id), func.count(question_caps.c.question_id))
+        .outerjoin_from(questions, question_caps)
+        .where(questions.c.experiment_id == experiment_id)
+    )
     created = select(experiments.c.created_at).where(experiments.c.id == experiment_id)  # tells databases apart
     with store.read() as connection:
         states = sorted(tuple(row) for row in connection.execute(query.group_by(jobs.c.status)))
-        return f"{experiment_id} {connection.execute(created).scalar_one()} {states}"
+        registered = tuple(connection.execute(asked).one())
+        return f"{experiment_id} {connection.execute(created).scalar_one()} {states} {registered}"
 
 
 def epochs_of_running(store: Store, experiment_id: int) -> int:

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Outcome, Status
+from mlpq.question_records import Question
 from mlpq.records import (
     AnyJob,
     AttemptRecord,
@@ -20,7 +21,7 @@ from mlpq.records import (
     Verification,
 )
 from mlpq.results_view import COLUMNS
-from mlpq.store import reading
+from mlpq.store import questions, reading
 from mlpq.store.reading import EPOCH_FIELDS, JOB_FIELDS, RESULT_FIELDS
 from mlpq.store.schema import (
     UtcDateTime,
@@ -292,6 +293,13 @@ def verifications_of(store: Store, job: str) -> list[Verification]:
     query = select(verifications).where(verifications.c.job_id == job).order_by(verifications.c.id)
     with store.read() as connection:
         return [from_row(row) for row in connection.execute(query).mappings()]
+
+
+def questions_of(store: Store, experiment: str) -> list[Question]:
+    """The registered questions of an experiment, in the order of registration."""
+    with store.read() as connection:
+        found = connection.execute(questions.select_questions(experiment)).mappings()
+        return [questions.from_row(row) for row in found]
 
 
 def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:

@@ -273,6 +273,35 @@ verifications = Table(
     _one_of("grade", Grade),
 )
 
+questions = Table(
+    "questions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", ForeignKey("experiments.id"), nullable=False),
+    _key("fields", Text),
+    _key("metric", String(20)),
+    _key("target", String(20)),
+    _key("against", Text),
+    _key("difference", Float(53)),
+    Column("margin", Float(53)),
+    _key("alpha", Float(53)),
+    Column("max_seeds", Integer),  # NULL where the pilot determines the caps
+    _key("choose_seeds", Json),
+    _key("seeds", Json),
+    _key("pilot", Integer),
+    _key("sides", Json),
+    _key("registered_at", UtcDateTime),
+    UniqueConstraint("experiment_id", "fields", "metric", "target", "against"),
+)
+
+question_caps = Table(  # a table of its own: submitters insert rows, and change none
+    "question_caps",
+    metadata,
+    Column("question_id", ForeignKey("questions.id"), primary_key=True, autoincrement=False),
+    _key("caps", Json),  # the number of pairs at which each pair of sides ends
+    _key("registered_at", UtcDateTime),
+)
+
 workers = Table(
     "workers",
     metadata,

@@ -18,12 +18,17 @@ class Check:
 _HEX = "[0-9a-f]"
 _CONTROL = "'*[' || char(1) || '-' || char(31) || char(127) || '-' || char(159) || ']*'"
 _SQLITE_PRINTABLE = f"typeof(@) = 'text' AND @ NOT GLOB {_CONTROL} AND instr(CAST(@ AS BLOB), x'00') = 0"
+# In another encoding than UTF-8, the same numbers may be letters, or parts of them.
+_POSTGRESQL_PRINTABLE = (
+    r"@ !~ '[\u0001-\u001f\u007f]' "
+    r"AND (current_setting('server_encoding') <> 'UTF8' OR @ !~ '[\u0080-\u009f]')"
+)
 _WITHOUT_HEX = "rtrim(@, '0123456789abcdef')"  # "host:pid:"
 _WITHOUT_PID = f"rtrim(substr({_WITHOUT_HEX}, 1, length({_WITHOUT_HEX}) - 1), '0123456789')"  # "host:"
 
 PRINTABLE = Check(
     rule="text without control characters",
-    postgresql=r"@ !~ '[\u0001-\u001f\u007f-\u009f]'",
+    postgresql=_POSTGRESQL_PRINTABLE,
     sqlite=_SQLITE_PRINTABLE,
 )
 POSITIVE = Check(
@@ -49,7 +54,7 @@ SPEC = Check(
 )
 WORKER_NAME = Check(
     rule="host:pid:hex",
-    postgresql=rf"@ ~ '^[^\u0001-\u001f\u007f-\u009f]+:[0-9]+:{_HEX}+$'",
+    postgresql=rf"@ ~ '^.+:[0-9]+:{_HEX}+$' AND {_POSTGRESQL_PRINTABLE}",
     sqlite=f"{_SQLITE_PRINTABLE} AND {_WITHOUT_HEX} <> @ AND {_WITHOUT_HEX} LIKE '%:' "
     f"AND length({_WITHOUT_PID}) < length({_WITHOUT_HEX}) - 1 AND {_WITHOUT_PID} LIKE '_%:'",
 )

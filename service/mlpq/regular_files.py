@@ -61,6 +61,12 @@ def remove_matching(folder: Path, pattern: str) -> None:
             continue
 
 
+def make_private_folder(folder: Path) -> None:
+    """Create the folder and its missing parents, which only this user may enter."""
+    for each in reversed([folder, *folder.parents]):
+        each.mkdir(mode=0o700, exist_ok=True)
+
+
 def _remove(name: str, folder: int) -> None:
     try:
         os.unlink(name, dir_fd=folder)

@@ -31,6 +31,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from mlpq.errors import StoreError, reason_of
 from mlpq.jobs import LEASE_SECONDS
+from mlpq.regular_files import make_private_folder
 from mlpq.settings import masked
 from mlpq.store.odd_values import decode, load_json
 from mlpq.store.read_only import is_outdated, open_read_only
@@ -216,12 +217,6 @@ def make_folder(url: str) -> None:
         raise StoreError(
             f"can't create the folder {folder}: {reason_of(error)}; set MLPQ_HOME to one that you own"
         ) from error
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create the folder and its missing parents, which only this user may enter."""
-    for each in reversed([folder, *folder.parents]):
-        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def _create_private_file(path: str) -> None:

@@ -37,14 +37,18 @@ NOISES: dict[str, Draw] = {
 }
 
 
-def rules(arms: int, cap: int, margin: float | None = None) -> RaceRules:
+def rules(arms: int, cap: int, number: int, margin: float | None = None) -> RaceRules:
+    """Those of the comparison with this number, which has random flips of its own."""
     pairs = list(itertools.combinations(range(arms), 2))
-    return RaceRules(pairs, [cap] * len(pairs), margin, ALPHA, eliminates=True, flips=FLIPS)
+    return RaceRules(pairs, [cap] * len(pairs), margin, ALPHA, eliminates=True, flips=FLIPS, seed=number)
 
 
-def two_arms(differences: NDArray[np.float64], cap: int, margin: float | None = None) -> Race:
-    """A race between two arms with these differences, looked at after every seed."""
-    return run_race([differences.tolist(), [0.0] * len(differences)], rules(2, cap, margin))
+def two_arms(drawn: Sequence[NDArray[np.float64]], margin: float | None = None) -> list[Race]:
+    """Races between two arms with these differences, looked at after every seed, to the cap."""
+    return [
+        run_race([differences.tolist(), [0.0] * len(differences)], rules(2, len(differences), number, margin))
+        for number, differences in enumerate(drawn)
+    ]
 
 
 def decide_null() -> Iterator[Sequence[str]]:
@@ -53,12 +57,12 @@ def decide_null() -> Iterator[Sequence[str]]:
     The first column is without the look at the cap: what `compare` shows as the anytime p, at most alpha at any look.
     """
     yield ("differences", "anytime p ≤ 0.05 at any of 50 looks", "better, with the look at the cap", "n")
-    n = 1_000
+    n = 4_000
     for name, draw in NOISES.items():
         generator = np.random.default_rng(1)
         drawn = [draw(generator, 50) for _ in range(n)]
         bets = [anytime_p(each.tolist()) <= ALPHA for each in drawn]
-        better = [two_arms(each, 50).verdict is Verdict.BETTER for each in drawn]
+        better = [race.verdict is Verdict.BETTER for race in two_arms(drawn)]
         yield (name, percent(bets), percent(better), f"{n:,}")
 
 
@@ -68,7 +72,7 @@ def decide_power() -> Iterator[Sequence[str]]:
     n = 1_000
     for effect, cap in ((1.0, 11), (0.8, 17), (0.5, 38), (0.3, 104)):
         generator = np.random.default_rng(2)
-        races = [two_arms(generator.normal(effect, 1, cap), cap) for _ in range(n)]
+        races = two_arms([generator.normal(effect, 1, cap) for _ in range(n)])
         yield (
             f"{effect:g}",
             str(cap),
@@ -86,9 +90,9 @@ def decide_six_arms() -> Iterator[Sequence[str]]:
     n = 400
     generator = np.random.default_rng(3)
     by_betting, better = [], []
-    for _ in range(n):
+    for number in range(n):
         scores = generator.normal(0, 1, (6, 55)).tolist()
-        found = [pair for pair in run_race(scores, rules(6, 55)).pairs if pair.verdict is Verdict.BETTER]
+        found = [pair for pair in run_race(scores, rules(6, 55, number)).pairs if pair.verdict is Verdict.BETTER]
         better.append(bool(found))
         by_betting.append(any(not pair.looked_at_cap for pair in found))
     yield ("6", percent(by_betting), percent(better), f"{n:,}")
@@ -100,7 +104,7 @@ def decide_equivalence() -> Iterator[Sequence[str]]:
     n = 1_000
     for name, difference in (("0", 0.0), ("the margin", 1.0)):
         generator = np.random.default_rng(4)
-        races = [two_arms(generator.normal(difference, 1, 50), 50, margin=1.0) for _ in range(n)]
+        races = two_arms([generator.normal(difference, 1, 50) for _ in range(n)], margin=1.0)
         yield (
             name,
             percent([race.verdict is Verdict.EQUIVALENT for race in races]),

@@ -28,7 +28,7 @@ class RaceRules:
 
     `margin` is the largest difference that counts as equivalent, None where equivalence is no possible verdict.
     `eliminates`: an arm that is worse than another needs no more scores, whatever is open between it and a third one.
-    `flips` is the number of random sign flips of the look at the cap.
+    `flips` is the number of random sign flips of the look at the cap, drawn with `seed`.
     """
 
     pairs: Sequence[tuple[int, int]]
@@ -37,6 +37,7 @@ class RaceRules:
     alpha: float
     eliminates: bool
     flips: int = FLIPS
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +193,13 @@ class _Tracked:
 
     def look_at_cap(self, tests: int) -> None:
         self.looked_at_cap = True
-        self._level = _level(tuple(self.differences), self._rules.alpha, tests, self._rules.flips)
+        self._level = _level(tuple(self.differences), self._rules.alpha, tests, (self._rules.flips, self._rules.seed))
 
 
 @lru_cache(maxsize=256)
-def _level(differences: tuple[float, ...], alpha: float, tests: int, flips: int) -> float | None:
+def _level(differences: tuple[float, ...], alpha: float, tests: int, flips: tuple[int, int]) -> float | None:
     """`level_at_cap`, which takes a tenth of a second: pages and tables look again and again."""
-    return level_at_cap(differences, alpha, tests, flips)
+    return level_at_cap(differences, alpha, tests, *flips)
 
 
 def _most(differences: Sequence[float], mean: float) -> list[float]:

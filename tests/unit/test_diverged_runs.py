@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlpq.analysis.arms import arms
@@ -115,6 +115,7 @@ def test_a_target_that_was_never_reached_is_slower_than_any_other_and_tested_by_
     assert document["pairs"][0]["superiority"] == 7 / 8
 
 
+@settings(max_examples=30)  # each compares several times
 @given(st.lists(st.tuples(st.integers(50, 500), st.integers(50, 500)), min_size=2, max_size=8), st.data())
 def test_a_seed_that_diverges_never_improves_an_arm(figures: list[tuple[int, int]], data: st.DataObject) -> None:
     one = arm(0, counts(*(figure for figure, _ in figures)), optimizer="sgd")
@@ -135,6 +136,7 @@ def test_a_seed_that_diverges_never_improves_an_arm(figures: list[tuple[int, int
     assert all(new <= old + 1e-9 for old, new in zip(before, after, strict=True))
 
 
+@settings(max_examples=30)  # each compares several times
 @given(
     st.lists(st.tuples(st.integers(0, 500), st.integers(0, 500)), min_size=1, max_size=8),
     st.randoms(use_true_random=False),
@@ -158,6 +160,10 @@ def test_an_unfinished_seed_holds_the_later_pairs_back_from_the_anytime_test() -
     (pair,) = compared(SGD, slow).pairs
     assert pair.anytime is not None
     assert (len(pair.seeds), pair.anytime.n) == (11, 4)
+    lost = [*SGD[:4], failed_job(SGD[4].spec, 4), *SGD[5:]]
+    (never,) = compared(lost, slow).pairs
+    assert never.anytime is not None
+    assert never.anytime.n == 11  # seed 4 will never be a pair
     (whole,) = compared(SGD, ADAM).pairs
     assert whole.anytime is not None
     assert whole.anytime.n == 12

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -120,6 +120,7 @@ def test_all_formats_have_every_problem_and_the_verdict_over_them() -> None:
     assert "2 problems, by test accuracy" in json.dumps(profiles(found).to_dict())
 
 
+@settings(max_examples=30)  # each compares several times
 @given(st.lists(st.lists(st.integers(100, 499), min_size=3, max_size=3), min_size=2, max_size=5))
 def test_the_order_of_problems_changes_no_rank_and_ranks_add_up(figures: list[list[int]]) -> None:
     found, turned = ranked(*figures), ranked(*figures[::-1])

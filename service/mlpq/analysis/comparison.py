@@ -285,7 +285,12 @@ def _pair(a: Side, b: Side, metric: Metric, seeds: tuple[int, ...], alpha: float
 def _anytime(pair: Pair, is_finite: bool, alpha: float) -> Anytime | None:
     if pair.a.selection.pending or pair.b.selection.pending:
         return None
-    pending = [seed for side in (pair.a, pair.b) for seed, missing in side.missing.items() if missing.is_pending]
+    pending = [
+        seed
+        for side, other in ((pair.a, pair.b), (pair.b, pair.a))
+        for seed, missing in side.missing.items()
+        if missing.is_pending and not (seed in other.missing and other.missing[seed].is_lost)
+    ]
     n = sum(seed < min(pending, default=seed + 1) for seed in pair.seeds)
     differences = pair.differences[:n]
     p = anytime_p(differences)

@@ -285,7 +285,13 @@ def _choice_document(selection: Selection) -> dict[str, Any] | None:
 def _pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
     """`t_interval` and `bootstrap_interval` are of 95 % each, the `simultaneous` ones of `confidence`."""
     found, metric = pair.paired, comparison.metric
-    document: dict[str, Any] = {"a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds)}
+    anytime = pair.anytime
+    document: dict[str, Any] = {
+        "a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds),
+        "p_anytime": anytime and anytime.p, "p_anytime_holm": anytime and anytime.p_adjusted,
+        "interval_anytime": _ends(anytime.interval) if anytime else None, "n_anytime": anytime and anytime.n,
+        "standard_error_images": pair.standard_error_images,
+    }  # fmt: skip
     if found is not None:
         document |= {
             "difference": _finite(found.difference), "sd": found.sd,
@@ -294,13 +300,7 @@ def _pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
             "test": "signs" if found.by_signs else "mean", "p": found.p_value, "exact": found.exact,
             "p_holm": pair.p_adjusted, "superiority": _superiority(pair, metric),
             "superiority_interval": _superiority_interval(pair, metric), "skewness": found.skewness,
-        }  # fmt: skip
-    if found is not None:
-        anytime = pair.anytime
-        document |= {
-            "p_anytime": anytime and anytime.p, "p_anytime_holm": anytime and anytime.p_adjusted,
-            "interval_anytime": _ends(anytime.interval) if anytime else None, "n_anytime": anytime and anytime.n,
-            "standard_error_seeds": standard_error_seeds(pair), "standard_error_images": pair.standard_error_images,
+            "standard_error_seeds": standard_error_seeds(pair),
         }  # fmt: skip
     return document
 

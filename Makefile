@@ -37,10 +37,12 @@ test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, 
 	@scripts/system-packages $(PYTHON) services
 	$(BIN)/pytest --numprocesses 0 --exitfirst tests/compose/test_deployment.py
 
+EPOCHS ?= 600
+
 hosts: setup ## workers and databases on several hosts: cuts, failover, clocks; needs Linux and root, twenty minutes
 	@scripts/hosts true
 	@scripts/system-packages $(PYTHON) services hosts
-	scripts/hosts $(BIN)/pytest --numprocesses 0 --timeout 1200 tests/hosts
+	EPOCHS=$(EPOCHS) scripts/hosts $(BIN)/pytest --numprocesses 0 --timeout 1200 tests/hosts
 
 bench: setup ## measure every performance claim, half an hour; writes docs/explanation/benchmarks.md
 	@scripts/system-packages $(PYTHON) data services

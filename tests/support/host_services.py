@@ -53,8 +53,9 @@ class HostPostgres:
         self._do("pg_ctl", "promote", "-D", self._data)
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
-        """Run one statement; its rows."""
-        address = f"host={self._folder} port={PORT} user={SUPERUSER} dbname=postgres"
+        """Run one statement, which waits for no standby; its rows."""
+        options = "-csynchronous_commit=local"
+        address = f"host={self._folder} port={PORT} user={SUPERUSER} dbname=postgres options={options}"
         with psycopg.connect(address, autocommit=True) as connection:
             cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []

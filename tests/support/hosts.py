@@ -84,11 +84,15 @@ def cut(host: Host, other: Host, direction: str = BOTH) -> None:
         host._ignore(other)
 
 
+def check_namespaces() -> None:
+    """Fail outside of the namespaces of `scripts/hosts`, where nothing would remove what tests leave."""
+    if os.getpid() != 1 or not os.path.ismount("/run"):
+        pytest.fail("these tests need namespaces of their own: make hosts")
+
+
 @contextmanager
 def network(*names: str) -> Iterator[list[Host]]:
     """Hosts of these names on a new switch."""
-    if os.getpid() != 1 or not os.path.ismount("/run"):
-        pytest.fail("these tests need namespaces of their own: make hosts")
     _do("ip", "netns", "add", SWITCH)
     hosts: list[Host] = []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -69,10 +70,9 @@ class Hosts:
 
     def submit(self, name: str, *arguments: object) -> list[str]:
         """Submit from that host; the ids of the jobs."""
-        done = self.mlpq(name, "submit", *arguments)
+        done = self.mlpq(name, "submit", *arguments, "--format", "json")
         assert done.returncode == 0, done.stderr
-        known = queries.job_records(self.site.store)
-        return [job.id for job in known if job.id[:8] in done.stdout]
+        return [str(job["id"]) for job in json.loads(done.stdout)]
 
     def read_from(self, name: str) -> None:
         """Read the database on that host from now on."""

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check lint demo test test-compose bench chaos mutations soak clean
+.PHONY: help setup check lint demo test test-compose hosts bench chaos mutations soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ test: lint ## all tests but those of the deployment, with PostgreSQL and Redis s
 test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, ten minutes
 	@scripts/system-packages $(PYTHON) services
 	$(BIN)/pytest --numprocesses 0 --exitfirst tests/compose/test_deployment.py
+
+EPOCHS ?= 600
+
+hosts: setup ## workers and databases on several hosts: cuts, failover, clocks; needs Linux and root, twenty minutes
+	@scripts/hosts true
+	@scripts/system-packages $(PYTHON) services hosts
+	EPOCHS=$(EPOCHS) scripts/hosts $(BIN)/pytest --numprocesses 0 --timeout 1200 tests/hosts
 
 bench: setup ## measure every performance claim, half an hour; writes docs/explanation/benchmarks.md
 	@scripts/system-packages $(PYTHON) data services

@@ -141,6 +141,11 @@ MUTATIONS = (
         f"{CHAOS}/test_services.py::test_worker_survives_a_database_that_does_not_answer",
     ),
     Mutation(
+        "a client that is silent within a transaction loses its locks",
+        [(f"{STORE}/answers.py", "SILENT_CLIENT_SECONDS * 1000", "0")],
+        f"{INTEGRATION}/test_silent_clients.py",
+    ),
+    Mutation(
         "watchdog over Celery's event loop",
         [(f"{WORKER}/celery_app.py", "Watchdog([executor.pulse, Consumer.pulse])", "Watchdog([executor.pulse])")],
         f"{CHAOS}/test_services.py::test_worker_with_a_hanging_celery_loop_exits",

@@ -43,7 +43,7 @@ class Postgres:
         self._launcher = [] if memory is None else ["sh", "-c", f'ulimit -d {memory // 1024}; exec "$@"', "sh"]
         switch = "on" if durable else "off"
         self._options = {"fsync": switch, "autovacuum": switch, "max_connections": "100", **options}
-        self._programs = _postgres_programs()
+        self._programs = postgres_programs()
         self.as_user: dict[str, Any] = (
             {"user": SUPERUSER, "group": SUPERUSER, "extra_groups": []} if os.getuid() == 0 else {}
         )
@@ -240,7 +240,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _postgres_programs() -> Path:
+def postgres_programs() -> Path:
+    """The folder of the programs of the newest installed PostgreSQL."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     found = debian[-1] if debian else shutil.which("initdb")
     if found is None:

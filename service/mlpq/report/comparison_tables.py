@@ -208,13 +208,15 @@ def _side_document(side: Side) -> dict[str, Any]:
 
 def _pair_document(pair: Pair, metric: Metric) -> dict[str, Any]:
     found = pair.paired
-    document: dict[str, Any] = {"a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds)}
+    document: dict[str, Any] = {
+        "a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds),
+        "standard_error_images": pair.standard_error_images,
+    }  # fmt: skip
     if found is not None:
         document |= {
             "difference": found.difference, "sd": found.sd, "bootstrap_interval": _ends(found.bootstrap_interval),
             "t_interval": _ends(found.t_interval), "p": found.p_value, "exact": found.exact, "p_holm": pair.p_adjusted,
             "superiority": _superiority(pair, metric), "standard_error_seeds": standard_error_seeds(pair),
-            "standard_error_images": pair.standard_error_images,
         }  # fmt: skip
     return document
 

@@ -89,13 +89,13 @@ def _standard_error(pair: Pair, bitmaps: Mapping[str, bytes]) -> float | None:
 
 
 def _bits_by_seed(side: Side, bitmaps: Mapping[str, bytes]) -> dict[int, NDArray[np.int8]]:
-    """For each seed with a bitmap, [images]: 1 where an image is classified correctly."""
+    """For each seed with a bitmap of the test set's size, [images]: 1 where an image is classified correctly."""
+    images = side.spec.data.test
+    found = {job.spec.seed: bitmaps[job.id] for job in side.arm.records if job.id in bitmaps}
     return {
-        job.spec.seed: np.unpackbits(np.frombuffer(bitmaps[job.id], np.uint8), count=job.result.test_total).view(
-            np.int8
-        )
-        for job in side.arm.records
-        if job.result is not None and job.id in bitmaps
+        seed: np.unpackbits(np.frombuffer(bitmap, np.uint8), count=images).view(np.int8)
+        for seed, bitmap in found.items()
+        if len(bitmap) == -(-images // 8)
     }
 
 

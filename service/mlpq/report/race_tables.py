@@ -190,8 +190,9 @@ def question_document(state: QuestionState) -> dict[str, Any]:
         "is_over": state.is_over,
     }
     if race is None:
-        undecided = {"verdict": Verdict.UNDECIDED, "best": None, "n": 0, "cap": None, "p_anytime": 1.0}
-        return document | undecided | {"interval": None, "registered_at": question.registered_at}
+        document |= {"verdict": Verdict.UNDECIDED, "best": None, "n": 0, "cap": None, "p_anytime": 1.0}
+        document |= {"interval": None, "registered_at": question.registered_at}
+        return document | ({"pairs": []} if len(terms.pairs) > 1 else {})
     best = None if race.best is None else _label(state, race.best)
     document |= {**_pair_document(state, race.lead), "verdict": race.verdict, "best": best}
     if len(race.pairs) > 1:

@@ -66,9 +66,11 @@ def test_page_stays_live_between_two_rounds(store: Store, client: TestClient, tm
     question = register(store, "lab", BY_OPTIMIZER, GOAL)
     train(store)
     assert " data-live" in client.get("/experiments/lab").text
+    assert compare_experiment(store, "lab", BY_OPTIMIZER).comparison.is_running  # so verdicts are by the anytime p
     step(read_settings({"MLPQ_HOME": str(tmp_path)}), store, question)
     train(store)
     assert " data-live" not in client.get("/experiments/lab").text
+    assert not compare_experiment(store, "lab", BY_OPTIMIZER).comparison.is_running
 
 
 def test_report_and_comparison_have_the_question(filled: Store) -> None:

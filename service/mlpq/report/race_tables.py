@@ -21,8 +21,8 @@ from mlpq.question_records import Question, Verdict
 from mlpq.report.comparison_tables import PAIRS_SHOWN
 from mlpq.report.tables import Cells, PlainTable, markdown, plain_table
 
-RACE_HEADINGS = ("arm", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence", "state")
-RACE_HEADINGS_WITH_MARGIN = (*RACE_HEADINGS[:-1], ">evidence within {margin}", "state")
+RACE_HEADINGS = ("arm", "state", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence")
+RACE_HEADINGS_WITH_MARGIN = (*RACE_HEADINGS, ">evidence within {margin}")
 
 
 def registration_line(question: Question) -> str:
@@ -51,8 +51,8 @@ def race_cells(state: QuestionState) -> Cells:
     """
     race, metric = state.race, state.metric
     if race is None:
-        return ("arm", ">seeds", "state"), [
-            [label, str(done), "waits for its first look"] for label, done in _labels_and_seeds(state)
+        return ("arm", "state", ">seeds"), [
+            [label, "waits for its first look", str(done)] for label, done in _labels_and_seeds(state)
         ]
     leader = _leader(state, race)
     level = f"{100 * (1 - state.question.terms.alpha / len(race.pairs)):.3g} %"
@@ -116,12 +116,12 @@ def question_markdown(state: QuestionState) -> str:
 
 
 def race_lines(state: QuestionState) -> list[str]:
-    """One line for each arm, where a table has no room: "sgd: seeds 9; points behind adam 0.41; …; in the race"."""
+    """One line for each arm, where a table has no room: "sgd: in the race; seeds 9; points behind adam 0.41; …"."""
     headings, lines = race_cells(state)
-    names = [heading.lstrip(">") for heading in headings[1:-1]]
+    names = [heading.lstrip(">") for heading in headings[2:]]
     return [
-        f"{arm}: " + "; ".join([*(f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell), status])
-        for arm, *cells, status in lines
+        f"{arm}: " + "; ".join([status, *(f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)])
+        for arm, status, *cells in lines
     ]
 
 
@@ -273,7 +273,7 @@ def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[
     evidences = 2 if state.question.terms.margin else 1
     if pair is None:
         status = "is compared with" if state.question.terms.against else "leads"
-        return [_label(state, arm), seeds, "", "", *([""] * evidences), status]
+        return [_label(state, arm), status, seeds, "", "", *([""] * evidences)]
     sign = 1 if pair.a == leader else -1
     interval = pair.interval if sign > 0 else Interval(-pair.interval.high, -pair.interval.low)
     evidence = [f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"]
@@ -281,11 +281,11 @@ def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[
         evidence.append(f"{_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}")
     return [
         _label(state, arm),
+        _arm_state(pair, arm, _eliminated(state)),
         seeds,
         state.metric.text(sign * pair.mean),
         _interval_text(interval, state.metric),
         *evidence,
-        _arm_state(pair, arm, _eliminated(state)),
     ]
 
 

@@ -1,8 +1,8 @@
 """Render the pictures and example reports of the docs by running mlpq, so that they show what it prints today.
 
-    .venv/bin/python docs/images/render.py [charts|dashboard|example|demo …]
+    .venv/bin/python docs/images/render.py [charts|dashboard|example|race|demo …]
 
-Without names, all of them: about five minutes on two cores. `soak.svg` is not here: `make soak` draws it. The
+Without names, all of them: about ten minutes on two cores. `soak.svg` is not here: `make soak` draws it. The
 experiments are kept in `.demo/pictures`, so a second run trains nothing again.
 """
 
@@ -125,6 +125,14 @@ def example() -> None:
     _save(plot.resize((plot.width * 3 // 4, plot.height * 3 // 4)), file)
 
 
+def race() -> None:
+    """The report of docs/examples/race.yaml, decided; prints the end of the race."""
+    mlpq("submit", str(EXAMPLES / "race.yaml"))
+    asked = ("race", "--by", "optimizer,momentum", "--choose-seeds", "0..4")
+    print(mlpq("decide", *asked, "--difference", "0.3", "--margin", "0.5", "--wait"))
+    mlpq("report", *asked, "-o", str(EXAMPLES / "race.html"))
+
+
 def demo() -> None:
     """The output of `make demo` without progress, the table of fifteen jobs, and the closing hints."""
     done = subprocess.run(["make", "demo"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -146,7 +154,7 @@ def demo() -> None:
 
 def main(names: list[str]) -> None:
     os.environ["MLPQ_HOME"] = str(ROOT / ".demo" / "pictures")
-    pictures = {"charts": charts, "dashboard": dashboard, "example": example, "demo": demo}
+    pictures = {"charts": charts, "dashboard": dashboard, "example": example, "race": race, "demo": demo}
     for name in names or pictures:
         print(name, flush=True)
         pictures[name]()

@@ -46,6 +46,8 @@ def compare_experiment(
     for question in registered:
         with suppress(NotFoundError):  # of an arm whose jobs were deleted
             states.append(question_state(question, records, ancestors, curves))
+    is_running = comparison.is_running or any(not state.is_over for state in states)
+    comparison = replace(comparison, is_running=is_running)
     return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors), states)
 
 

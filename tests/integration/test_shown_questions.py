@@ -9,9 +9,10 @@ from starlette.testclient import TestClient
 
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.question_terms import Goal
-from mlpq.decide import register, step
+from mlpq.decide import look, register, step
 from mlpq.experiment import compare_experiment
 from mlpq.report.html_report import report
+from mlpq.report.race_tables import question_document, state_line
 from mlpq.settings import read_settings
 from mlpq.store.session import Store
 from tests.support.dashboard_pages import words
@@ -65,9 +66,11 @@ def test_page_stays_live_between_two_rounds(store: Store, client: TestClient, tm
     question = register(store, "lab", BY_OPTIMIZER, GOAL)
     train(store)
     assert " data-live" in client.get("/experiments/lab").text
+    assert compare_experiment(store, "lab", BY_OPTIMIZER).comparison.is_running  # so verdicts are by the anytime p
     step(read_settings({"MLPQ_HOME": str(tmp_path)}), store, question)
     train(store)
     assert " data-live" not in client.get("/experiments/lab").text
+    assert not compare_experiment(store, "lab", BY_OPTIMIZER).comparison.is_running
 
 
 def test_report_and_comparison_have_the_question(filled: Store) -> None:
@@ -78,3 +81,36 @@ def test_report_and_comparison_have_the_question(filled: Store) -> None:
     page = report(compared, [], BY_OPTIMIZER)
     assert "Registered question" in page
     assert page.index("Registered question") < page.index("<h2>Verdict</h2>")
+
+
+@pytest.mark.parametrize("optimizers", [["sgd", "adam"], ["sgd", "adam", "rmsprop"]])
+def test_document_has_its_keys_from_the_registration_to_the_decision(
+    store: Store, tmp_path: Path, optimizers: list[str]
+) -> None:
+    submit(store, *specs(optimizer=optimizers, seeds="0..2"))
+    question = register(store, "lab", BY_OPTIMIZER, Goal(difference=0.5))
+    keys = {"verdict", "best", "n", "cap", "p_anytime", "interval", "registered_at"}
+    config = read_settings({"MLPQ_HOME": str(tmp_path)})
+    for verdict in ("undecided", "undecided", "better"):
+        document = question_document(look(store, question))
+        assert keys <= document.keys()
+        assert document["verdict"] == verdict
+        assert ("pairs" in document) == (len(optimizers) > 2)
+        assert all(keys <= pair.keys() for pair in document.get("pairs", ()))
+        question = step(config, store, question).state.question
+        train(store)
+
+
+def test_state_names_the_cap_of_the_pairs_that_still_race(store: Store, tmp_path: Path) -> None:
+    submit(store, *specs(optimizer=["sgd", "adam", "rmsprop"], seeds="0..9"))
+    for job in claim_rest(store, limit=50):
+        seed = job.spec.seed
+        correct = {"sgd": 300 + 5 * seed, "adam": 440, "rmsprop": 437 if seed % 2 else 443}[job.spec.optimizer]
+        finish(store, job, test_correct=correct)
+    question = register(store, "lab", BY_OPTIMIZER, Goal(difference=0.5))
+    state = step(read_settings({"MLPQ_HOME": str(tmp_path)}), store, question).state
+    assert state.caps is not None
+    assert state.race is not None
+    (open_pair,) = [pair for pair in state.race.pairs if pair.verdict == "undecided"]
+    assert open_pair.cap < max(state.caps)
+    assert f"of at most {open_pair.cap} pairs looked at" in state_line(state)

@@ -172,7 +172,7 @@ def test_an_unfinished_seed_holds_the_later_pairs_back_from_the_anytime_test() -
 def test_the_verdict_while_jobs_run_is_that_of_the_anytime_test() -> None:
     slow = [*ADAM[:-1], job_record(ADAM[-1].spec, 61)]
     found = compared(SGD, slow)
-    assert found.unfinished == 1
+    assert found.is_running
     document = to_document(found, [])
     line = document["pairs"][0]["verdict"]
     assert line.startswith("so far, adam lr=0.001 is better than sgd lr=0.1 by 1.00 ")

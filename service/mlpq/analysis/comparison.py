@@ -140,8 +140,8 @@ class Comparison:
     """`sides` are in the order of their means, the best first and those without a figure last.
 
     `has_unselected`: settings that agree in `by` are compared by themselves, since they have no validation figures.
-    Others were chosen on the seeds `choosing`, which are left out of the comparison, unless `is_shared`. `unfinished`
-    is the number of jobs from which figures are still to come.
+    Others were chosen on the seeds `choosing`, which are left out of the comparison, unless `is_shared`. `is_running`:
+    further figures are to come, from unfinished jobs or for an open question, so that one looks more than once.
     `unreadable` are the jobs of the experiment that are left out because their rows can't be read.
     """
 
@@ -152,7 +152,7 @@ class Comparison:
     has_unselected: bool
     choosing: tuple[int, ...] = ()
     is_shared: bool = False
-    unfinished: int = 0
+    is_running: bool = False
     unreadable: tuple[UnreadableJob, ...] = ()
 
     @property
@@ -192,7 +192,7 @@ def compare(
             f"{len(sides)} arms make {len(to_compare)} pairs, more than the {pairs_at_most} that can be compared here: "
             "group the arms by a field, such as optimizer, or compare with one arm only"
         )
-    unfinished = sum(
+    is_running = any(
         not job.status.is_finished
         for selection in selected.selections
         for arm in selection.tried
@@ -200,7 +200,7 @@ def compare(
     )
     return Comparison(
         by, metric, tuple(sides), tuple(_compared(to_compare, metric)), selected.has_unselected, selected.choosing,
-        selected.is_shared, unfinished,
+        selected.is_shared, is_running,
     )  # fmt: skip
 
 

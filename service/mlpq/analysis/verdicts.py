@@ -18,7 +18,7 @@ def overall(comparison: Comparison) -> str | None:
     with_best = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
     if len(with_best) < 2:
         return None
-    is_running = comparison.unfinished > 0
+    is_running = comparison.is_running
     groups: dict[str, list[str]] = {"tied": [], "few": [], "worse": [], "better": [], "untested": []}
     for pair in with_best:
         other = pair.b if pair.a is best else pair.a

@@ -67,7 +67,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 
 def _verdict(pair: Pair, comparison: Comparison) -> str:
-    return verdict(pair, comparison.metric, comparison.tests, comparison.unfinished > 0)
+    return verdict(pair, comparison.metric, comparison.tests, comparison.is_running)
 
 
 def methods(comparison: Comparison) -> str:

@@ -21,7 +21,8 @@ from mlpq.question_records import Question, Verdict
 from mlpq.report.comparison_tables import PAIRS_SHOWN
 from mlpq.report.tables import Cells, PlainTable, markdown, plain_table
 
-RACE_HEADINGS = ("arm", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence", "state")
+RACE_HEADINGS = ("arm", "state", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence")
+RACE_HEADINGS_WITH_MARGIN = (*RACE_HEADINGS, ">evidence within {margin}")
 
 
 def registration_line(question: Question) -> str:
@@ -45,18 +46,24 @@ def race_table(state: QuestionState) -> PlainTable:
 def race_cells(state: QuestionState) -> Cells:
     """For each arm how far it is behind the leading one, or behind the one that all are compared with.
 
-    `evidence` is what the bets have, of what they need to decide.
+    `evidence` is what the bets against a difference of 0 have, of what they need to decide; with a margin, that against
+    a larger difference than it follows.
     """
     race, metric = state.race, state.metric
     if race is None:
-        return ("arm", ">seeds", "state"), [
-            [label, str(done), "waits for its first look"] for label, done in _labels_and_seeds(state)
+        return ("arm", "state", ">seeds"), [
+            [label, "waits for its first look", str(done)] for label, done in _labels_and_seeds(state)
         ]
     leader = _leader(state, race)
     level = f"{100 * (1 - state.question.terms.alpha / len(race.pairs)):.3g} %"
-    headings = tuple(
-        heading.format(unit=metric.unit, leader=_label(state, leader), level=level) for heading in RACE_HEADINGS
-    )
+    margin = state.question.terms.margin
+    names = {
+        "unit": metric.unit,
+        "leader": _label(state, leader),
+        "level": level,
+        "margin": f"{margin:g}" if margin else "",
+    }
+    headings = tuple(heading.format(**names) for heading in (RACE_HEADINGS_WITH_MARGIN if margin else RACE_HEADINGS))
     order = sorted(range(len(state.settings)), key=lambda arm: (arm != leader, _behind(race, leader, arm)))
     return headings, [_arm_cells(state, race, arm, leader) for arm in order]
 
@@ -109,12 +116,12 @@ def question_markdown(state: QuestionState) -> str:
 
 
 def race_lines(state: QuestionState) -> list[str]:
-    """One line for each arm, where a table has no room: "sgd: 9 seeds; −0.41 …"."""
+    """One line for each arm, where a table has no room: "sgd: in the race; seeds 9; points behind adam 0.41; …"."""
     headings, lines = race_cells(state)
-    names = [heading.lstrip(">") for heading in headings]
+    names = [heading.lstrip(">") for heading in headings[2:]]
     return [
-        f"{line[0]}: " + "; ".join(f"{name} {cell}" for name, cell in zip(names[1:], line[1:], strict=True) if cell)
-        for line in lines
+        f"{arm}: " + "; ".join([status, *(f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)])
+        for arm, status, *cells in lines
     ]
 
 
@@ -125,7 +132,7 @@ def state_line(state: QuestionState) -> str:
         return f"settings are being chosen on seeds {formatting.seeds(terms.choose_seeds)}"
     if state.race is None:
         return f"the first {formatting.count_of(terms.pilot, 'pair')} determine how many seeds are needed at most"
-    return f"{state.race.n} of at most {max(state.question.caps or ())} pairs looked at"
+    return f"{state.race.n} of at most {_cap(state, state.race)} pairs looked at"
 
 
 def verdict_lines(state: QuestionState) -> list[str]:
@@ -183,8 +190,9 @@ def question_document(state: QuestionState) -> dict[str, Any]:
         "is_over": state.is_over,
     }
     if race is None:
-        undecided = {"verdict": Verdict.UNDECIDED, "best": None, "n": 0, "cap": None, "p_anytime": 1.0}
-        return document | undecided | {"interval": None, "registered_at": question.registered_at}
+        document |= {"verdict": Verdict.UNDECIDED, "best": None, "n": 0, "cap": None, "p_anytime": 1.0}
+        document |= {"interval": None, "registered_at": question.registered_at}
+        return document | ({"pairs": []} if len(terms.pairs) > 1 else {})
     best = None if race.best is None else _label(state, race.best)
     document |= {**_pair_document(state, race.lead), "verdict": race.verdict, "best": best}
     if len(race.pairs) > 1:
@@ -262,25 +270,29 @@ def _interval_text(interval: Interval, metric: Metric) -> str:
 def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[str]:
     pair = _pair_of(race, arm, leader)
     seeds = str(max(each.n for each in race.pairs if arm in (each.a, each.b)))
+    evidences = 2 if state.question.terms.margin else 1
     if pair is None:
-        return [_label(state, arm), seeds, "", "", "", "is compared with" if state.question.terms.against else "leads"]
+        status = "is compared with" if state.question.terms.against else "leads"
+        return [_label(state, arm), status, seeds, "", "", *([""] * evidences)]
     sign = 1 if pair.a == leader else -1
     interval = pair.interval if sign > 0 else Interval(-pair.interval.high, -pair.interval.low)
-    evidence = f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"
-    if pair.equivalence is not None and pair.verdict is not Verdict.BETTER:
-        evidence += f"; equivalent: {_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}"
+    evidence = [f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"]
+    if pair.equivalence is not None:
+        evidence.append(f"{_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}")
     return [
         _label(state, arm),
+        _arm_state(pair, arm, _eliminated(state)),
         seeds,
         state.metric.text(sign * pair.mean),
         _interval_text(interval, state.metric),
-        evidence,
-        _arm_state(pair, arm, _eliminated(state)),
+        *evidence,
     ]
 
 
 def _evidence_text(evidence: float) -> str:
-    return f"{evidence:.1f}" if evidence < 1000 else f"{evidence:.0e}" if math.isfinite(evidence) else "> 1e+308"
+    if not math.isfinite(evidence):
+        return "> 1e+308"
+    return f"{evidence:.1f}" if evidence < 100 else f"{evidence:.0f}" if evidence < 1000 else f"{evidence:.0e}"
 
 
 def _arm_state(pair: RacePair, arm: int, eliminated: frozenset[int]) -> str:
@@ -330,6 +342,12 @@ def _labels_and_seeds(state: QuestionState) -> list[tuple[str, int]]:
 
 def _data(state: QuestionState) -> str:
     return on_data(setting.arm.spec.dataset for setting in state.settings if setting is not None)
+
+
+def _cap(state: QuestionState, race: Race) -> int:
+    """The largest cap of the pairs that still race; of all pairs after the end."""
+    racing = [pair.cap for pair in race.pairs if pair.verdict is Verdict.UNDECIDED and {pair.a, pair.b} <= race.active]
+    return max(racing or state.question.caps or ())
 
 
 def _caps_text(caps: Sequence[int]) -> str:

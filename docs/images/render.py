@@ -33,7 +33,7 @@ SWEEP = (
 QUEUED = "--experiment queued --dataset digits --device cuda --seeds 0..9"
 RUNNING = "--experiment depths --dataset digits --hidden 64,64 --optimizer adam --epochs 2000 --seeds 0..9"
 TUNED = "experiments/tuned?by=optimizer"
-COLUMNS = 88
+COLUMNS = 106
 
 
 def mlpq(*arguments: str) -> str:
@@ -111,13 +111,14 @@ def _phone(page: Page, url: str) -> None:
 
 
 def _save(image: Image.Image, file: Path) -> None:
-    image.convert("RGB").quantize(128).save(file, optimize=True)
+    # The default method merges colors of thin lines.
+    image.convert("RGB").quantize(128, Image.Quantize.FASTOCTREE).save(file, optimize=True)
 
 
 def example() -> None:
     """The report and the charts of docs/examples/optimizers.yaml; prints the table for how-to/compare-optimizers.md."""
     mlpq("submit", str(EXAMPLES / "optimizers.yaml"), "--wait")
-    by = ("--by", "optimizer,momentum")
+    by = ("--by", "optimizer,momentum", "--choose-seeds", "0..4")
     mlpq("report", "optimizers", *by, "-o", str(EXAMPLES / "optimizers.html"))
     file = EXAMPLES / "optimizers.png"
     print(mlpq("compare", "optimizers", *by, "--plot", str(file), "--format", "md"))

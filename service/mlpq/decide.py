@@ -35,7 +35,8 @@ def register(store: Store, experiment: str, params: ComparisonParams, goal: Goal
     queries.check_experiment(store, experiment)
     if experiment == VERIFY:
         raise SpecError(f"the experiment {VERIFY} is reserved for mlpq verify: decide in the one that it verified")
-    found = next((each for each in queries.questions_of(store, experiment) if _asks(each, params)), None)
+    registered = queries.questions_of(store, experiment)
+    found = next((each for each in registered if isinstance(each, Question) and _asks(each, params)), None)
     if found is None:
         records = queries.job_records(store, experiment)
         terms = terms_for(experiment, records, queries.ancestors(store, records), params, goal)

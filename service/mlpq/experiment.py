@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from mlpq.analysis.best_of_k import best_of
 from mlpq.analysis.comparison import compare
-from mlpq.analysis.crossed import jobs_compared, with_image_errors
+from mlpq.analysis.crossed import with_image_errors
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.analysis.questions import metric_of, question_state
 from mlpq.errors import NotFoundError, SpecError
+from mlpq.question_records import Question, UnreadableQuestion
 from mlpq.records import JobRecord, UnreadableJob
 from mlpq.store import queries
 from mlpq.store.image_queries import bitmaps_of
@@ -36,18 +37,24 @@ def compare_experiment(
     params.parsed_by()  # raises before the database is read
     params.parsed_choose_seeds()
     records, unreadable = _jobs(store, experiment)
-    registered = queries.questions_of(store, experiment)
+    registered, odd = _questions(store, experiment)
     ancestors = queries.ancestors(store, records)
     needs_curves = needs_curves or any(metric_of(question.terms).needs_curves for question in registered)
     curves = queries.curves(store, experiment) if with_curves or needs_curves else {}
-    comparison = replace(compare(records, ancestors, curves, params, pairs_at_most), unreadable=unreadable)
-    comparison = with_image_errors(comparison, bitmaps_of(store, jobs_compared(comparison)))
     states = []
     for question in registered:
-        with suppress(NotFoundError):  # of an arm whose jobs were deleted
+        try:
             states.append(question_state(question, records, ancestors, curves))
-    is_running = comparison.is_running or any(not state.is_over for state in states)
-    comparison = replace(comparison, is_running=is_running)
+        except NotFoundError as error:  # the jobs of an arm were deleted
+            odd.append(str(error))
+    comparison = compare(records, ancestors, curves, params, pairs_at_most)
+    comparison = replace(
+        comparison,
+        is_running=comparison.is_running or any(not state.is_over for state in states),
+        unreadable=unreadable,
+        odd_questions=tuple(odd),
+    )
+    comparison = with_image_errors(comparison, partial(bitmaps_of, store))
     return ExperimentComparison(experiment, records, ancestors, curves, comparison, best_of(records, ancestors), states)
 
 
@@ -82,3 +89,19 @@ def _jobs(store: Store, experiment: str) -> tuple[list[JobRecord], tuple[Unreada
     if unreadable and not records:
         raise SpecError(f"no job of {experiment} can be read: mlpq jobs {experiment} shows why")
     return records, unreadable
+
+
+def _questions(store: Store, experiment: str) -> tuple[list[Question], list[str]]:
+    """The registered questions of an experiment, and of each that can't be read or evaluated here why."""
+    found, odd = [], []
+    for question in queries.questions_of(store, experiment):
+        if isinstance(question, UnreadableQuestion):
+            odd.append(f"it can't be read: {question.reason}")
+            continue
+        try:
+            metric_of(question.terms)
+        except SpecError as error:
+            odd.append(str(error))
+        else:
+            found.append(question)
+    return found, odd

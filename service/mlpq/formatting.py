@@ -111,11 +111,12 @@ def seconds(value: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def seeds(values: Sequence[int]) -> str:
-    """ "0..9" for consecutive seeds, else "1,2,5"; no more than eight of a longer list."""
+def seeds(values: Sequence[int], at_most: int | None = 8) -> str:
+    """ "0..9" for consecutive seeds, else "1,2,5"; no more than `at_most` of a longer list."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]}..{values[-1]}"
-    return ",".join(map(str, values[:8])) + (",…" if len(values) > 8 else "")
+    shown = values[:at_most]
+    return ",".join(map(str, shown)) + (",…" if len(values) > len(shown) else "")
 
 
 def status(job: AnyJob) -> str:

@@ -11,7 +11,7 @@ _CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 
 
 def printable(text: str) -> str:
-    """The text without control characters: a terminal would obey them, whoever wrote them."""
+    """The text without control characters, which a terminal would execute."""
     return _CONTROLS.sub("", text)
 
 
@@ -21,7 +21,7 @@ def printable_value(value: object) -> object:
 
 
 def escaped(text: str) -> str:
-    r"""The text with each control character as an escape, such as \u001b: nothing is lost and nothing is obeyed."""
+    r"""The text with each control character replaced by an escape such as \u001b."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

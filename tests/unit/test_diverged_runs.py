@@ -18,7 +18,7 @@ from mlpq.analysis.verdicts import verdict
 from mlpq.jobs import Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.report.comparison_tables import comparison_markdown, sides_table, to_document
-from mlpq.report.tables import arm_lines
+from mlpq.report.tables import arm_lines, to_json
 from tests.support.compared_arms import arm, compared, counts, diverged
 from tests.support.result_rows import curve, failed_job, job_record, specs
 
@@ -109,7 +109,7 @@ def test_a_target_that_was_never_reached_is_slower_than_any_other_and_tested_by_
     )
     (_, row) = sides_table(found)[1]
     assert row[1:3] == ["8, 7 never", "median ∞"]
-    document = json.loads(json.dumps(to_document(found, []), allow_nan=False))
+    document = json.loads(to_json(to_document(found, [])))
     assert [each["missed_target"] for each in document["arms"]] == [0, 7]
     assert document["pairs"][0]["test"] == "signs"
     assert document["pairs"][0]["superiority"] == 7 / 8

@@ -142,7 +142,8 @@ class Comparison:
     `has_unselected`: settings that agree in `by` are compared by themselves, since they have no validation figures.
     Others were chosen on the seeds `choosing`, which are left out of the comparison, unless `is_shared`. `is_running`:
     further figures are to come, from unfinished jobs or for an open question, so that one looks more than once.
-    `unreadable` are the jobs of the experiment that are left out because their rows can't be read.
+    `unreadable` are the jobs of the experiment that are left out because their rows can't be read, `odd_questions` says
+    of each registered question that is left out why.
     """
 
     by: Fields
@@ -154,6 +155,7 @@ class Comparison:
     is_shared: bool = False
     is_running: bool = False
     unreadable: tuple[UnreadableJob, ...] = ()
+    odd_questions: tuple[str, ...] = ()
 
     @property
     def tests(self) -> int:
@@ -295,6 +297,4 @@ def _anytime(pair: Pair, is_finite: bool, alpha: float) -> Anytime | None:
     differences = pair.differences[:n]
     p = anytime_p(differences)
     interval = anytime_interval(differences, alpha) if is_finite else None
-    if interval is not None and not all(map(math.isfinite, (interval.low, interval.high))):
-        interval = None
-    return Anytime(n, p, p, interval)
+    return Anytime(n, p, p, interval if interval and interval.is_bounded else None)

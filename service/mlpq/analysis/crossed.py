@@ -15,7 +15,7 @@ Casella & McCulloch 1992, "Variance Components", section 4.7). No bootstrap of s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -44,13 +44,14 @@ def image_variance(differences: NDArray[np.int8]) -> float:
     return float((images / (m - 1) - rest / ((n - 1) * (m - 1))) / (n * m))
 
 
-def with_image_errors(comparison: Comparison, bitmaps: Mapping[str, bytes]) -> Comparison:
+def with_image_errors(comparison: Comparison, bitmaps_of: Callable[[Iterable[str]], Mapping[str, bytes]]) -> Comparison:
     """The comparison of test accuracies with `standard_error_images` of each pair; others are returned as they are.
 
-    `bitmaps` say which test images the results classify correctly, by job id.
+    `bitmaps_of` reads which test images the results classify correctly, by job id.
     """
     if comparison.metric.name != "accuracy":
         return comparison
+    bitmaps = bitmaps_of(jobs_compared(comparison))
     pairs = (replace(pair, standard_error_images=_standard_error(pair, bitmaps)) for pair in comparison.pairs)
     return replace(comparison, pairs=tuple(pairs))
 

@@ -46,6 +46,7 @@ def notes(comparison: Comparison) -> list[str]:
     found += [line for side in sides for line in (*_worst_runs(side, comparison.metric), _missing_seeds(side))]
     found += _shapes_of_differences(comparison)
     found.append(_unreadable(comparison))
+    found += [f"a registered question is left out: {reason}" for reason in comparison.odd_questions]
     return [note for note in found if note]
 
 

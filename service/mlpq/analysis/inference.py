@@ -32,6 +32,16 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether both ends are finite."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def negated(self) -> Interval:
+        """That of B − A, where this is the interval of A − B."""
+        return Interval(-self.high, -self.low)
+
 
 @dataclass(frozen=True)
 class Paired:

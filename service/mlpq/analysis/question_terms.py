@@ -16,10 +16,10 @@ from mlpq.analysis.choice import LEAST_SEEDS, choosing_seeds
 from mlpq.analysis.grouping import find_label, group_settings
 from mlpq.analysis.inference import fewest_pairs
 from mlpq.analysis.params import ComparisonParams
-from mlpq.analysis.questions import MOST_SEEDS, fewest_pairs_to_decide
+from mlpq.analysis.questions import fewest_pairs_to_decide
 from mlpq.analysis.sequential import ALPHA
 from mlpq.errors import SpecError
-from mlpq.question_records import Question, QuestionSide, QuestionTerms
+from mlpq.question_records import MOST_SEEDS, Question, QuestionSide, QuestionTerms
 from mlpq.records import JobRecord
 
 MOST_FOR_PILOT = 20  # pairs: their spread is known to within a third, and more would delay the registration
@@ -72,7 +72,9 @@ def terms_for(
         choose_seeds=choosing,
         seeds=tuple(sorted(set.union(*submitted) - set(choosing))),
         pilot=0,
-        sides=[QuestionSide(label, [arm.first.spec_hash for arm in found]) for label, found in groups.items()],
+        sides=tuple(
+            QuestionSide(label, tuple(arm.first.spec_hash for arm in found)) for label, found in groups.items()
+        ),
     )
     fewest = fewest_pairs(ALPHA / len(terms.pairs))
     if goal.max_seeds is not None and goal.max_seeds < fewest:
@@ -109,14 +111,9 @@ def options(terms: QuestionTerms) -> str:
         "difference": formatting.number(terms.difference),
         "margin": formatting.number(terms.margin) if terms.margin else "",
         "max-seeds": str(terms.max_seeds or ""),
-        "choose-seeds": _typed_seeds(terms.choose_seeds),
+        "choose-seeds": formatting.seeds(terms.choose_seeds, at_most=None),
     }
     return " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items() if value)
-
-
-def _typed_seeds(seeds: Sequence[int]) -> str:
-    is_range = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
-    return f"{seeds[0]}..{seeds[-1]}" if is_range else ",".join(map(str, seeds))
 
 
 def _check_validation(groups: Mapping[str, Sequence[Arm]], params: ComparisonParams) -> None:

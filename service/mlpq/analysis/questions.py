@@ -17,10 +17,8 @@ from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.race import Race, RaceRules, run_race
 from mlpq.analysis.sequential import cap_for, fewest_bets
 from mlpq.errors import NotFoundError
-from mlpq.question_records import Question, QuestionSide, QuestionTerms
+from mlpq.question_records import MOST_SEEDS, Question, QuestionSide, QuestionTerms
 from mlpq.records import JobRecord
-
-MOST_SEEDS = 1000  # the largest cap: more is a matter of days, and a look at the cap one of seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class QuestionState:
 
 
 def metric_of(terms: QuestionTerms) -> Metric:
-    """The metric of a question."""
+    """The metric of a question; raises SpecError where this version has none of that name or target."""
     return ComparisonParams(metric=terms.metric, target=terms.target).parsed_metric()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -250,7 +249,7 @@ def _superiority_interval(pair: Pair, metric: Metric) -> tuple[float, float]:
 
 
 def _side_document(side: Side) -> dict[str, Any]:
-    """Infinite figures, of targets that were never reached, are null."""
+    """Infinite figures are those of targets that were never reached."""
     summary = side.summary
     return {
         "arm": side.label,
@@ -259,7 +258,7 @@ def _side_document(side: Side) -> dict[str, Any]:
         "mean": summary and summary.mean,
         "sd": summary and summary.sd,
         "interval": _ends(side.interval),
-        "values": {seed: _finite(value) for seed, value in side.values.items()},
+        "values": dict(side.values),
         "diverged": len(side.diverged),
         "missed_target": len(side.missed),
         "left_out": {seed: missing.reason for seed, missing in side.missing.items()},
@@ -294,7 +293,7 @@ def _pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
     }  # fmt: skip
     if found is not None:
         document |= {
-            "difference": _finite(found.difference), "sd": found.sd,
+            "difference": found.difference, "sd": found.sd,
             "bootstrap_interval": _ends(found.bootstrap_interval), "t_interval": _ends(found.t_interval),
             "simultaneous_interval": _ends(found.simultaneous), "confidence": comparison.confidence,
             "test": "signs" if found.by_signs else "mean", "p": found.p_value, "exact": found.exact,
@@ -307,10 +306,6 @@ def _pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
 
 def _interval(found: Interval | None, metric: Metric) -> str:
     return "" if found is None else interval_text(found, metric)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _ends(found: Interval | None) -> tuple[float, float] | None:

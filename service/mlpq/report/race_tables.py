@@ -55,12 +55,11 @@ def race_cells(state: QuestionState) -> Cells:
             [label, "waits for its first look", str(done)] for label, done in _labels_and_seeds(state)
         ]
     leader = _leader(state, race)
-    level = f"{100 * (1 - state.question.terms.alpha / len(race.pairs)):.3g} %"
     margin = state.question.terms.margin
     names = {
         "unit": metric.unit,
         "leader": _label(state, leader),
-        "level": level,
+        "level": _level(state),
         "margin": f"{margin:g}" if margin else "",
     }
     headings = tuple(heading.format(**names) for heading in (RACE_HEADINGS_WITH_MARGIN if margin else RACE_HEADINGS))
@@ -211,28 +210,28 @@ def _pair_document(state: QuestionState, pair: RacePair) -> dict[str, Any]:
         "cap": pair.cap,
         "p_anytime": pair.p,
         "interval": _fractions(interval, state.metric),
-        "evidence": _finite(pair.evidence),
+        "evidence": pair.evidence,
         "evidence_needed": pair.bound,
         "looked_at_cap": pair.looked_at_cap,
         "registered_at": state.question.registered_at,
     }
 
 
-def _fractions(interval: Interval, metric: Metric) -> list[float | None]:
+def _fractions(interval: Interval, metric: Metric) -> list[float]:
     """Both ends; those of accuracies as fractions, within what accuracies can differ by."""
-    ends = (interval.low, interval.high)
-    if metric.unit == "points":
-        return [min(1.0, max(-1.0, end / 100)) for end in ends]
-    return [_finite(end) for end in ends]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    ends = [interval.low, interval.high]
+    return [min(1.0, max(-1.0, end / 100)) for end in ends] if metric.unit == "points" else ends
 
 
 def _raw(interval: Interval, metric: Metric) -> Interval:
     """The interval of a − b in the metric: scores have the sign by which more is better."""
-    return interval if metric.higher_is_better else Interval(-interval.high, -interval.low)
+    return interval if metric.higher_is_better else interval.negated
+
+
+def _level(state: QuestionState) -> str:
+    """The confidence level of each interval, so that all hold together."""
+    terms = state.question.terms
+    return f"{100 * (1 - terms.alpha / len(terms.pairs)):.3g} %"
 
 
 def _overall(state: QuestionState, race: Race) -> str:
@@ -253,18 +252,14 @@ def _overall(state: QuestionState, race: Race) -> str:
 
 def _certainty(state: QuestionState, pair: RacePair) -> str:
     """The interval and p at every look; after a decision at the cap, that it was the exact look there."""
-    tests = state.question.terms.pairs
-    level = f"{100 * (1 - state.question.terms.alpha / len(tests)):.3g} %"
-    interval = f"anytime {level} interval {_interval_text(pair.interval, state.metric)}"
+    interval = f"anytime {_level(state)} interval {_interval_text(pair.interval, state.metric)}"
     if pair.looked_at_cap and pair.verdict is Verdict.BETTER:
         return f"significant in the one exact look at the cap, {interval}"
-    return f"anytime {p_phrase(pair.p, 'p (Holm)' if len(tests) > 1 else 'p')}, {interval}"
+    return f"anytime {p_phrase(pair.p, 'p (Holm)' if len(state.question.terms.pairs) > 1 else 'p')}, {interval}"
 
 
 def _interval_text(interval: Interval, metric: Metric) -> str:
-    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
-        return "still unbounded"
-    return interval_text(interval, metric)
+    return interval_text(interval, metric) if interval.is_bounded else "still unbounded"
 
 
 def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[str]:
@@ -275,7 +270,7 @@ def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[
         status = "is compared with" if state.question.terms.against else "leads"
         return [_label(state, arm), status, seeds, "", "", *([""] * evidences)]
     sign = 1 if pair.a == leader else -1
-    interval = pair.interval if sign > 0 else Interval(-pair.interval.high, -pair.interval.low)
+    interval = pair.interval if sign > 0 else pair.interval.negated
     evidence = [f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"]
     if pair.equivalence is not None:
         evidence.append(f"{_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}")

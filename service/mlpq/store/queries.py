@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Outcome, Status
-from mlpq.question_records import Question
+from mlpq.question_records import Question, UnreadableQuestion
 from mlpq.records import (
     AnyJob,
     AttemptRecord,
@@ -295,7 +295,7 @@ def verifications_of(store: Store, job: str) -> list[Verification]:
         return [from_row(row) for row in connection.execute(query).mappings()]
 
 
-def questions_of(store: Store, experiment: str) -> list[Question]:
+def questions_of(store: Store, experiment: str) -> list[Question | UnreadableQuestion]:
     """The registered questions of an experiment, in the order of registration."""
     with store.read() as connection:
         found = connection.execute(questions.select_questions(experiment)).mappings()

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from sqlalchemy import Select, insert, select
 
-from mlpq.errors import NotFoundError
-from mlpq.question_records import Question, QuestionSide, QuestionTerms
+from mlpq.errors import NotFoundError, StoreError
+from mlpq.question_records import Question, QuestionTerms, UnreadableQuestion
+from mlpq.store.reading import UnreadableRowError, record
 from mlpq.store.schema import experiments, question_caps, questions
 from mlpq.store.session import Store, insert_or_ignore, now
 
 # What distinguishes the questions of an experiment.
 _KEY = ("by", "metric", "target", "against")
 _COLUMNS = {"by": "fields"}
+_OWN = ("id", "experiment", "registered_at", "caps")
 
 
 def register(store: Store, experiment: str, terms: QuestionTerms) -> Question:
     """Insert a question, unless the experiment has one with the same fields, metric, target and arm to compare with.
 
     Returns the one that is stored: its other terms may differ from `terms`. With `terms.max_seeds` its caps are stored
-    in the same transaction. Raises NotFoundError where there is no such experiment.
+    in the same transaction. Raises NotFoundError where there is no such experiment, and StoreError where the stored one
+    can't be read.
     """
     values = {_COLUMNS.get(name, name): value for name, value in asdict(terms).items()}
     with store.write() as connection:
@@ -35,7 +38,7 @@ def register(store: Store, experiment: str, terms: QuestionTerms) -> Question:
             caps = [terms.max_seeds] * len(terms.pairs)
             connection.execute(insert(question_caps).values(question_id=added, caps=caps, registered_at=now()))
         own = [questions.c[_COLUMNS.get(name, name)] == getattr(terms, name) for name in _KEY]
-        return from_row(connection.execute(select_questions(experiment).where(*own)).mappings().one())
+        return _readable(connection.execute(select_questions(experiment).where(*own)).mappings().one())
 
 
 def register_caps(store: Store, question: Question, caps: Sequence[int]) -> Question:
@@ -44,7 +47,7 @@ def register_caps(store: Store, question: Question, caps: Sequence[int]) -> Ques
         values = {"question_id": question.id, "caps": list(caps), "registered_at": now()}
         connection.execute(insert_or_ignore(connection, question_caps).values(values))
         own = select_questions(question.experiment).where(questions.c.id == question.id)
-        return from_row(connection.execute(own).mappings().one())
+        return _readable(connection.execute(own).mappings().one())
 
 
 def select_questions(experiment: str) -> Select[Any]:
@@ -58,21 +61,17 @@ def select_questions(experiment: str) -> Select[Any]:
     )
 
 
-def from_row(row: Mapping[Any, Any]) -> Question:
+def from_row(row: Mapping[Any, Any]) -> Question | UnreadableQuestion:
     """A stored question."""
-    terms = QuestionTerms(
-        by=row["fields"],
-        metric=row["metric"],
-        target=row["target"],
-        against=row["against"],
-        difference=row["difference"],
-        margin=row["margin"],
-        alpha=row["alpha"],
-        max_seeds=row["max_seeds"],
-        choose_seeds=tuple(row["choose_seeds"]),
-        seeds=tuple(row["seeds"]),
-        pilot=row["pilot"],
-        sides=tuple(QuestionSide(side["label"], tuple(side["settings"])) for side in row["sides"]),
-    )
-    caps = None if row["caps"] is None else tuple(row["caps"])
-    return Question(row["id"], row["experiment"], terms, row["registered_at"], caps)
+    terms = {field.name: row[_COLUMNS.get(field.name, field.name)] for field in fields(QuestionTerms)}
+    try:
+        return record(Question, {**{name: row[name] for name in _OWN}, "terms": terms})
+    except UnreadableRowError as error:
+        return UnreadableQuestion(row["id"], str(error))
+
+
+def _readable(row: Mapping[Any, Any]) -> Question:
+    found = from_row(row)
+    if isinstance(found, UnreadableQuestion):
+        raise StoreError(f"this question is registered, and can't be read: {found.reason}; use another experiment")
+    return found

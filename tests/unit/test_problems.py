@@ -13,6 +13,7 @@ from rich.console import Console
 from mlpq.analysis.problems import LARGEST_RATIO, Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.errors import SpecError
 from mlpq.report.problem_tables import print_problems, problems_document, problems_markdown, profiles
+from mlpq.report.tables import to_json
 from tests.support.compared_arms import arm, compared, counts
 from tests.support.result_rows import curve
 
@@ -80,7 +81,7 @@ def test_an_arm_that_never_reaches_the_target_has_the_last_rank_and_no_share_in_
     found = compare_problems([Problem("one", slow), Problem("two", slow)])
     assert [(each.label, each.ranks) for each in found.arms] == [("adam", (1, 1)), ("sgd", (2, 2))]
     assert [each.profile(LARGEST_RATIO) for each in found.arms] == [1, 0]
-    document = json.loads(json.dumps(problems_document(found), allow_nan=False))
+    document = json.loads(to_json(problems_document(found)))
     assert document["arms"][1]["ratios"] == [None, None]
 
 

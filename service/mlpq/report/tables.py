@@ -89,7 +89,7 @@ def _accuracy(job: AnyJob) -> str:
 
 
 def workers_table(workers: Sequence[WorkerRecord]) -> Table:
-    """One line per worker, in 80 columns."""
+    """One line per worker: what it runs on, and what it has done."""
     table = plain_table("worker", "device", ">running", ">done", ">last heartbeat")
     for worker in workers:
         device = f"{worker.device}: {worker.device_name}"

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
+from mlpq.errors import StoreError
 from mlpq.jobs import Outcome
 from mlpq.spec.presets import TEXTBOOK_FIGURES
 from mlpq.store.session import Store
@@ -256,7 +256,7 @@ def test_no_service_has_more_rights_than_it_needs(deployment: Deployment, laptop
         assert role in shown
         assert "is a superuser" not in shown
         assert "is the owner" not in shown
-    with pytest.raises(DBAPIError, match="permission denied"), laptop.store.write() as connection:
+    with pytest.raises(StoreError, match="pg_execute_server_program"), laptop.store.write() as connection:
         connection.execute(text("COPY jobs TO PROGRAM 'id'"))
 
 

@@ -159,10 +159,19 @@ class JobSpec(BaseModel):
 
 def spec_from(**fields: object) -> JobSpec:
     """A JobSpec from its fields; raises SpecError with a one-line message."""
+    return parse_spec(fields)
+
+
+def parse_spec(document: object) -> JobSpec:
+    """The spec in a JSON document, which may be anything; raises SpecError with a one-line message."""
     try:
-        return JobSpec.model_validate(fields)
+        return JobSpec.model_validate(document)
     except ValidationError as error:
         raise SpecError(first_line(error)) from None
+    except SpecError:
+        raise
+    except Exception as error:  # such as RecursionError, for what no spec looks like
+        raise SpecError(f"not a spec: {type(error).__name__}") from None
 
 
 def _canonical(document: object) -> str:
@@ -180,4 +189,4 @@ def first_line(error: ValidationError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message
-    return f"{'.'.join(str(part) for part in first['loc'])}: {message}"
+    return ": ".join(filter(None, (".".join(str(part) for part in first["loc"]), message)))

@@ -11,6 +11,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mlpq.errors import SpecError
+from mlpq.spec.data_content import DataContent, parse_name, unknown_dataset
 from mlpq.spec.datasets import DATASETS, Dataset
 from mlpq.spec.optimizers import Value, complete
 from mlpq.spec.parsing import (
@@ -36,7 +37,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
-_LATER = ("initialisation",)
+_LATER = ("initialisation", "content")
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
@@ -44,7 +45,7 @@ parse_decay = real("weight_decay", "of 0 or more", lambda x: x >= 0)
 parse_dropout = real("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
 parse_batch = whole("batch_size", 1, MAX_BATCH)
 
-DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
+DatasetName = Annotated[str, BeforeValidator(parse_name)]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
 Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIALISATIONS))]
@@ -61,7 +62,7 @@ class JobSpec(BaseModel):
 
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
-    chain; see mlpq_workers.engine.network.
+    chain; see mlpq_workers.engine.network. `content` is that of an own data set, None of a built-in one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,9 +83,14 @@ class JobSpec(BaseModel):
     seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     initialisation: Initialisation = "torch"
+    content: DataContent | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if self.content is None and self.dataset not in DATASETS:
+            raise ValueError(unknown_dataset(self.dataset))
+        if self.content is not None and self.dataset in DATASETS:
+            raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
         if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
             raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
         if self.parameters > MAX_PARAMETERS:
@@ -105,7 +111,7 @@ class JobSpec(BaseModel):
     @property
     def data(self) -> Dataset:
         """The data set that the job trains on."""
-        return DATASETS[self.dataset]
+        return DATASETS[self.dataset] if self.content is None else self.content.dataset(self.dataset)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -135,6 +141,8 @@ class JobSpec(BaseModel):
     def gang_key_on(self, world_size: int | None, engine: str | None = None) -> str:
         """The fields in which the jobs of a gang agree, as JSON, with the requested world size and engine."""
         key: dict[str, object] = {name: getattr(self, name) for name in _SHAPE}
+        if self.content is not None:
+            key["content"] = self.content.sha256
         if world_size is not None:
             key["world_size"] = world_size
         if engine is not None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
-from mlpq.spec.datasets import DATASETS
+from mlpq.spec.data_content import DataContent, parse_reference, referred
 from mlpq.spec.job import (
     ACTIVATIONS,
     Bias,
@@ -43,7 +43,7 @@ from mlpq.spec.parsing import (
     whole,
 )
 
-Datasets = Annotated[tuple[str, ...], BeforeValidator(several("dataset", one_of("data set", DATASETS)))]
+Datasets = Annotated[tuple[str, ...], BeforeValidator(several("dataset", parse_reference))]
 Activations = Annotated[tuple[str, ...], BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))]
 # What other libraries call these keys.
 OTHER_NAMES = {
@@ -54,6 +54,9 @@ OTHER_NAMES = {
     "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
     "name": "experiment", "gpu": "device", "nonlinearity": "activation",
 }  # fmt: skip
+
+
+Contents = Mapping[str, DataContent]
 
 
 class Sweep(BaseModel):
@@ -98,10 +101,11 @@ class Sweep(BaseModel):
         except ValidationError as error:
             raise SpecError(first_line(error)) from None
 
-    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
+    def jobs(self, parent: JobSpec | None = None, *, contents: Contents | None = None) -> list[JobSpec]:
         """The product of all lists of values, seeds innermost; raises SpecError.
 
-        With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
+        With `parent`, each job continues from it: shape, seed and validation split must be the parent's. `contents` are
+        those of the own data sets, by the values of `dataset`.
         """
         models = (self.dataset, self.hidden, self.activation)
         optimizers = self._optimizers()
@@ -109,7 +113,7 @@ class Sweep(BaseModel):
         _check_count(math.prod(map(len, (*lists, self.seeds))))
         specs = [
             spec_from(
-                dataset=dataset,
+                **referred(dataset, contents or {}),
                 hidden=hidden,
                 activation=activation if hidden else "sigmoid",
                 bias=self.bias,
@@ -178,10 +182,17 @@ def inherited(parent: JobSpec) -> dict[str, object]:
 
     All but the optimizer and early stopping: those are the new job's own.
     """
-    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
+    own = {"optimizer", "lr", "optimizer_settings", "patience", "parent", "content"}
+    fields = parent.model_dump(mode="json", exclude=own)
+    fields["dataset"] = reference_to(parent)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
     return fields
+
+
+def reference_to(spec: JobSpec) -> str:
+    """The data set of a spec, as a value of `dataset` that means the same content."""
+    return spec.dataset if spec.content is None else f"{spec.dataset}@{spec.content.sha256}"
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
@@ -193,6 +204,11 @@ def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
                     f"a job that continues from another keeps its model: {name} is {typed_text(mine)} here and "
                     f"{typed_text(theirs)} in the parent; leave {option(name)} out"
                 )
+        if spec.content != parent.content:
+            raise SpecError(
+                f"a job that continues from another keeps its data: {spec.dataset} has had other content since then; "
+                "leave --dataset out"
+            )
         if spec.seed != parent.seed:
             raise SpecError(
                 f"a job that continues from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"

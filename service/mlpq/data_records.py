@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mlpq.spec.data_content import MAX_NAME, SHORT_HASH, DataContent
+from mlpq.spec.data_content import MAX_NAME, DataContent
 from mlpq.spec.datasets import Dataset
 
 
@@ -30,7 +30,7 @@ class DataSetRecord:
     @property
     def reference(self) -> str:
         """ "wine@1a2b3c4d": this content, whichever is the newest of its name."""
-        return f"{self.name}@{self.content.sha256[:SHORT_HASH]}"
+        return self.content.reference(self.name)
 
     @property
     def dataset(self) -> Dataset:

@@ -147,11 +147,17 @@ def engine(result: JobResult) -> str:
             return "torch's plain engine"
 
 
-def waiting_for(device: str, world_size: int | None) -> str:
+def waiting_for(device: str, world_size: int | None, data: str | None = None) -> str:
     """Which worker has to be started for jobs that request this device and world size, where no live one can run them.
 
-    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose.
+    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose. `data` is the own
+    data set that the live workers lack which could run the jobs otherwise.
     """
+    if data is not None:
+        return (
+            f"waiting for a worker that has the data set {data}; none alive has: mlpq data push {data}, or copy its "
+            "file into their MLPQ_DATA_DIR"
+        )
     ranks = world_size or 1
     kind = "worker" if device == "auto" else f"{device} worker"
     capable = f" that can run {ranks} processes" if ranks > 1 else ""
@@ -161,7 +167,7 @@ def waiting_for(device: str, world_size: int | None) -> str:
 
 def jobs_without_worker(waiting: WaitingJobs) -> str:
     """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
-    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size)}"
+    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size, waiting.data_name)}"
 
 
 def status_phrase(status: Status) -> str:

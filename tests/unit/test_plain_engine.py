@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
 from mlpq.errors import DataError
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq_workers.engine.data import Data, split
@@ -41,7 +42,7 @@ def one_thread_and_restored_random_state() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return Data.of(load("digits", Path("nowhere")))
+    return Data.of(load(DATASETS["digits"], Path("nowhere")))
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,10 @@ class DataContent(BaseModel):
     train: Rows
     test: Rows
 
+    def reference(self, name: str) -> str:
+        """ "wine@1a2b3c4d": this content of the name, whichever is its newest."""
+        return f"{name}@{self.sha256[:SHORT_HASH]}"
+
     def dataset(self, name: str) -> Dataset:
         """The data set of that name with this content."""
         return Dataset(name, self.features, self.classes, self.train, self.test, sha256=self.sha256)

@@ -95,7 +95,7 @@ def remove(store: Store, found: DataSetRecord) -> bool:
         needing = select(func.count()).where(jobs.c.data_sha256 == sha256, jobs.c.status.in_(NEEDING))
         if is_last and (count := connection.execute(needing).scalar_one()):
             raise DataError(
-                f"{found.reference} is needed by {count_of(count, 'unfinished job')}: wait for them, or mlpq cancel them"
+                f"{count_of(count, 'unfinished job')} of {found.reference}: wait until finished, or mlpq cancel first"
             )
         connection.execute(delete(data_sets).where(data_sets.c.name == found.name, data_sets.c.sha256 == sha256))
         if is_last:

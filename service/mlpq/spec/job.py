@@ -27,6 +27,7 @@ from mlpq.spec.parsing import (
     real,
     whole,
 )
+from mlpq.spec.schedules import CONSTANT, SCHEDULES, complete_schedule
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
 INITIALISATIONS = ("torch", "truncated-normal")
@@ -37,19 +38,30 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
-_LATER = ("initialisation", "content")
+_LATER = ("initialisation", "content", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing")
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
 parse_decay = real("weight_decay", "of 0 or more", lambda x: x >= 0)
 parse_dropout = real("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
+parse_warmup = real("warmup", "of 0 or more", lambda x: x >= 0)
+parse_smoothing = real("label_smoothing", "from 0 to below 1", lambda x: 0 <= x < 1)
 parse_batch = whole("batch_size", 1, MAX_BATCH)
+
+
+def parse_clip_norm(value: object) -> float | None:
+    """The largest norm of a gradient, or None for "none"."""
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    return real("clip_norm", "above 0 or none", lambda x: x > 0)(value)
+
 
 DatasetName = Annotated[str, BeforeValidator(parse_name)]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
 Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIALISATIONS))]
 WorldSize = Annotated[int | None, BeforeValidator(parse_world_size)]
+Schedule = Annotated[str, BeforeValidator(one_of("schedule", SCHEDULES))]
 Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
 Epochs = Annotated[int, BeforeValidator(whole("epochs", 1, MAX_EPOCHS))]
 Validation = Annotated[float, BeforeValidator(real("validation", "from 0 to below 1", lambda x: 0 <= x < 1))]
@@ -63,6 +75,10 @@ class JobSpec(BaseModel):
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
     chain; see mlpq_workers.engine.network. `content` is that of an own data set, None of a built-in one.
+
+    `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
+    all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
+    penalty's part. `label_smoothing` changes the gradient only: recorded losses are those of the labels as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +100,11 @@ class JobSpec(BaseModel):
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     initialisation: Initialisation = "torch"
     content: DataContent | None = None
+    schedule: Schedule = CONSTANT
+    schedule_settings: dict[str, Value] = {}
+    warmup: Annotated[float, BeforeValidator(parse_warmup)] = 0.0
+    clip_norm: Annotated[float | None, BeforeValidator(parse_clip_norm)] = None
+    label_smoothing: Annotated[float, BeforeValidator(parse_smoothing)] = 0.0
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -93,6 +114,7 @@ class JobSpec(BaseModel):
             raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
         if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
             raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+        self._check_schedule()
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(
                 f"hidden {typed_text(self.hidden)} makes {self.parameters:,} parameters; "
@@ -107,6 +129,31 @@ class JobSpec(BaseModel):
         if self.dropout and not self.hidden:
             raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
+
+    def _check_schedule(self) -> None:
+        if complete_schedule(self.schedule, self.schedule_settings) != self.schedule_settings:
+            raise ValueError(f"schedule_settings must name every option of the schedule {self.schedule}")
+        if self.warmup >= max(1, self.epochs):
+            raise ValueError(
+                f"warmup {self.warmup:g} takes all of {self.epochs} epochs: give fewer, or a fraction of the training "
+                "as --warmup 0.1"
+            )
+        if self.warmup and self.schedule == "one-cycle":
+            raise ValueError(
+                "the schedule one-cycle has its own warmup: leave --warmup out, and set its share as "
+                "one-cycle:pct_start=0.3"
+            )
+        if self.schedule_settings.get("eta_min", 0.0) > self.lr:  # type: ignore[operator]
+            raise ValueError(f"cosine:eta_min must be at most the learning rate, {self.lr:g}")
+        if self.schedule_settings.get("three_phase") and self.schedule_settings["pct_start"] > 0.5:  # type: ignore[operator]
+            raise ValueError("one-cycle:pct_start must be at most 0.5 with three_phase=true: the way back is as long")
+        if self.has_varying_lr and self.optimizer == "rprop":
+            raise ValueError("rprop reads the learning rate in its first step only: leave --schedule and --warmup out")
+
+    @property
+    def has_varying_lr(self) -> bool:
+        """Whether not every batch has the learning rate `lr`."""
+        return self.schedule != CONSTANT or self.warmup > 0
 
     @property
     def data(self) -> Dataset:

@@ -24,9 +24,12 @@ from mlpq.spec.job import (
     WorldSize,
     first_line,
     parse_batch,
+    parse_clip_norm,
     parse_decay,
     parse_dropout,
     parse_penalty_l1,
+    parse_smoothing,
+    parse_warmup,
     spec_from,
     typed_text,
 )
@@ -38,6 +41,7 @@ from mlpq.spec.parsing import (
     parse_hidden_layers,
     parse_lr,
     parse_optimizers,
+    parse_schedules,
     parse_seeds,
     several,
     whole,
@@ -79,6 +83,10 @@ class Sweep(BaseModel):
     lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
     l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    schedule: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
+    warmup: Annotated[tuple[float, ...], BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
+    clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
+    label_smoothing: Annotated[tuple[float, ...], BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
     epochs: Epochs = 10
     batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
     validation: Validation = 0.0
@@ -109,7 +117,8 @@ class Sweep(BaseModel):
         """
         models = (self.dataset, self.hidden, self.activation)
         optimizers = self._optimizers()
-        lists = (optimizers, self.l1, self.dropout, self.batch_size, *models)
+        training = (self.schedule, self.warmup, self.clip_norm, self.label_smoothing)
+        lists = (optimizers, self.l1, self.dropout, self.batch_size, *training, *models)
         _check_count(math.prod(map(len, (*lists, self.seeds))))
         specs = [
             spec_from(
@@ -123,6 +132,11 @@ class Sweep(BaseModel):
                 lr=lr,
                 optimizer_settings=settings,
                 l1=l1,
+                schedule=schedule["name"],
+                schedule_settings={key: value for key, value in schedule.items() if key != "name"},
+                warmup=warmup,
+                clip_norm=clip_norm,
+                label_smoothing=label_smoothing,
                 epochs=self.epochs,
                 batch_size=batch_size,
                 validation=self.validation,
@@ -132,6 +146,7 @@ class Sweep(BaseModel):
             )
             for dataset, hidden, activation in itertools.product(*models)
             for (name, lr, settings), l1, dropout, batch_size in itertools.product(*lists[:4])
+            for schedule, warmup, clip_norm, label_smoothing in itertools.product(*training)
             for seed in self.seeds
         ]
         if parent:
@@ -180,10 +195,9 @@ def option(key: str) -> str:
 def inherited(parent: JobSpec) -> dict[str, object]:
     """The keys of a sweep that a job takes by default from the job that it continues from.
 
-    All but the optimizer and early stopping: those are the new job's own.
+    All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
-    own = {"optimizer", "lr", "optimizer_settings", "patience", "parent", "content"}
-    fields = parent.model_dump(mode="json", exclude=own)
+    fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["dataset"] = reference_to(parent)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
@@ -193,6 +207,12 @@ def inherited(parent: JobSpec) -> dict[str, object]:
 def reference_to(spec: JobSpec) -> str:
     """The data set of a spec, as a value of `dataset` that means the same content."""
     return spec.dataset if spec.content is None else f"{spec.dataset}@{spec.content.sha256}"
+
+
+# Fields that a job does not take from the job that it continues from.
+_OWN = {
+    "optimizer", "lr", "optimizer_settings", "patience", "parent", "schedule", "schedule_settings", "warmup", "content",
+}  # fmt: skip
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:

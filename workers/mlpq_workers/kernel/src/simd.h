@@ -20,6 +20,7 @@ INLINE vec spread(real x) { return _mm512_set1_ps(x); }
 INLINE vec fused(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec root_of(vec a) { return _mm512_sqrt_ps(a); }
 INLINE mask less(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+INLINE mask same(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 INLINE vec choose(mask m, vec yes, vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 INLINE vec from_bytes(const uint8_t *p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
@@ -36,6 +37,7 @@ INLINE vec spread(real x) { return _mm256_set1_ps(x); }
 INLINE vec fused(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec root_of(vec a) { return _mm256_sqrt_ps(a); }
 INLINE mask less(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+INLINE mask same(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 INLINE vec choose(mask m, vec yes, vec no) { return _mm256_blendv_ps(no, yes, m); }
 INLINE vec from_bytes(const uint8_t *p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
@@ -58,6 +60,7 @@ typedef int32_t mask __attribute__((vector_size(16)));
 #endif
 INLINE vec spread(real x) { return (vec){x, x, x, x}; }
 INLINE mask less(vec a, vec b) { return (mask)(a < b); }
+INLINE mask same(vec a, vec b) { return (mask)(a == b); }
 INLINE vec choose(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
 INLINE vec from_bytes(const uint8_t *p) { return (vec){p[0], p[1], p[2], p[3]}; }
 #if defined(__aarch64__) && !defined(MLPQ_DOUBLE)
@@ -76,6 +79,10 @@ INLINE vec fused(vec a, vec b, vec c) {
 INLINE vec root_of(vec a) { return (vec){SQRT(a[0]), SQRT(a[1]), SQRT(a[2]), SQRT(a[3])}; }
 #endif
 #endif
+
+/* A vector's numbers in double precision. */
+typedef double wide __attribute__((vector_size(8 * LANES)));
+INLINE wide widened(vec x) { return __builtin_convertvector(x, wide); }
 
 typedef vec loaded __attribute__((may_alias));
 /* Addresses are multiples of a vector's size. */

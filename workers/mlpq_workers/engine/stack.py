@@ -247,7 +247,8 @@ class Step:
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
         self._rates = rates[:, None, None]
-        self._minus_one = -torch.ones_like(self.forward.scores[:, :1])
+        self._minus_label = -torch.ones_like(self.forward.scores[:, :1])
+        self._minus_others: Tensor | None = None
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
         # p_1 … p_{L+1} as in the text, except that the last is the derivative in the scores.
@@ -262,6 +263,16 @@ class Step:
             for i in range(len(parameters.layers))
             for update in self._products(parameters, gradients, i, layout.descending)
         ]
+
+    def smooth(self, shares: Sequence[float]) -> None:
+        """Spread such a share of each network's labels evenly over all classes."""
+        smoothing = self._rates.new_tensor(shares, dtype=torch.float64)[:, None, None]
+        self._minus_label.copy_((smoothing - 1).expand_as(self._minus_label))
+        self._minus_others = (-smoothing / self.forward.scores.shape[1]).to(self._rates)
+
+    def set_rates(self, rates: Tensor) -> None:
+        """Replace the first of `rates`, in the same memory."""
+        self._rates[: len(rates), 0, 0].copy_(rates)
 
     def _products(
         self,
@@ -298,7 +309,9 @@ class Step:
         torch.gather(self._log, 1, labels, out=losses)
         torch.softmax(forward.scores, 1, out=self._softmax)
         # (ŷ - y) / batch: the derivative of the cross-entropy in the scores.
-        self._softmax.scatter_add_(1, labels, self._minus_one)
+        self._softmax.scatter_add_(1, labels, self._minus_label)
+        if self._minus_others is not None:
+            self._softmax.add_(self._minus_others)
         torch.mul(self._softmax, self._rates, out=p[-1])
         for i in range(len(p) - 1, 0, -1):
             weight, above, below = self._back[i]

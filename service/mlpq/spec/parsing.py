@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from mlpq.errors import nearest
 from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
-from mlpq.spec.optimizers import complete
 
 T = TypeVar("T")
 
@@ -187,7 +186,6 @@ def _optimizer_entry(entry: object) -> dict[str, Any]:
     name = str(options["name"]).lower()
     if "," in name:
         raise ValueError(f"one optimizer per option: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
-    complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
     if "lr" in options:
         several("lr", parse_lr)(options["lr"])
     return {**options, "name": name}

@@ -25,13 +25,16 @@ from mlpq.spec.job import (
     WorldSize,
     first_line,
     parse_batch,
+    parse_clip_norm,
     parse_decay,
     parse_dropout,
     parse_penalty_l1,
+    parse_smoothing,
+    parse_warmup,
     spec_from,
     typed_text,
 )
-from mlpq.spec.optimizers import Value, complete, optimizer
+from mlpq.spec.optimizers import Optimizer, Value, complete, optimizer
 from mlpq.spec.parsing import (
     MAX_JOBS,
     one_of,
@@ -39,6 +42,7 @@ from mlpq.spec.parsing import (
     parse_hidden_layers,
     parse_lr,
     parse_optimizers,
+    parse_schedules,
     parse_seeds,
     several,
     whole,
@@ -78,6 +82,10 @@ class Sweep(BaseModel):
     lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
     l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    schedule: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
+    warmup: Annotated[tuple[float, ...], BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
+    clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
+    label_smoothing: Annotated[tuple[float, ...], BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
     epochs: Epochs = 10
     batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
     validation: Validation = 0.0
@@ -107,7 +115,8 @@ class Sweep(BaseModel):
         """
         models = (self.dataset, self.hidden, self.activation)
         optimizers = self._optimizers()
-        lists = (optimizers, self.l1, self.dropout, self.batch_size, *models)
+        training = (self.schedule, self.warmup, self.clip_norm, self.label_smoothing)
+        lists = (optimizers, self.l1, self.dropout, self.batch_size, *training, *models)
         _check_count(math.prod(map(len, (*lists, self.seeds))))
         specs = [
             spec_from(
@@ -122,6 +131,11 @@ class Sweep(BaseModel):
                 optimizer_settings=settings,
                 formula=self.formula.get(name),
                 l1=l1,
+                schedule=schedule["name"],
+                schedule_settings={key: value for key, value in schedule.items() if key != "name"},
+                warmup=warmup,
+                clip_norm=clip_norm,
+                label_smoothing=label_smoothing,
                 epochs=self.epochs,
                 batch_size=batch_size,
                 validation=self.validation,
@@ -131,6 +145,7 @@ class Sweep(BaseModel):
             )
             for dataset, hidden, activation in itertools.product(*models)
             for (name, lr, settings), l1, dropout, batch_size in itertools.product(*lists[:4])
+            for schedule, warmup, clip_norm, label_smoothing in itertools.product(*training)
             for seed in self.seeds
         ]
         if parent:
@@ -150,7 +165,7 @@ class Sweep(BaseModel):
             options = dict(given)
             name = str(options.pop("name"))
             own, own_lr = self._formula(name), options.pop("lr", None)
-            rates = self._rates(name, own, own_lr)
+            rates = self._rates(own or optimizer(name, self.formula), own_lr)
             values = {key: _constants(own, key, value) if own else (value,) for key, value in options.items()}
             if self.weight_decay is not None and "weight_decay" not in options:
                 values["weight_decay"] = self.weight_decay
@@ -178,18 +193,16 @@ class Sweep(BaseModel):
         """The formula of that name; None for torch's optimizers."""
         return parse_formula(name, self.formula[name]) if name in self.formula else None
 
-    def _rates(self, name: str, own: Formula | None, given: object) -> tuple[float, ...]:
-        if own is not None and not own.uses_rate:
+    def _rates(self, known: Formula | Optimizer, given: object) -> tuple[float, ...]:
+        if isinstance(known, Optimizer):
+            return self.lr or (known.lr,) if given is None else several("lr", parse_lr)(given)
+        if not known.uses_rate:
             if given is not None:
-                raise SpecError(f"the formula of {name} does not read lr: leave lr out")
+                raise SpecError(f"the formula of {known.name} does not read lr: leave lr out")
             return (RATE_WITHOUT_USE,)
-        if given is not None:
-            return several("lr", parse_lr)(given)
-        if own is None:
-            return self.lr or (optimizer(name, self.formula).lr,)
-        if self.lr is None:
-            raise SpecError(f"{name} needs a learning rate: write {own.usage}, or --lr")
-        return self.lr
+        if given is None and self.lr is None:
+            raise SpecError(f"{known.name} needs a learning rate: write {known.usage}, or --lr")
+        return self.lr or () if given is None else several("lr", parse_lr)(given)
 
 
 def _constants(own: Formula, name: str, value: object) -> tuple[object, ...]:
@@ -215,18 +228,21 @@ def option(key: str) -> str:
     return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
 
 
-_OWN = {"optimizer", "lr", "optimizer_settings", "formula", "patience", "parent"}
-
-
 def inherited(parent: JobSpec) -> dict[str, object]:
     """The keys of a sweep that a job takes by default from the job that it continues from.
 
-    All but the optimizer and early stopping: those are the new job's own.
+    All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
     fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
     return fields
+
+
+# Fields that a job does not take from the job that it continues from.
+_OWN = {
+    "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
+}  # fmt: skip
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:

@@ -35,6 +35,11 @@ several = partial(click.option, multiple=True)  # every value given counts, in a
     metavar="NAME[:SETTINGS]",
     help="sgd, adam, adamw, rmsprop, adagrad, nadam …; repeatable; settings as sgd:lr=0.1,momentum=0.9.",
 )
+@several(
+    "--formula",
+    metavar="NAME:STATEMENTS",
+    help="An own optimizer, as 'mine: m = 0.9*m + g; p = p - lr*m', for --optimizer mine:lr=0.1.",
+)
 @several("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
 @click.option("--epochs", metavar="N", help="Epochs [default: 10].")
 @several("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
@@ -105,7 +110,7 @@ def command(
 
 def _as_typed(name: str, value: str | tuple[str, ...]) -> object:
     """The value of an option for the sweep: where it is repeated, its values one after the other."""
-    if isinstance(value, str) or name == "optimizer":
+    if isinstance(value, str) or name in ("optimizer", "formula"):
         return value
     if name == "hidden":  # a comma separates the layers of one model
         return value[0] if len(value) == 1 else [widths.split(",") for widths in value]

@@ -8,8 +8,9 @@ The last statement that assigns p updates it.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -42,7 +43,7 @@ class Formula:
 
     def program(self, constants: Mapping[str, float]) -> Program:
         """The formula compiled, with a value for each of its constants; raises SpecError."""
-        return _program(self, tuple(float(constants[name]) for name in self.constants))
+        return _program(self, tuple(constants[name] for name in self.constants))
 
     def complete(self, given: Mapping[str, object]) -> dict[str, float]:
         """The values of all constants, from text or numbers; raises SpecError."""
@@ -53,9 +54,15 @@ class Formula:
             if name not in given:
                 raise SpecError(
                     f"{self.name} needs a value of {name}, which its formula reads and never assigns: "
-                    f"write --optimizer {self.name}:{name}=0.1"
+                    f"write {self.usage}"
                 )
-        return {name: _constant(self.name, name, given[name]) for name in self.constants}
+        return {name: parse_constant(self.name, name)(given[name]) for name in self.constants}
+
+    @property
+    def usage(self) -> str:
+        """How an optimizer of this formula is typed: "--optimizer lion:lr=0.001,wd=0.1"."""
+        given = [*(["lr=0.001"] if self.uses_rate else []), *(f"{name}=0.1" for name in self.constants)]
+        return f"--optimizer {self.name}" + (f":{','.join(given)}" if given else "")
 
     def _why_not(self, name: str) -> str:
         if name in self.states:
@@ -184,11 +191,16 @@ def _norms(node: Expression) -> Iterator[Apply]:
                 yield from _norms(operand)
 
 
-def _constant(formula: str, name: str, value: object) -> float:
-    try:
-        number = float("nan") if isinstance(value, bool) else float(str(value))
-    except ValueError:
-        number = float("nan")
-    if not abs(number) < float("inf"):
-        raise SpecError(f"{formula}:{name} must be a finite number, not '{str(value)[:60]}'")
-    return number + 0.0  # -0.0 becomes 0.0: one canonical form
+def parse_constant(formula: str, name: str) -> Callable[[object], float]:
+    """A parser of the values of a constant."""
+
+    def parse(value: object) -> float:
+        try:
+            number = math.nan if isinstance(value, bool) else float(str(value))
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise SpecError(f"{formula}:{name} must be a finite number, not '{str(value)[:60]}'")
+        return number + 0.0  # -0.0 becomes 0.0: one canonical form
+
+    return parse

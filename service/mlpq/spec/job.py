@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -13,7 +14,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mlpq.errors import SpecError
 from mlpq.spec.data_content import DataContent, parse_name, unknown_dataset
 from mlpq.spec.datasets import DATASETS, Dataset
-from mlpq.spec.optimizers import Value, complete
+from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_formula
+from mlpq.spec.formula_program import Program
+from mlpq.spec.optimizers import OPTIMIZERS, Value, complete
 from mlpq.spec.parsing import (
     MAX_BATCH,
     MAX_EPOCHS,
@@ -38,7 +41,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
-_LATER = ("initialisation", "content", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing")
+_LATER = (
+    "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula", "content",
+)  # fmt: skip
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
@@ -74,11 +79,13 @@ class JobSpec(BaseModel):
 
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
-    chain; see mlpq_workers.engine.network. `content` is that of an own data set, None of a built-in one.
+    chain; see mlpq_workers.engine.network. `formula` is the canonical text of an own optimizer, whose name is
+    `optimizer` and whose constants are `optimizer_settings`; None for torch's. `content` is that of an own data set,
+    None of a built-in one.
 
     `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
     all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
-    penalty's part. `label_smoothing` changes the gradient only: recorded losses are those of the labels as they are.
+    penalty's part. `label_smoothing` is part of the training loss, not of the validation and test losses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -105,15 +112,12 @@ class JobSpec(BaseModel):
     warmup: Annotated[float, BeforeValidator(parse_warmup)] = 0.0
     clip_norm: Annotated[float | None, BeforeValidator(parse_clip_norm)] = None
     label_smoothing: Annotated[float, BeforeValidator(parse_smoothing)] = 0.0
+    formula: str | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if self.content is None and self.dataset not in DATASETS:
-            raise ValueError(unknown_dataset(self.dataset))
-        if self.content is not None and self.dataset in DATASETS:
-            raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
-        if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
-            raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+        self._check_data()
+        self._check_optimizer()
         self._check_schedule()
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -129,6 +133,43 @@ class JobSpec(BaseModel):
         if self.dropout and not self.hidden:
             raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
+
+    def _check_data(self) -> None:
+        if self.content is None and self.dataset not in DATASETS:
+            raise ValueError(unknown_dataset(self.dataset))
+        if self.content is not None and self.dataset in DATASETS:
+            raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
+
+    def _check_optimizer(self) -> None:
+        if (own := self.own_optimizer) is None:
+            if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
+                raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+            return
+        if own.text != self.formula:
+            raise ValueError(f"the formula must be in its canonical form: {own.text}")
+        if own.complete(self.optimizer_settings) != self.optimizer_settings:
+            raise ValueError(f"optimizer_settings must have a number for every constant of {self.optimizer}")
+        if not own.uses_rate and self.lr != RATE_WITHOUT_USE:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr, so lr must be {RATE_WITHOUT_USE}")
+        if not own.uses_rate and self.has_varying_lr:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr: leave --schedule and --warmup out")
+        _ = self.program  # raises SpecError for constants that it can't be compiled with
+
+    @property
+    def own_optimizer(self) -> Formula | None:
+        """The optimizer's formula; None for torch's optimizers."""
+        return None if self.formula is None else parse_formula(self.optimizer, self.formula)
+
+    @property
+    def program(self) -> Program | None:
+        """The optimizer's formula, compiled with its constants; None for torch's optimizers."""
+        own = self.own_optimizer
+        return None if own is None else own.program(own.complete(self.optimizer_settings))
+
+    @property
+    def optimizer_defaults(self) -> Mapping[str, Value]:
+        """The values that the optimizer's settings have unless the user gives others; a formula has none."""
+        return {} if self.formula is not None else OPTIMIZERS[self.optimizer].defaults
 
     def _check_schedule(self) -> None:
         if complete_schedule(self.schedule, self.schedule_settings) != self.schedule_settings:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
 from mlpq.spec.data_content import DataContent, parse_reference, referred
+from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_constant, parse_formula, parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
     Bias,
@@ -33,7 +34,7 @@ from mlpq.spec.job import (
     spec_from,
     typed_text,
 )
-from mlpq.spec.optimizers import Value, complete, optimizer
+from mlpq.spec.optimizers import Optimizer, Value, complete, optimizer
 from mlpq.spec.parsing import (
     MAX_JOBS,
     one_of,
@@ -56,7 +57,7 @@ OTHER_NAMES = {
     "widths": "hidden", "data": "dataset", "random_state": "seeds",
     "initialization": "initialisation", "init": "initialisation", "val": "validation", "validation_split": "validation",
     "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
-    "name": "experiment", "gpu": "device", "nonlinearity": "activation",
+    "name": "experiment", "formulas": "formula", "gpu": "device", "nonlinearity": "activation",
 }  # fmt: skip
 
 
@@ -67,7 +68,7 @@ class Sweep(BaseModel):
     """Like a spec, but with several data sets, models, optimizers, rates and seeds; `jobs` expands their product.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    apply to the optimizers that do not specify their own.
+    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +81,7 @@ class Sweep(BaseModel):
     initialisation: Initialisation = "torch"
     dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
     optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
     lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
     l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
@@ -131,6 +133,7 @@ class Sweep(BaseModel):
                 optimizer=name,
                 lr=lr,
                 optimizer_settings=settings,
+                formula=self.formula.get(name),
                 l1=l1,
                 schedule=schedule["name"],
                 schedule_settings={key: value for key, value in schedule.items() if key != "name"},
@@ -153,25 +156,62 @@ class Sweep(BaseModel):
             _check_continuation(specs, parent)
         return list({spec.hash: spec for spec in specs}.values())
 
+    @model_validator(mode="after")
+    def _check_optimizers(self) -> Self:
+        self._optimizers()
+        return self
+
     def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
+        """The name, the learning rate and the complete settings of every optimizer; raises SpecError."""
+        self._check_given()
         found: list[tuple[str, float, dict[str, Value]]] = []
-        for key in ("lr", "weight_decay"):
-            if getattr(self, key) is not None and all(key in given for given in self.optimizer):
-                raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
         for given in self.optimizer:
             options = dict(given)
-            name = str(options.pop("name")).lower()
-            known = optimizer(name)
-            own_lr = options.pop("lr", None)
-            rates = several("lr", parse_lr)(own_lr) if own_lr is not None else self.lr or (known.lr,)
-            decays: tuple[float | None, ...] = (None,)
+            name = str(options.pop("name"))
+            own, own_lr = self._formula(name), options.pop("lr", None)
+            rates = self._rates(own or optimizer(name, self.formula), own_lr)
+            values = {key: _constants(own, key, value) if own else (value,) for key, value in options.items()}
             if self.weight_decay is not None and "weight_decay" not in options:
-                decays = self.weight_decay
-            _check_count(len(found) + len(rates) * len(decays))
-            for lr, decay in itertools.product(rates, decays):
-                extra = {} if decay is None else {"weight_decay": decay}
-                found.append((name, lr, complete(name, {**options, **extra})))
+                values["weight_decay"] = self.weight_decay
+            _check_count(len(found) + len(rates) * math.prod(map(len, values.values())))
+            for lr, *chosen in itertools.product(rates, *values.values()):
+                settings = dict(zip(values, chosen, strict=True))
+                found.append((name, lr, {**own.complete(settings)} if own else complete(name, settings)))
         return found
+
+    def _check_given(self) -> None:
+        """Raise SpecError where a key or a formula is of no use to any optimizer."""
+        names = {str(given["name"]) for given in self.optimizer}
+        for name in self.formula:
+            if name not in names and (own := self._formula(name)) is not None:
+                raise SpecError(f"the formula {name} is not used: add {own.usage}")
+        for key in ("lr", "weight_decay"):
+            if getattr(self, key) is not None and all(self._ignores(given, key) for given in self.optimizer):
+                raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
+
+    def _ignores(self, given: Mapping[str, object], key: str) -> bool:
+        own = self._formula(str(given["name"]))
+        return key in given or (key == "lr" and own is not None and not own.uses_rate)
+
+    def _formula(self, name: str) -> Formula | None:
+        """The formula of that name; None for torch's optimizers."""
+        return parse_formula(name, self.formula[name]) if name in self.formula else None
+
+    def _rates(self, known: Formula | Optimizer, given: object) -> tuple[float, ...]:
+        if isinstance(known, Optimizer):
+            return self.lr or (known.lr,) if given is None else several("lr", parse_lr)(given)
+        if not known.uses_rate:
+            if given is not None:
+                raise SpecError(f"the formula of {known.name} does not read lr: leave lr out")
+            return (RATE_WITHOUT_USE,)
+        if given is None and self.lr is None:
+            raise SpecError(f"{known.name} needs a learning rate: write {known.usage}, or --lr")
+        return self.lr or () if given is None else several("lr", parse_lr)(given)
+
+
+def _constants(own: Formula, name: str, value: object) -> tuple[object, ...]:
+    """The values of a constant: one, or several as "0,0.1" or a list. A name that it doesn't have is found later."""
+    return several(f"{own.name}:{name}", parse_constant(own.name, name))(value) if name in own.constants else (value,)
 
 
 def _check_count(jobs: int) -> None:
@@ -211,7 +251,8 @@ def reference_to(spec: JobSpec) -> str:
 
 # Fields that a job does not take from the job that it continues from.
 _OWN = {
-    "optimizer", "lr", "optimizer_settings", "patience", "parent", "schedule", "schedule_settings", "warmup", "content",
+    "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
+    "content",
 }  # fmt: skip
 
 

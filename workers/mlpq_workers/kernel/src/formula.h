@@ -10,7 +10,7 @@
 #include "scalar.h"
 #include "update_rules.h"
 
-#define BLOCK 512 /* parameters; a multiple of every PANEL */
+#define BLOCK 256 /* parameters; a multiple of every PANEL */
 
 enum { SCALAR_STEP, SCALAR_RATE, SCALAR_NORM_G, SCALAR_NORM_P };
 enum { VECTOR_P, VECTOR_G, VECTOR_FIRST_STATE };

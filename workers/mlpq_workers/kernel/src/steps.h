@@ -16,16 +16,18 @@ INLINE run run_of(const layer *l, size_t start, size_t count, const real *g) {
    bias, and then one over the outputs. In double precision, in which the square of a float is exact. */
 static double with_squares(double total, const layer *l, const real *values) {
   for (size_t panel = 0; panel < panel_count(l); panel++) {
-    size_t width = panel_width(l, panel);
-    for (size_t v = 0; v < width; v += LANES) {
-      const real *x = values + panel_start(l, panel) + v;
-      wide sums = widened(spread(0));
-      for (size_t k = 0; k < l->rows; k++, x += width) {
-        wide w = widened(load(x));
-        sums = sums + w * w;
-      }
-      for (size_t lane = 0; lane < LANES && panel * PANEL + v + lane < l->outputs; lane++) total += sums[lane];
+    size_t width = panel_width(l, panel), outputs = l->outputs - panel * PANEL;
+    const real *x = values + panel_start(l, panel), *second = x + width - LANES; /* the first again, where it is alone */
+    half sums[4] = {{0}, {0}, {0}, {0}};
+    for (size_t k = 0; k < l->rows; k++) {
+      half each[4] = {low_half(load(x)), high_half(load(x)), low_half(load(second)), high_half(load(second))};
+      UNROLL for (int i = 0; i < 4; i++) sums[i] = sums[i] + each[i] * each[i];
+      x += width;
+      second += width;
     }
+    double chains[PANEL];
+    memcpy(chains, sums, sizeof chains);
+    for (size_t i = 0; i < outputs && i < width; i++) total += chains[i];
   }
   return total;
 }

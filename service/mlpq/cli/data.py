@@ -6,10 +6,16 @@ from pathlib import Path
 
 import click
 
+from mlpq.cli.data_add import add
+from mlpq.cli.data_folder import writable_data_dir
+
 
 @click.group("data")
 def command() -> None:
-    """List, fetch and import data sets."""
+    """List, fetch, import and add data sets."""
+
+
+command.add_command(add)
 
 
 @command.command("list")
@@ -33,7 +39,7 @@ def fetch(name: str) -> None:
     from mlpq.settings import python_module
     from mlpq.spec.datasets import dataset_named, find, verify
 
-    dataset, data_dir = dataset_named(name), _data_dir()
+    dataset, data_dir = dataset_named(name), writable_data_dir()
     if dataset.bundled:
         click.echo(f"{dataset.name} comes with mlpq: there is nothing to fetch")
         return
@@ -64,22 +70,5 @@ def import_(name: str, folder: Path) -> None:
         raise DataError(f"{dataset.name} comes with mlpq: there is nothing to import")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    target = import_files(dataset, folder, _data_dir())
+    target = import_files(dataset, folder, writable_data_dir())
     click.echo(f"{dataset.name}: imported into {target}, checksums verified")
-
-
-def _data_dir() -> Path:
-    """The data folder. Its parent is the home by default, which must be private whoever creates it first."""
-    from mlpq.errors import DataError, reason_of
-    from mlpq.regular_files import make_private_folder
-    from mlpq.settings import settings
-
-    config = settings()
-    if config.data_dir.is_relative_to(config.home):
-        try:
-            make_private_folder(config.home)
-        except OSError as error:
-            raise DataError(
-                f"can't create the folder {config.home}: {reason_of(error)}; set MLPQ_HOME to one that you own"
-            ) from error
-    return config.data_dir

@@ -28,7 +28,7 @@ from mlpq.regular_files import opened, write_parts
 MAX_ROWS = 1_000_000  # training and test rows together
 MAX_FEATURES = 100_000
 MAX_CLASSES = 1_000
-MAX_BYTES = 2 * 2**30  # of the four arrays as they are stored
+MAX_BYTES = 2**30  # of the four arrays as they are stored
 HEADER_BYTES = 16 * 2**20
 LENGTH = 8  # bytes of the length of the header
 ALIGNMENT = 8

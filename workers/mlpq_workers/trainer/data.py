@@ -122,7 +122,7 @@ def _download(dataset: Dataset, data_dir: Path) -> Path:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
-            with _silenced(), _timeout(DOWNLOAD_TIMEOUT):
+            with silenced(), timeout(DOWNLOAD_TIMEOUT):
                 getattr(torchvision_datasets(), str(dataset.torchvision))(root=temporary, download=True)
             return import_files(dataset, own_folder(dataset, Path(temporary)), data_dir)
     except MlpqError:
@@ -157,14 +157,14 @@ def _library() -> Any:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Discard what torchvision prints: progress bars, and mirrors that failed."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
+def timeout(seconds: float) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -24,7 +24,7 @@ several = partial(click.option, multiple=True)  # every value given counts, in a
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the name of the file or preset].")
 @click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp; replaces the options of the model.")
-@several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
+@several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist, digits or your own [default: fashion-mnist].")
 @several("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
 @several("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
 @click.option("--no-bias", "bias", flag_value="false", help="Layers without bias.")
@@ -85,14 +85,15 @@ def command(
     from mlpq.jobs import Status
     from mlpq.settings import settings
     from mlpq.store import queries
-    from mlpq.store.migrate import ready_store
-    from mlpq.submit import check_data, plan
+    from mlpq.store.migrate import has_database, ready_store
+    from mlpq.submit import check_data, own_data_sets, plan
 
     given = {name: _as_typed(name, value) for name, value in options.items() if value not in (None, ())}
     document = {**spec_file.read(file), **given}
     config = settings()
     # Invalid input is reported before the database is opened or created.
-    store = ready_store(config) if document.get("continue_from") is not None else None
+    needs_store = document.get("continue_from") is not None or (own_data_sets(document) and has_database(config))
+    store = ready_store(config) if needs_store else None
     submission = plan(document, preset, store)
     if dry_run:
         _show_plan(submission, format_)

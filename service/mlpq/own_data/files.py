@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -19,6 +20,21 @@ def path_of(sha256: str, data_dir: Path) -> Path:
 def is_here(sha256: str, data_dir: Path) -> bool:
     """Whether there is a file of that content; its hash is checked where it is read."""
     return path_of(sha256, data_dir).is_file()
+
+
+def verify(sha256: str, data_dir: Path) -> Path | None:
+    """The file of that content, if it is here; raises DataError where it is damaged or can't be read."""
+    path = path_of(sha256, data_dir)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {reason_of(error)}") from error
+    if found != sha256:
+        raise DataError(f"{path} is damaged: remove it, and add the data set again")
+    return path
 
 
 def stored(data_dir: Path) -> frozenset[str]:

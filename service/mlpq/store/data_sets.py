@@ -67,6 +67,11 @@ def find(store: Store, reference: str) -> DataSetRecord:
     return _readable(*found.values())
 
 
+def contents_of(store: Store, name: str) -> list[DataSetRecord]:
+    """The readable contents of a name, the newest first."""
+    return [each for each in registered(store) if isinstance(each, DataSetRecord) and each.name == name]
+
+
 def contents(store: Store, references: Iterable[str]) -> dict[str, DataContent]:
     """The contents of own data sets, by their references; raises SpecError for one that is not registered."""
     try:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlpq import data_transfer
+from mlpq import data_registry
 from mlpq.errors import DataError, MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, STACKING_DEVICES, Outcome
 from mlpq.own_data.files import stored
@@ -119,7 +119,7 @@ class Executor:
         """Get an own data set that was pushed, unless it is here; raises DataError."""
         self.pulse.paused = True  # a slow network
         try:
-            if data_transfer.pull(self._store, sha256, self._config.data_dir, self._try_heartbeat):
+            if data_registry.pull(self._store, sha256, self._config.data_dir, self._try_heartbeat):
                 log.info("data: pulled %s", sha256)
         finally:
             self.pulse.paused = False

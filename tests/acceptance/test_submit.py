@@ -37,7 +37,7 @@ def test_sweep_trains_every_combination(served: Site) -> None:
 
 
 def test_every_option_that_describes_the_training_takes_several_values(served: Site) -> None:
-    swept = {
+    swept: dict[str, list[Any]] = {
         "hidden": [[8], [16, 8]], "activation": ["relu", "tanh"], "bias": [True, False], "epochs": [1, 2],
         "initialisation": ["torch", "truncated-normal"], "patience": [None, 1],
     }  # fmt: skip

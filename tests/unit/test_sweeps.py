@@ -29,7 +29,8 @@ OLD = json.loads((ROOT / "tests" / "fixtures" / "sweeps" / "before-0.2.json").re
 PLAIN: dict[str, tuple[object, object]] = {
     "dataset": ("digits", "mnist"), "hidden": ((8,), (16, 4)), "activation": ("relu", "tanh"), "bias": (True, False),
     "initialisation": ("torch", "truncated-normal"), "l1": (0.0, 1e-5), "dropout": (0.0, 0.25), "epochs": (3, 7),
-    "batch_size": (16, 64), "validation": (0.1, 0.25), "patience": (None, 5),
+    "batch_size": (16, 64), "validation": (0.1, 0.25), "patience": (None, 5), "warmup": (0.0, 0.5),
+    "clip_norm": (None, 2.0), "label_smoothing": (0.0, 0.125),
 }  # fmt: skip
 BASE = {"dataset": "digits", "hidden": (8,), "activation": "relu", "validation": 0.1}
 OPTIMIZERS_SWEPT = st.sampled_from(
@@ -101,7 +102,7 @@ def test_sweep_of_an_older_version_has_the_same_jobs_in_the_same_order(old: dict
     assert hashlib.sha256(lines.encode()).hexdigest() == old["sha256"]
 
 
-@pytest.mark.parametrize("name", sorted({*FACTORS} - {"optimizer", "lr", "weight_decay", "seeds"}))
+@pytest.mark.parametrize("name", sorted({*FACTORS} - {"optimizer", "lr", "weight_decay", "schedule", "seeds"}))
 def test_every_key_that_describes_the_training_takes_several_values(name: str) -> None:
     specs = Sweep.parse(document_of({name: PLAIN[name]})).jobs()
     assert [getattr(spec, name) for spec in specs] == list(PLAIN[name])
@@ -109,7 +110,48 @@ def test_every_key_that_describes_the_training_takes_several_values(name: str) -
 
 def test_every_field_of_a_spec_is_swept_by_a_key() -> None:
     fields = {name for name in JobSpec.model_fields if not name.endswith("_settings")}
-    assert {*FACTORS} - {"weight_decay", "seeds"} == fields - {"seed", "parent"}
+    assert {*FACTORS} - {"weight_decay", "seeds"} == fields - {"seed", "parent", "formula"}
+
+
+def test_schedules_are_swept_with_their_settings() -> None:
+    found = Sweep.parse({"schedule": ["cosine", "step:size=5,gamma=0.5", "constant"], "seeds": "0..1"}).jobs()
+    assert [(spec.schedule, spec.schedule_settings) for spec in found[::2]] == [
+        ("cosine", {"eta_min": 0.0}), ("step", {"size": 5.0, "gamma": 0.5}), ("constant", {}),
+    ]  # fmt: skip
+
+
+FORMULA = "mine: m = b*m + g; p = p - lr*m"
+
+
+def test_options_of_an_optimizer_are_swept() -> None:
+    entries = [
+        {"name": "sgd", "momentum": [0.5, 0.9]},
+        {"name": "mine", "b": [0, 0.5]},
+        {"name": "adam", "betas": [0, 0.9]},
+    ]
+    found = Sweep.parse({"optimizer": entries, "lr": "0.1,0.2", "formula": FORMULA}).jobs()
+    assert [(spec.lr, spec.optimizer_settings.get("momentum", spec.optimizer_settings.get("b"))) for spec in found] == [
+        *((lr, momentum) for momentum in (0.5, 0.9) for lr in (0.1, 0.2)),
+        *((lr, constant) for constant in (0, 0.5) for lr in (0.1, 0.2)),
+        (0.1, None), (0.2, None),
+    ]  # fmt: skip
+    assert [spec.formula is not None for spec in found] == [False] * 4 + [True] * 4 + [False] * 2
+
+
+def test_formula_beside_a_list_of_sweeps_is_for_those_that_use_it() -> None:
+    sweeps = [{"optimizer": "mine:lr=0.1,b=0"}, {"optimizer": "adam"}]
+    found = plan({"formula": FORMULA, "sweeps": sweeps}).specs
+    assert [(spec.optimizer, spec.formula is None) for spec in found] == [("mine", False), ("adam", True)]
+    with pytest.raises(SpecError, match="the formula mine is not used"):
+        plan({"formula": FORMULA, "sweeps": sweeps[1:]})
+    with pytest.raises(SpecError, match="sweep 1: optimizer is empty"):
+        plan({"formula": FORMULA, "sweeps": [{"optimizer": []}]})
+
+
+@pytest.mark.parametrize("options", [{"momentum": {"a": "1"}}, {"momentum": []}, {"betas": [["0.5", "0.9"]]}], ids=str)
+def test_option_of_an_optimizer_that_is_no_number_is_rejected(options: dict[str, object]) -> None:
+    with pytest.raises(SpecError):
+        Sweep.parse({"optimizer": {"name": "adam" if "betas" in options else "sgd", **options}})
 
 
 # --- keys that advance together

@@ -16,7 +16,7 @@ from mlpq.cli import cli
 from mlpq.cli.spec_file import MAX_BYTES, MAX_VALUES, read
 from mlpq.errors import SpecError
 from mlpq.spec.parsing import MAX_JOBS
-from mlpq.spec.sweep import Sweep
+from mlpq.spec.sweep import OF_SUBMISSION, Sweep
 from tests.support.command_tree import COMMANDS
 
 # Scalars to which YAML 1.1 gives another type than text, by that type; test_scalars_have_implicit_types checks it.
@@ -292,13 +292,9 @@ def test_models_of_a_list_are_those_that_are_typed() -> None:
     assert Sweep.parse({"lr": ["0.1", "0.2,0.3"]}).lr == (0.1, 0.2, 0.3)
 
 
-OF_A_JOB = {*Sweep.model_fields} - {"experiment", "continue_from", "device", "world_size", "priority", "attempts"}
-
-
-@pytest.mark.parametrize("key", sorted(OF_A_JOB))
-def test_option_that_describes_the_training_may_be_repeated(key: str) -> None:
-    options = {parameter.name: parameter for parameter in cli.commands["submit"].params}
-    assert options[key].multiple
+def test_every_option_that_describes_the_training_may_be_repeated() -> None:
+    single = {parameter.name for parameter in cli.commands["submit"].params if not parameter.multiple}
+    assert single & {*Sweep.model_fields} == {*OF_SUBMISSION}
 
 
 def single_options() -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mlpq.errors import SpecError
 from mlpq.spec.datasets import DATASETS, Dataset
-from mlpq.spec.optimizers import Value, complete
+from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_formula
+from mlpq.spec.formula_program import Program
+from mlpq.spec.optimizers import OPTIMIZERS, Value, complete
 from mlpq.spec.parsing import (
     MAX_BATCH,
     MAX_EPOCHS,
@@ -26,6 +29,7 @@ from mlpq.spec.parsing import (
     real,
     whole,
 )
+from mlpq.spec.schedules import CONSTANT, SCHEDULES, complete_schedule
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
 INITIALISATIONS = ("torch", "truncated-normal")
@@ -36,12 +40,16 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
-_LATER = ("initialisation",)
+_LATER = (
+    "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula",
+)  # fmt: skip
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
 parse_decay = real("weight_decay", "of 0 or more", lambda x: x >= 0)
 parse_dropout = real("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
+parse_warmup = real("warmup", "of 0 or more", lambda x: x >= 0)
+parse_smoothing = real("label_smoothing", "from 0 to below 1", lambda x: 0 <= x < 1)
 parse_batch = whole("batch_size", 1, MAX_BATCH)
 parse_epochs = whole("epochs", 1, MAX_EPOCHS)
 parse_validation = real("validation", "from 0 to below 1", lambda x: 0 <= x < 1)
@@ -55,11 +63,19 @@ def parse_patience(value: object) -> int | None:
     return whole("patience", 1, MAX_EPOCHS)(value)
 
 
+def parse_clip_norm(value: object) -> float | None:
+    """The largest norm of a gradient, or None for "none"."""
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    return real("clip_norm", "above 0 or none", lambda x: x > 0)(value)
+
+
 DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
 Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIALISATIONS))]
 WorldSize = Annotated[int | None, BeforeValidator(parse_world_size)]
+Schedule = Annotated[str, BeforeValidator(one_of("schedule", SCHEDULES))]
 Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
 
 
@@ -68,7 +84,12 @@ class JobSpec(BaseModel):
 
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
-    chain; see mlpq_workers.engine.network.
+    chain; see mlpq_workers.engine.network. `formula` is the canonical text of an own optimizer, whose name is
+    `optimizer` and whose constants are `optimizer_settings`; None for torch's.
+
+    `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
+    all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
+    penalty's part. `label_smoothing` changes the gradient only: recorded losses are those of the labels as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,11 +110,17 @@ class JobSpec(BaseModel):
     seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     initialisation: Initialisation = "torch"
+    schedule: Schedule = CONSTANT
+    schedule_settings: dict[str, Value] = {}
+    warmup: Annotated[float, BeforeValidator(parse_warmup)] = 0.0
+    clip_norm: Annotated[float | None, BeforeValidator(parse_clip_norm)] = None
+    label_smoothing: Annotated[float, BeforeValidator(parse_smoothing)] = 0.0
+    formula: str | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
-            raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+        self._check_optimizer()
+        self._check_schedule()
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(
                 f"hidden {typed_text(self.hidden)} makes {self.parameters:,} parameters; "
@@ -108,6 +135,62 @@ class JobSpec(BaseModel):
         if self.dropout and not self.hidden:
             raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
+
+    def _check_optimizer(self) -> None:
+        if (own := self.own_optimizer) is None:
+            if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
+                raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+            return
+        if own.text != self.formula:
+            raise ValueError(f"the formula must be in its canonical form: {own.text}")
+        if own.complete(self.optimizer_settings) != self.optimizer_settings:
+            raise ValueError(f"optimizer_settings must have a number for every constant of {self.optimizer}")
+        if not own.uses_rate and self.lr != RATE_WITHOUT_USE:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr, so lr must be {RATE_WITHOUT_USE}")
+        if not own.uses_rate and self.has_varying_lr:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr: leave --schedule and --warmup out")
+        _ = self.program  # raises SpecError for constants that it can't be compiled with
+
+    @property
+    def own_optimizer(self) -> Formula | None:
+        """The optimizer's formula; None for torch's optimizers."""
+        return None if self.formula is None else parse_formula(self.optimizer, self.formula)
+
+    @property
+    def program(self) -> Program | None:
+        """The optimizer's formula, compiled with its constants; None for torch's optimizers."""
+        own = self.own_optimizer
+        return None if own is None else own.program(own.complete(self.optimizer_settings))
+
+    @property
+    def optimizer_defaults(self) -> Mapping[str, Value]:
+        """The values that the optimizer's settings have unless the user gives others; a formula has none."""
+        return {} if self.formula is not None else OPTIMIZERS[self.optimizer].defaults
+
+    def _check_schedule(self) -> None:
+        if complete_schedule(self.schedule, self.schedule_settings) != self.schedule_settings:
+            raise ValueError(f"schedule_settings must name every option of the schedule {self.schedule}")
+        if self.warmup >= max(1, self.epochs):
+            raise ValueError(
+                f"warmup {self.warmup:g} takes all of {self.epochs} epochs: give fewer, or a fraction of the training "
+                "as --warmup 0.1"
+            )
+        if self.warmup and self.schedule == "one-cycle":
+            raise ValueError(
+                "the schedule one-cycle has its own warmup: leave --warmup out, and set its share as "
+                "one-cycle:pct_start=0.3"
+            )
+        if self.schedule_settings.get("eta_min", 0.0) > self.lr:  # type: ignore[operator]
+            raise ValueError(f"cosine:eta_min must be at most the learning rate, {self.lr:g}")
+        if self.schedule_settings.get("three_phase") and self.schedule_settings["pct_start"] > 0.5:  # type: ignore[operator]
+            raise ValueError("one-cycle:pct_start must be at most 0.5 with three_phase=true: the way back is as long")
+        if self.has_varying_lr and self.optimizer == "rprop":
+            raise ValueError("rprop reads the learning rate in its first step only: leave --schedule and --warmup out")
+
+    @property
+    def has_varying_lr(self) -> bool:
+        """Whether not every batch has the learning rate `lr`."""
+        return self.schedule != CONSTANT or self.warmup > 0
 
     @property
     def data(self) -> Dataset:

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from mlpq.errors import nearest
+from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
-from mlpq.spec.optimizers import complete
+from mlpq.spec.schedules import CONSTANT, complete_schedule
 
 T = TypeVar("T")
 
@@ -22,6 +22,12 @@ MAX_EPOCHS = 10_000
 MAX_BATCH = 100_000
 MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: larger seeds could collide
 MAX_JOBS = 100_000
+
+
+def check_count(jobs: int) -> None:
+    """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
+    if jobs > MAX_JOBS:
+        raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
 
 
 def whole(name: str, low: int, high: int) -> Callable[[object], int]:
@@ -184,27 +190,51 @@ def parse_optimizers(value: object) -> tuple[dict[str, Any], ...]:
     return tuple(_optimizer_entry(entry) for entry in entries)
 
 
+def parse_schedules(value: object) -> tuple[dict[str, Any], ...]:
+    """Schedules from "step:size=10,gamma=0.1", a mapping {"name": "step", "size": 10}, or a list of these."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    if not entries:
+        raise ValueError("schedule is empty: give at least one, as cosine or step:size=10")
+    return tuple(_schedule_entry(entry) for entry in entries)
+
+
+def _schedule_entry(entry: object) -> dict[str, Any]:
+    options = _named_options("schedule", CONSTANT if entry is None else entry, "step", "size=10")
+    name = options.pop("name")
+    return {"name": name, **complete_schedule(name, options)}
+
+
 def _optimizer_entry(entry: object) -> dict[str, Any]:
+    options = _named_options("optimizer", entry, "sgd", "lr=0.1")
+    if "lr" in options:
+        several("lr", parse_lr)(options["lr"])
+    return options
+
+
+def _named_options(kind: str, entry: object, example: str, setting_example: str) -> dict[str, Any]:
+    """The name and the options of "name:option=value,…" or of a mapping, options as they are given."""
     if isinstance(entry, Mapping):
         options = {str(key): value for key, value in entry.items()}
         if "name" not in options:
-            raise ValueError("an optimizer given as a mapping needs the key 'name', as {name: sgd, lr: 0.1}")
+            key, _, text = setting_example.partition("=")
+            article = "an" if kind[0] in "aeiou" else "a"
+            shown = f"{{name: {example}, {key}: {text}}}"
+            raise ValueError(f"{article} {kind} given as a mapping needs the key 'name', as {shown}")
     else:
         name, _, rest = str(entry).partition(":")
         options = {"name": name.strip()}
         for setting in _parts(rest):
             key, equals, text = str(setting).partition("=")
             if not equals:
-                raise ValueError(f"'{setting}' in '{entry}' is not a setting: write option=value, as sgd:lr=0.1")
+                raise ValueError(
+                    f"'{setting}' in '{entry}' is not a setting: write option=value, as {example}:{setting_example}"
+                )
             if key.strip() in options:
                 raise ValueError(f"'{key.strip()}' is given twice in '{entry}'")
             options[key.strip()] = text.strip()
     name = str(options["name"]).lower()
     if "," in name:
-        raise ValueError(f"one optimizer per option: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
-    complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
-    if "lr" in options:
-        several("lr", parse_lr)(options["lr"])
+        raise ValueError(f"one {kind} per option: {' '.join(f'--{kind} {part}' for part in name.split(','))}")
     return {**options, "name": name}
 
 

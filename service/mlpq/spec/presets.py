@@ -76,5 +76,5 @@ _RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority"
 # The function that makes the jobs of a preset, and the keys that the user may set.
 PRESETS = {
     "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
-    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "lr", "validation", "patience", "zip"}),
+    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience", "zip"}),
 }

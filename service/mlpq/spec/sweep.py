@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
 from mlpq.spec.datasets import DATASETS
+from mlpq.spec.formula import parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
     INITIALISATIONS,
@@ -21,23 +22,27 @@ from mlpq.spec.job import (
     first_line,
     parse_batch,
     parse_bias,
+    parse_clip_norm,
     parse_decay,
     parse_dropout,
     parse_epochs,
     parse_patience,
     parse_penalty_l1,
+    parse_smoothing,
     parse_validation,
+    parse_warmup,
     spec_from,
     typed_text,
 )
-from mlpq.spec.optimizers import complete, optimizer
+from mlpq.spec.optimizer_choice import alternatives, check_use, resolved
 from mlpq.spec.parsing import (
-    MAX_JOBS,
+    check_count,
     one_of,
     parse_experiment,
     parse_hidden_layers,
     parse_lr,
     parse_optimizers,
+    parse_schedules,
     parse_seeds,
     parse_zip,
     several,
@@ -47,7 +52,7 @@ from mlpq.spec.parsing import (
 Values = dict[str, Any]  # of some keys of a sweep
 Texts = tuple[str, ...]
 Numbers = tuple[float, ...]
-# Keys that hold for a whole submission. Each other key but zip is a factor of the product.
+# Keys that hold for a whole submission. Each other key but `formula` and `zip` is a factor of the product.
 OF_SUBMISSION = ("experiment", "continue_from", "device", "world_size", "priority", "attempts")
 OF_OPTIMIZER = {"lr", "weight_decay"}  # keys that do not apply to optimizers that specify their own
 # What other libraries call these keys.
@@ -57,7 +62,7 @@ OTHER_NAMES = {
     "widths": "hidden", "data": "dataset", "random_state": "seeds",
     "initialization": "initialisation", "init": "initialisation", "val": "validation", "validation_split": "validation",
     "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
-    "name": "experiment", "gpu": "device", "nonlinearity": "activation",
+    "name": "experiment", "formulas": "formula", "gpu": "device", "nonlinearity": "activation",
 }  # fmt: skip
 
 
@@ -70,7 +75,8 @@ class Sweep(BaseModel):
     `schedule_settings`.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    apply to the optimizers that do not specify their own. `zip` has groups of keys whose values advance together.
+    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name. `zip`
+    has groups of keys whose values advance together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +92,7 @@ class Sweep(BaseModel):
         Texts, BeforeValidator(several("initialisation", one_of("initialisation", INITIALISATIONS)))
     ] = ("torch",)
     optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
     lr: Annotated[Numbers, BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[Numbers, BeforeValidator(several("weight_decay", parse_decay))] | None = None
     l1: Annotated[Numbers, BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
@@ -94,6 +101,10 @@ class Sweep(BaseModel):
     batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
     validation: Annotated[Numbers, BeforeValidator(several("validation", parse_validation))] = (0.0,)
     patience: Annotated[tuple[int | None, ...], BeforeValidator(several("patience", parse_patience))] = (None,)
+    schedule: Annotated[tuple[Values, ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
+    warmup: Annotated[Numbers, BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
+    clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
+    label_smoothing: Annotated[Numbers, BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
     zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(parse_zip)] = ()
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
@@ -117,6 +128,14 @@ class Sweep(BaseModel):
                 raise SpecError(_not_zipped(name))
         return sweep
 
+    @model_validator(mode="after")
+    def _check_optimizers(self) -> Self:
+        given = [name for name in sorted(OF_OPTIMIZER) if getattr(self, name) is not None]
+        check_use(self.optimizer, self.formula, given)
+        for entry in alternatives(self.optimizer, self.formula):
+            resolved(entry, (self.lr or (None,))[0], (self.weight_decay or (None,))[0], self.formula)
+        return self
+
     @property
     def size(self) -> int:
         """The number of jobs, where values that are given twice count twice; raises SpecError."""
@@ -131,7 +150,7 @@ class Sweep(BaseModel):
         check_count(self.size)
         before, branches = self._branches()
         specs = [
-            _spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent)
+            self._spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent)
             for first in itertools.product(*before)
             for branch in branches
             for rest in itertools.product(*branch)
@@ -168,23 +187,27 @@ class Sweep(BaseModel):
                 groups |= dict.fromkeys(group, ())
         return factors
 
-    def _values(self, name: str) -> tuple[Any, ...] | None:
-        """The values of a key, each optimizer with one learning rate of its own or none; None for torch's defaults."""
-        if name in OF_OPTIMIZER and getattr(self, name) is not None and all(name in given for given in self.optimizer):
-            raise SpecError(f"every optimizer specifies its own {name}: leave {option(name)} out")
-        values: tuple[Any, ...] | None = getattr(self, name)
-        if name != "optimizer":
-            return values
-        optimizers: list[Values] = []
-        for given in self.optimizer:
-            rates = _unique(several("lr", parse_lr)(given["lr"])) if "lr" in given else []
-            check_count(len(optimizers) + len(rates))
-            optimizers += [{**given, "lr": rate} for rate in rates] or [given]
-        return tuple(optimizers)
+    def _values(self, name: str) -> Sequence[Any] | None:
+        """The values of a key; None for a default of the optimizer."""
+        values: Sequence[Any] | None = getattr(self, name)
+        return alternatives(self.optimizer, self.formula) if name == "optimizer" else values
+
+    def _spec(self, values: Values, parent: JobSpec | None) -> JobSpec:
+        """The spec with one value of each key."""
+        rate, decay = values.pop("lr", None), values.pop("weight_decay", None)
+        fields = resolved(values.pop("optimizer"), rate, decay, self.formula)
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                fields |= {key: value["name"], f"{key}_settings": {k: each for k, each in value.items() if k != "name"}}
+            else:
+                fields["seed" if key == "seeds" else key] = value
+        if not fields["hidden"]:
+            fields["activation"] = "sigmoid"
+        return spec_from(**fields, parent=parent.hash if parent else None)
 
 
 _FIELDS = tuple(Sweep.model_fields)
-FACTORS = tuple(name for name in _FIELDS if name not in OF_SUBMISSION and name != "zip")
+FACTORS = tuple(name for name in _FIELDS if name not in (*OF_SUBMISSION, "formula", "zip"))
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
@@ -200,31 +223,6 @@ def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise SpecError(f"keys that zip names need equally many values: {counts}")
     return [dict(zip(group, each, strict=True)) for each in zip(*(values[name] for name in group), strict=True)]
-
-
-def _spec(values: Values, parent: JobSpec | None) -> JobSpec:
-    """The spec with one value of each key."""
-    given = dict(values.pop("optimizer"))
-    name = str(given.pop("name"))
-    decay, rate = values.pop("weight_decay", None), values.pop("lr", None)
-    rate = given.pop("lr", rate)
-    settings = complete(name, given if decay is None else {"weight_decay": decay, **given})
-    fields: Values = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            fields |= {key: value["name"], f"{key}_settings": {k: each for k, each in value.items() if k != "name"}}
-        else:
-            fields["seed" if key == "seeds" else key] = value
-    if not fields["hidden"]:
-        fields["activation"] = "sigmoid"
-    fields |= {"optimizer": name, "lr": optimizer(name).lr if rate is None else rate, "optimizer_settings": settings}
-    return spec_from(**fields, parent=parent.hash if parent else None)
-
-
-def check_count(jobs: int) -> None:
-    """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
-    if jobs > MAX_JOBS:
-        raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
 
 
 def _not_zipped(name: str) -> str:
@@ -250,12 +248,18 @@ def option(key: str) -> str:
 def inherited(parent: JobSpec) -> dict[str, object]:
     """The keys of a sweep that a job takes by default from the job that it continues from.
 
-    All but the optimizer and early stopping: those are the new job's own.
+    All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
-    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
+    fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
     return fields
+
+
+# Fields that a job does not take from the job that it continues from.
+_OWN = {
+    "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
+}  # fmt: skip
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:

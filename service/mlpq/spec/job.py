@@ -89,7 +89,7 @@ class JobSpec(BaseModel):
 
     `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
     all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
-    penalty's part. `label_smoothing` changes the gradient only: recorded losses are those of the labels as they are.
+    penalty's part. `label_smoothing` is part of the training loss, not of the validation and test losses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

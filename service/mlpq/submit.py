@@ -12,6 +12,7 @@ from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
 from mlpq.spec.datasets import DATASETS, find, verify
+from mlpq.spec.document import LIST, jobs_of, sweeps_of
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
@@ -49,13 +50,13 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
         parent = queries.job_by_id(store, parent_id)
-        sweep = Sweep.parse({"experiment": parent.experiment, **inherited(parent.spec), **document})
+        sweep, *more = sweeps_of(document, {"experiment": parent.experiment, **inherited(parent.spec)})
         if parent.spec.content is not None:
             contents[reference_to(parent.spec)] = parent.spec.content
-        specs = sweep.jobs(parent.spec, contents=contents)
+        specs = jobs_of([sweep, *more], parent.spec, contents)
     else:
-        sweep = Sweep.parse(document)
-        specs = sweep.jobs(contents=contents)
+        sweep, *more = sweeps_of(document)
+        specs = jobs_of([sweep, *more], contents=contents)
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
     requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
     return Submission(sweep.experiment, specs, placement, parent_id, requested)
@@ -63,10 +64,11 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
 
 def own_data_sets(document: Mapping[str, object]) -> list[str]:
     """The own data sets that the keys name, as NAME or NAME@HASH; raises SpecError."""
-    if document.get("dataset") is None:
-        return []
-    references = Sweep.parse({"dataset": document["dataset"]}).dataset
-    return [reference for reference in references if reference not in DATASETS]
+    listed = document.get(LIST)
+    given = [document, *(listed if isinstance(listed, list) else ())]
+    typed = [each["dataset"] for each in given if isinstance(each, Mapping) and each.get("dataset") is not None]
+    references = [reference for each in typed for reference in Sweep.parse({"dataset": each}).dataset]
+    return [reference for reference in dict.fromkeys(references) if reference not in DATASETS]
 
 
 def submit(

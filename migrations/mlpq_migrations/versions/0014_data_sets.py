@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from mlpq_migrations import checks
 
 revision = "0014"
-down_revision = "0012"
+down_revision = "0013"
 
 Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Json = sa.JSON().with_variant(JSONB(), "postgresql")

@@ -17,7 +17,7 @@ from mlpq.own_data.tables import MISSING, Column, Table, TableOptions, TextColum
 
 MAGIC = b"PAR1"
 MAX_BYTES = 8 * 2**30  # of the columns, decompressed, as the file says
-BATCH_CELLS = 200_000
+GROUP_CELLS = 2**22  # about as many are read at once
 
 
 def read(path: Path, options: TableOptions) -> Table:
@@ -45,14 +45,18 @@ def _read(arrow: ModuleType, file: Any, options: TableOptions, where: str) -> Ta
         raise DataError(f"{where} has {size:,} bytes of columns; at most {MAX_BYTES:,}")
     used = used_columns(schema.names, options, where)
     check_growth(rows, len(used), where)
-    readers = {name: _Reader(arrow, schema.field(name).type, name, options, where) for name in used}
-    step = max(1, BATCH_CELLS // len(used))
-    total = 0
-    for batch in file.iter_batches(step, columns=used, use_threads=False):
-        total += len(batch)
-        check_growth(total, len(used), where)
-        for name, reader in readers.items():
-            reader.add(batch.column(name))
+    types = dict(zip(schema.names, schema.types, strict=True))
+    readers = {name: _Reader(arrow, types[name], name, options, where) for name in used}
+    for number, group in enumerate(groups):
+        step = max(1, GROUP_CELLS // max(1, group.num_rows))
+        for first in range(0, len(used), step):
+            some = used[first : first + step]
+            read = file.read_row_group(number, columns=some, use_threads=False)
+            if read.num_rows != group.num_rows:
+                raise ValueError(f"a row group has {read.num_rows:,} rows, and says {group.num_rows:,}")
+            for name, cells in zip(read.column_names, read.columns, strict=True):
+                for chunk in cells.chunks:
+                    readers[name].add(chunk)
     return table({name: reader.column() for name, reader in readers.items()}, options, where)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
@@ -52,9 +52,16 @@ def schedule(spec: JobSpec) -> str:
     return ":".join(filter(None, [spec.schedule, ",".join(own)]))
 
 
+def data_set(spec: JobSpec, among: Iterable[JobSpec] = ()) -> str:
+    """ "wine", or "wine@1a2b3c4d" where other specs `among` these have other content of that name."""
+    if spec.content is None or all(other.content == spec.content for other in among if other.dataset == spec.dataset):
+        return spec.dataset
+    return spec.content.reference(spec.dataset)
+
+
 def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
-    text = value_of(value)
+    text = value_of(value).partition("@")[0] if name == "dataset" else value_of(value)
     return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
 
 

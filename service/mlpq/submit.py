@@ -16,7 +16,7 @@ from mlpq.spec.document import LIST, jobs_of, sweeps_of
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
-from mlpq.spec.sweep import Sweep, inherited, option, reference_to
+from mlpq.spec.sweep import Sweep, inherited, option
 from mlpq.store import data_sets, queries
 from mlpq.store.session import Store
 from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
@@ -52,7 +52,7 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
         parent = queries.job_by_id(store, parent_id)
         sweep, *more = sweeps_of(document, {"experiment": parent.experiment, **inherited(parent.spec)})
         if parent.spec.content is not None:
-            contents[reference_to(parent.spec)] = parent.spec.content
+            contents[parent.spec.data_reference] = parent.spec.content
         specs = jobs_of([sweep, *more], parent.spec, contents)
     else:
         sweep, *more = sweeps_of(document)

@@ -128,9 +128,9 @@ def curves_so_far(
     None without an epoch; `curves` are by job id.
     """
     figure, title = metric.curve, metric.curve_title
-    fields = by or ("optimizer",)
+    fields, specs = by or ("optimizer",), [job.spec for job in records]
     points = [
-        {"arm": by_label(job.spec, fields), "seed": job.id, "epoch": epoch.epoch, "value": value}
+        {"arm": by_label(job.spec, fields, specs), "seed": job.id, "epoch": epoch.epoch, "value": value}
         for job in records
         for epoch in curves.get(job.id, ())
         if (value := figure(epoch)) is not None

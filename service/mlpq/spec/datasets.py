@@ -63,6 +63,11 @@ class Dataset:
         return self.class_names[number] if self.class_names else str(number)
 
     @property
+    def unit(self) -> str:
+        """What a row of it is called: "image", or "row" of an own data set."""
+        return "image" if self.sha256 is None else "row"
+
+    @property
     def checksum(self) -> str:
         """Identifies the data that an attempt trained on: the content's SHA-256, or MD5 over registered checksums."""
         if self.sha256 is not None:

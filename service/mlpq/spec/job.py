@@ -208,6 +208,11 @@ class JobSpec(BaseModel):
         return DATASETS[self.dataset] if self.content is None else self.content.dataset(self.dataset)
 
     @property
+    def data_reference(self) -> str:
+        """The data set as a value of a sweep's `dataset` that means the same content: "digits", "wine@…"."""
+        return self.dataset if self.content is None else f"{self.dataset}@{self.content.sha256}"
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Layer sizes n_0 … n_{L+1}, from the input to the classes."""
         return (self.data.features, *self.hidden, self.data.classes)

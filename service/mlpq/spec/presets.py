@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlpq.errors import SpecError, nearest
 from mlpq.spec.document import LIST
 from mlpq.spec.job import JobSpec
-from mlpq.spec.sweep import Contents, Sweep, option, reference_to, unknown_key
+from mlpq.spec.sweep import Contents, Sweep, option, unknown_key
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def _textbook(given: Mapping[str, object], contents: Contents) -> tuple[Sweep, l
     continued = []
     for parent in mlp:
         own = {
-            "dataset": reference_to(parent), "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
+            "dataset": parent.data_reference, "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
             "batch_size": parent.batch_size, "epochs": parent.epochs,
         }  # fmt: skip
-        inherited = {} if parent.content is None else {reference_to(parent): parent.content}
+        inherited = {} if parent.content is None else {parent.data_reference: parent.content}
         continued += Sweep.parse({**fixed, **own}).jobs(parent, contents=inherited)
     return baseline, [*baseline.jobs(contents=contents), *mlp, *continued]
 

@@ -256,13 +256,8 @@ def inherited(parent: JobSpec) -> dict[str, object]:
     fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
-    fields["dataset"] = reference_to(parent)
+    fields["dataset"] = parent.data_reference
     return fields
-
-
-def reference_to(spec: JobSpec) -> str:
-    """The data set of a spec, as a value of `dataset` that means the same content."""
-    return spec.dataset if spec.content is None else f"{spec.dataset}@{spec.content.sha256}"
 
 
 # Fields that a job does not take from the job that it continues from.

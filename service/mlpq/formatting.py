@@ -28,7 +28,7 @@ def model(spec: JobSpec) -> str:
 
 
 def optimizer(spec: JobSpec) -> str:
-    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the learning rate, and the settings that are not at their defaults."""
+    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the learning rate, and the settings that are not at a default."""
     return " ".join([spec.optimizer, f"lr={number(spec.lr)}", *_optimizer_settings(spec)])
 
 
@@ -62,7 +62,7 @@ def data_set(spec: JobSpec, among: Iterable[JobSpec] = ()) -> str:
 def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
     text = value_of(value).partition("@")[0] if name == "dataset" else value_of(value)
-    return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
+    return text if name in ("optimizer", "dataset", "content", "activation") else f"{field_name(name)}={text}"
 
 
 def field_name(name: str) -> str:

@@ -11,8 +11,9 @@ from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.choice import seeds_enough
 from mlpq.analysis.comparison import ALPHA, Comparison, Side
-from mlpq.analysis.grouping import FIELDS, Selection, arm_label, field_of
+from mlpq.analysis.grouping import FIELDS, Selection, field_of
 from mlpq.analysis.inference import fewest_pairs, is_skewed
+from mlpq.analysis.labels import labels_among
 from mlpq.analysis.metrics import Metric
 from mlpq.jobs import Engine
 from mlpq.spec.job import JobSpec
@@ -140,12 +141,13 @@ def _choice(selection: Selection) -> str:
     tried = formatting.count_of(len(selection.tried), "setting")
     if len(selection.ranked) < len(selection.tried):
         tried = f"{len(selection.ranked)} of {tried} (the others have failed seeds or no result)"
-    setting, seeds = arm_label(selection.arm, selection.tried), formatting.seeds(selection.seeds)
-    line = f"{selection.label} is {setting}, chosen from {tried} by mean validation accuracy on seeds {seeds}"
+    (setting,), seeds = labels_among([selection.arm], selection.tried), formatting.seeds(selection.seeds)
+    how = f"chosen from {tried} by mean validation accuracy on seeds {seeds}"
+    line = f"{selection.label} is represented by {setting}, {how}"
     choice = selection.choice
     if choice is None:
         return line
-    other = arm_label(selection.ranked[choice.runner_up], selection.tried)
+    (other,) = labels_among([selection.ranked[choice.runner_up]], selection.tried)
     shares = " : ".join(f"{100 * choice.shares[setting]:.0f}" for setting in (choice.best, choice.runner_up))
     margin = f"{100 * choice.margin:.2f} points below"
     return f"{line}; runner-up {other}, {margin}; resampled seeds choose these two in {shares} %"

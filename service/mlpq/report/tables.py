@@ -20,7 +20,7 @@ from rich.text import Text
 
 from mlpq import formatting, terminal
 from mlpq.analysis.arms import Arm, arms
-from mlpq.analysis.grouping import full_labels, settings_labels
+from mlpq.analysis.labels import arm_labels, settings_labels
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
 from mlpq.report.table_layout import fit, listed
@@ -182,7 +182,7 @@ def arms_table(found: Sequence[Arm]) -> Table:
 
 def arm_lines(found: Sequence[Arm]) -> list[list[str]]:
     """The cells of each arm under ARM_HEADINGS."""
-    return [_arm_cells(arm, label) for arm, label in zip(found, full_labels(found), strict=True)]
+    return [_arm_cells(arm, label) for arm, label in zip(found, arm_labels(found), strict=True)]
 
 
 def _arm_cells(arm: Arm, label: str) -> list[str]:

@@ -71,5 +71,5 @@ def test_comparison_of_two_contents_says_that_the_data_differ() -> None:
         records(specs(FIRST, optimizer="sgd"), specs(SECOND, optimizer="sgd")), (), {}, ComparisonParams()
     )
     notes = fairness.notes(comparison)
-    assert "unequal dataset: wine@11111111 in wine@11111111; wine@22222222 in wine@22222222" in notes
-    assert [side.label for side in comparison.sides] == ["wine@11111111", "wine@22222222"]
+    assert "unequal dataset: wine@22222222 in wine@22222222; wine@11111111 in wine@11111111" in notes
+    assert [side.label for side in comparison.sides] == ["wine@22222222", "wine@11111111"]

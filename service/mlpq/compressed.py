@@ -68,6 +68,11 @@ def magic_of(path: Path, length: int = 8) -> bytes:
         raise damaged(path, error) from error
 
 
+def is_member(name: str) -> bool:
+    """Whether that is a file of the user's in a zip file: no folder, and none that macOS adds."""
+    return not name.endswith("/") and not name.startswith("__MACOSX/")
+
+
 def damaged(path: Path, error: Exception) -> DataError:
     """Why the file can't be read."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -93,7 +98,7 @@ def _decompressed(file: BufferedReader, magic: bytes, stack: ExitStack) -> Any:
         return _Xz(file)
     if magic.startswith(ZIP):
         archive = stack.enter_context(_archive(file))
-        members = [each for each in archive.infolist() if not each.is_dir() and "__MACOSX" not in each.filename]
+        members = [name for name in archive.namelist() if is_member(name)]
         if len(members) != 1:
             raise ValueError(f"it holds {len(members)} files, not one")
         return stack.enter_context(archive.open(members[0]))

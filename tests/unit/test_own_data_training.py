@@ -26,7 +26,7 @@ from mlpq_workers.trainer.data import load
 from mlpq_workers.trainer.result_images import result_images
 from tests.support.gang_training import Record, assert_same, train_plain, train_together
 from tests.support.kernel_training import assert_equal, train_by_kernel
-from tests.support.own_data import floats, pixels, spec_on
+from tests.support.own_data_specs import floats, pixels, spec_on
 from tests.support.result_rows import job_record
 
 CONTENTS = {

@@ -40,17 +40,15 @@ def read(path: Path, options: TableOptions) -> Table:
     """The table in a CSV file; raises DataError that names the line or the row and the column of what is wrong."""
     csv.field_size_limit(MAX_CELL)
     with compressed.opened(path, MAX_BYTES) as file:
-        lines = _lines(file, path)
-        first = next(lines, "")
-        reader = csv.reader(itertools.chain([first], lines), delimiter=_separator(first), strict=True)
         try:
+            lines = _lines(file, path)
+            first = next(lines, "")
+            reader = csv.reader(itertools.chain([first], lines), delimiter=_separator(first), strict=True)
             return _read(reader, options, path.name)
         except csv.Error as error:
             raise DataError(f"{path} line {reader.line_num} is not valid CSV: {error}") from error
         except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path} is not text in UTF-8, near line {reader.line_num + 1}: save it as CSV in UTF-8"
-            ) from error
+            raise DataError(f"{path} is not text in UTF-8: save it as CSV in UTF-8") from error
 
 
 def _read(reader: Iterator[list[str]], options: TableOptions, where: str) -> Table:

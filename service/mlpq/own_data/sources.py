@@ -93,8 +93,12 @@ def _kind_of_zip(path: Path) -> Kind:
         names = archive.namelist()
     if any(name.startswith("xl/") for name in names):
         raise DataError(f"{path} is an Excel workbook: save it as CSV")
-    is_table = len(names) == 1 and not names[0].endswith(".npy")
-    return Kind.CSV if is_table else Kind.NPZ
+    if not names or any(name.endswith(".npy") for name in names):
+        return Kind.NPZ
+    files = [name for name in names if compressed.is_member(name)]
+    if len(files) != 1:
+        raise DataError(f"{path} holds {len(files)} files, none of them an array: name one that holds a table")
+    return Kind.CSV
 
 
 def _check_options(kind: Kind, options: ReadOptions, source: str) -> None:

@@ -20,7 +20,7 @@ def table(folder: Path, seed: int = 0, rows: int = 300) -> Path:
         lines = csv.writer(file)
         lines.writerow(["length", "width", "kind"])
         for i in range(rows):
-            lines.writerow([f"{draws.normal(i % 3, 0.5):.4f}", f"{draws.normal(0, 1):.4f}", "abc"[i % 3]])
+            lines.writerow([f"{draws.normal(i % 3, 0.9):.4f}", f"{draws.normal(0, 1):.4f}", "abc"[i % 3]])
     return path
 
 
@@ -101,11 +101,11 @@ def test_show_and_doctor_know_the_file(alone: Site, tmp_path: Path) -> None:
     shown = alone.mlpq("data", "show", "shapes").out
     assert sha256 in shown
     assert "standardize" in shown
-    assert "1 file of your own data sets" in alone.mlpq("doctor").out
+    assert "1 file of your own data sets" in alone.mlpq("doctor", env={"COLUMNS": "1000"}).out
     path = alone.folder / "home" / "data" / "own" / f"{sha256}.safetensors"
     path.write_bytes(b"x")
-    assert "is damaged" in alone.mlpq("doctor", status=None).out
-    assert "is damaged" in alone.mlpq("data", "list").out
+    assert "is damaged" in alone.mlpq("doctor", status=None, env={"COLUMNS": "1000"}).out
+    assert "is damaged" in alone.mlpq("data", "list", env={"COLUMNS": "1000"}).out
     for name in ("mnist", "shapes@12345678", "nothing", "../x"):
         assert len(alone.mlpq("data", "show", name, status=2).err.splitlines()) == 1
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from mlpq.analysis.arms import arms
 from mlpq.analysis.best_of_k import best_of
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.crossed import with_image_errors
 from mlpq.analysis.experiment_comparison import ExperimentComparison
+from mlpq.analysis.labels import labels_over_problems
+from mlpq.analysis.metrics import Curve
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.analysis.questions import metric_of, question_state
@@ -66,15 +69,24 @@ def compare_experiments(store: Store, experiments: Sequence[str], params: Compar
     """
     own = replace(params, against="")  # within a problem each arm is compared with each
     by, needs_curves = own.parsed_by(), own.parsed_metric().needs_curves
-    problems = []
+    problems: list[
+        tuple[str, Sequence[JobRecord], Sequence[JobRecord], Mapping[str, Curve], Sequence[UnreadableJob]]
+    ] = []
     for experiment in dict.fromkeys(experiments):
         records, unreadable = _jobs(store, experiment)
-        ancestors = queries.ancestors(store, records)
+        related = [*queries.ancestors(store, records), *records]
         curves = queries.curves(store, experiment) if needs_curves else {}
-        for name, jobs in split_problems(experiment, records, by):
-            comparison = compare(jobs, [*ancestors, *records], curves, own)
-            problems.append(Problem(name, replace(comparison, unreadable=unreadable)))
-    return compare_problems(problems, params.against)
+        problems += [
+            (name, jobs, related, curves, unreadable) for name, jobs in split_problems(experiment, records, by)
+        ]
+    names = labels_over_problems([arms(jobs, related) for _, jobs, related, _, _ in problems])
+    return compare_problems(
+        [
+            Problem(name, replace(compare(jobs, related, curves, own, names=names), unreadable=tuple(unreadable)))
+            for name, jobs, related, curves, unreadable in problems
+        ],
+        params.against,
+    )
 
 
 def _jobs(store: Store, experiment: str) -> tuple[list[JobRecord], tuple[UnreadableJob, ...]]:

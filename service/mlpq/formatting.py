@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.schedules import CONSTANT, SCHEDULES
 from mlpq.verification_records import Grade
 
 
@@ -21,12 +22,13 @@ def model(spec: JobSpec) -> str:
     name = f"MLP {','.join(map(str, spec.hidden))} {spec.activation}" if spec.hidden else "logistic"
     extras = [] if spec.bias else ["no bias"]
     extras += [] if spec.initialisation == "torch" else [spec.initialisation]
-    extras += [f"{key} {number(value)}" for key, value in (("dropout", spec.dropout), ("l1", spec.l1)) if value]
+    numbers = (("dropout", spec.dropout), ("l1", spec.l1), ("label smoothing", spec.label_smoothing))
+    extras += [f"{key} {number(value)}" for key, value in numbers if value]
     return ", ".join([name, *extras])
 
 
 def optimizer(spec: JobSpec) -> str:
-    """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
+    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the learning rate, and the settings that are not at a default."""
     return " ".join([spec.optimizer, f"lr={number(spec.lr)}", *_optimizer_settings(spec)])
 
 
@@ -37,13 +39,30 @@ def optimizer_without_rate(spec: JobSpec) -> str:
 
 def _optimizer_settings(spec: JobSpec) -> list[str]:
     defaults = OPTIMIZERS[spec.optimizer].defaults
-    return [f"{name}={value_of(value)}" for name, value in spec.optimizer_settings.items() if value != defaults[name]]
+    own = [f"{name}={value_of(value)}" for name, value in spec.optimizer_settings.items() if value != defaults[name]]
+    own += [] if spec.schedule == CONSTANT else [f"schedule={schedule(spec)}"]
+    own += [f"warmup={number(spec.warmup)}"] if spec.warmup else []
+    return own + ([] if spec.clip_norm is None else [f"clip_norm={number(spec.clip_norm)}"])
+
+
+def schedule(spec: JobSpec) -> str:
+    """ "constant", "step:size=10": as it is typed, with the options that are not at their defaults."""
+    options = SCHEDULES[spec.schedule]
+    own = [f"{name}={value_of(v)}" for name, v in spec.schedule_settings.items() if v != options[name].default]
+    return ":".join(filter(None, [spec.schedule, ",".join(own)]))
+
+
+def data_set(spec: JobSpec, among: Iterable[JobSpec] = ()) -> str:
+    """ "wine", or "wine@1a2b3c4d" where other specs `among` these have other content of that name."""
+    if spec.content is None or all(other.content == spec.content for other in among if other.dataset == spec.dataset):
+        return spec.dataset
+    return spec.content.reference(spec.dataset)
 
 
 def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
-    text = value_of(value)
-    return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
+    text = value_of(value).partition("@")[0] if name == "dataset" else value_of(value)
+    return text if name in ("optimizer", "dataset", "content", "activation") else f"{field_name(name)}={text}"
 
 
 def field_name(name: str) -> str:
@@ -147,11 +166,17 @@ def engine(result: JobResult) -> str:
             return "torch's plain engine"
 
 
-def waiting_for(device: str, world_size: int | None) -> str:
+def waiting_for(device: str, world_size: int | None, data: str | None = None) -> str:
     """Which worker has to be started for jobs that request this device and world size, where no live one can run them.
 
-    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose.
+    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose. `data` is the own
+    data set that the live workers lack which could run the jobs otherwise.
     """
+    if data is not None:
+        return (
+            f"waiting for a worker that has the data set {data}; none alive has: mlpq data push {data}, or copy its "
+            "file into their MLPQ_DATA_DIR"
+        )
     ranks = world_size or 1
     kind = "worker" if device == "auto" else f"{device} worker"
     capable = f" that can run {ranks} processes" if ranks > 1 else ""
@@ -161,7 +186,7 @@ def waiting_for(device: str, world_size: int | None) -> str:
 
 def jobs_without_worker(waiting: WaitingJobs) -> str:
     """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
-    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size)}"
+    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size, waiting.data_name)}"
 
 
 def status_phrase(status: Status) -> str:

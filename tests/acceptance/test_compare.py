@@ -34,7 +34,7 @@ def test_compare_prints_the_verdict(duel: Site) -> None:
         r" valid only if n was fixed beforehand; anytime p = 0\.0\d\d, interval ",
         out,
     )
-    assert "! sgd is sgd lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in out
+    assert "! sgd is represented by lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in out
     assert "! unequal tuning budgets: adam with 1 setting, sgd with 2 settings" in out
 
 
@@ -135,7 +135,7 @@ def test_plan_counts_and_submits_missing_seeds(duel: Site) -> None:
     assert len(planned["seeds"]) == pair["seeds_needed"]
     out = duel.mlpq("plan", "duel", "--by", "optimizer", "--difference", 100, "--submit").out
     assert "0 jobs submitted" in out
-    assert "! sgd is sgd lr=0.5, chosen from 2 settings" in out
+    assert "! sgd is represented by lr=0.5, chosen from 2 settings" in out
     two = ("--optimizer", "sgd", "--optimizer", "adam", "--seeds", "0,1")
     duel.mlpq("submit", "--experiment", "small", *QUICK, *two, "--wait")
     planned = duel.mlpq("plan", "small", "--difference", 100, "--submit", "--format", "json").json

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mlpq.errors import DataError
-from mlpq.own_data.content import Content, path_of, read, write
+from mlpq.own_data.content import Content, read, write
+from mlpq.own_data.files import path_of
 
 FLOATS = Content(
     train_x=np.array([[0.5, -1], [2, 3], [4, 5]], np.float32),

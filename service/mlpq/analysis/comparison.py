@@ -174,15 +174,16 @@ def compare(
     curves: Mapping[str, Curve],
     params: ComparisonParams,
     pairs_at_most: int | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare the arms of `records` as `params` say; `curves` are by job id, for metrics that need them.
 
     `ancestors` are the jobs outside `records` that some of them continue from. With `params.against`, each side is
-    compared with that one only, otherwise each with each. Raises SpecError for params that are not valid, and where
-    there are more pairs than `pairs_at_most`.
+    compared with that one only, otherwise each with each. For `names` see `select_settings`. Raises SpecError for
+    params that are not valid, and where there are more pairs than `pairs_at_most`.
     """
     metric, by = params.parsed_metric(), params.parsed_by()
-    selected = select_settings(arms(records, ancestors), by, params.parsed_choose_seeds())
+    selected = select_settings(arms(records, ancestors), by, params.parsed_choose_seeds(), names)
     seeds = {job.spec.seed for selection in selected.selections for job in selection.arm.records}
     if not selected.is_shared:
         seeds -= set(selected.choosing)

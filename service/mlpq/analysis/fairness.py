@@ -11,15 +11,16 @@ from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.choice import seeds_enough
 from mlpq.analysis.comparison import ALPHA, Comparison, Side
-from mlpq.analysis.grouping import FIELDS, Selection, arm_label, field_of
+from mlpq.analysis.grouping import FIELDS, Selection, field_of
 from mlpq.analysis.inference import fewest_pairs, is_skewed
+from mlpq.analysis.labels import labels_among
 from mlpq.analysis.metrics import Metric
 from mlpq.jobs import Engine
 from mlpq.spec.job import JobSpec
 
 SETTINGS = (
     "dataset", "hidden", "bias", "initialisation", "activation", "dropout", "l1", "weight_decay", "epochs",
-    "batch_size", "validation", "patience",
+    "batch_size", "validation", "patience", "schedule", "warmup", "clip_norm", "label_smoothing",
 )  # fmt: skip
 LARGEST_SD_RATIO = 2
 ON_VALIDATION = ("validation", "epochs", "seconds")  # metrics that use the validation split where there is one
@@ -37,8 +38,11 @@ def notes(comparison: Comparison) -> list[str]:
     """What is unequal between the sides, how settings were chosen, which seeds diverged or are missing, and where the
     tests' assumptions look wrong; empty where all is well."""
     sides, by = comparison.sides, comparison.by
+    specs = [side.spec for side in sides]
     found = [
-        _unequal(formatting.field_name(name), sides, partial(_setting, name)) for name in SETTINGS if name not in by
+        _unequal(formatting.field_name(name), sides, partial(_setting, name, specs))
+        for name in SETTINGS
+        if name not in by
     ]
     found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
     found += [_unequal("device", sides, _devices), _arithmetics(sides)]
@@ -62,8 +66,10 @@ def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> 
     return f"unequal {name}: " + "; ".join(f"{value} in {_shortened(labels)}" for value, labels in groups.items())
 
 
-def _setting(name: str, side: Side) -> str:
-    return formatting.value_of(field_of(side.spec, name))
+def _setting(name: str, specs: Sequence[JobSpec], side: Side) -> str:
+    if name == "dataset":
+        return formatting.data_set(side.spec, specs)
+    return formatting.schedule(side.spec) if name == "schedule" else formatting.value_of(field_of(side.spec, name))
 
 
 def _initial_weights(arm: Arm) -> str:
@@ -135,12 +141,13 @@ def _choice(selection: Selection) -> str:
     tried = formatting.count_of(len(selection.tried), "setting")
     if len(selection.ranked) < len(selection.tried):
         tried = f"{len(selection.ranked)} of {tried} (the others have failed seeds or no result)"
-    setting, seeds = arm_label(selection.arm, selection.tried), formatting.seeds(selection.seeds)
-    line = f"{selection.label} is {setting}, chosen from {tried} by mean validation accuracy on seeds {seeds}"
+    (setting,), seeds = labels_among([selection.arm], selection.tried), formatting.seeds(selection.seeds)
+    how = f"chosen from {tried} by mean validation accuracy on seeds {seeds}"
+    line = f"{selection.label} is represented by {setting}, {how}"
     choice = selection.choice
     if choice is None:
         return line
-    other = arm_label(selection.ranked[choice.runner_up], selection.tried)
+    (other,) = labels_among([selection.ranked[choice.runner_up]], selection.tried)
     shares = " : ".join(f"{100 * choice.shares[setting]:.0f}" for setting in (choice.best, choice.runner_up))
     margin = f"{100 * choice.margin:.2f} points below"
     return f"{line}; runner-up {other}, {margin}; resampled seeds choose these two in {shares} %"

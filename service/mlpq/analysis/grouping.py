@@ -1,28 +1,30 @@
-"""The sides of a comparison: arms grouped by fields, the setting that represents each group, and their labels."""
+"""The sides of a comparison: arms grouped by fields, and the setting that represents each group."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.choice import Choice, choose, choosing_seeds
+from mlpq.analysis.labels import arm_labels, distinct, labels_among
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import Status
 from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS, Value
+from mlpq.spec.schedules import SCHEDULES
 
 Fields = tuple[str, ...]
 Seeds = tuple[int, ...]
 FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
-FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS} - {"seed", "parent", "optimizer_settings"}))
+SCHEDULE_OPTIONS = {option for options in SCHEDULES.values() for option in options}
+_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings", "content"}  # that is part of `dataset`
+FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS, *SCHEDULE_OPTIONS} - _NOT_FIELDS))
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
-LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")  # not in the names of model and optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Selected:
 
 
 def parse_by(text: str | None) -> Fields:
-    """Fields of the spec or options of optimizers, separated by commas. Raises SpecError."""
+    """Fields of the spec or options of optimizers and schedules, separated by commas. Raises SpecError."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
     for name in names:
         if name == "seed":
@@ -69,20 +71,26 @@ def parse_by(text: str | None) -> Fields:
 
 
 def field_of(spec: JobSpec, name: str) -> FieldValue:
-    """A field of the spec, or an option of the optimizer; None where its optimizer has no such option."""
-    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else spec.optimizer_settings.get(name)
+    """A field of the spec, or an option of the optimizer or schedule; None where its own has no such option."""
+    if name == "dataset":
+        return spec.data_reference
+    options = {**spec.schedule_settings, **spec.optimizer_settings}
+    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else options.get(name)
     return value
 
 
-def select_settings(found: Sequence[Arm], by: Fields, choosing: Sequence[int] = ()) -> Selected:
+def select_settings(
+    found: Sequence[Arm], by: Fields, choosing: Sequence[int] = (), names: Mapping[str, str] | None = None
+) -> Selected:
     """The arms to compare; with `by`, arms that agree in those fields and in the data are settings of one group.
 
     A group of several is represented by the best of them by validation accuracy on the seeds `choosing`, by default
     `choosing_seeds`; without validation figures, each setting is compared by itself. Raises SpecError where `choosing`
-    leaves no seed to compare on.
+    leaves no seed to compare on. `names` are the labels of arms without `by`, by the id of their first job, for
+    comparisons of several problems.
     """
     if not by:
-        labels = _labels(found, found)
+        labels = distinct([names[arm.first.id] for arm in found], found) if names else arm_labels(found)
         return Selected([Selection(label, arm, (arm,)) for label, arm in zip(labels, found, strict=True)])
     groups = _groups(found, by)
     if choosing and all(len(group.settings) == 1 for group in groups):
@@ -96,7 +104,7 @@ def select_settings(found: Sequence[Arm], by: Fields, choosing: Sequence[int] = 
         if (chosen := _chosen(group, seeds)) is not None:
             selections.append(chosen)
         else:
-            labels = _labels(group.settings, found)
+            labels = labels_among(group.settings, found)
             selections += [Selection(name, arm, (arm,)) for name, arm in zip(labels, group.settings, strict=True)]
             has_unselected = True
     return _selected(selections, has_unselected, seeds, bool(choosing))
@@ -105,7 +113,7 @@ def select_settings(found: Sequence[Arm], by: Fields, choosing: Sequence[int] = 
 def group_settings(found: Sequence[Arm], by: Fields) -> dict[str, Sequence[Arm]]:
     """The settings of each side by its label; without `by`, each arm is a side."""
     if not by:
-        return {label: [arm] for label, arm in zip(_labels(found, found), found, strict=True)}
+        return {label: [arm] for label, arm in zip(arm_labels(found), found, strict=True)}
     return {group.label: group.settings for group in _groups(found, by)}
 
 
@@ -138,11 +146,11 @@ def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
     by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
         by_values.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
-    groups = []
+    groups, specs = [], [arm.spec for arm in found]
     for settings in by_values.values():
         spec = settings[0].spec
-        data = [formatting.field(name, field_of(spec, name)) for name in differing]
-        groups.append(_Group(", ".join([by_label(spec, by), *data]), settings, _rankable(settings)))
+        data = [_shown(spec, name, specs) for name in differing]
+        groups.append(_Group(", ".join([by_label(spec, by, specs), *data]), settings, _rankable(settings)))
     return groups
 
 
@@ -211,7 +219,12 @@ def _validation_by_seed(arm: Arm) -> dict[int, float]:
     return scores
 
 
-def by_label(spec: JobSpec, by: Fields) -> str:
+def _shown(spec: JobSpec, name: str, among: Sequence[JobSpec]) -> str:
+    """A field in a label; `among` are all specs that have one."""
+    return formatting.data_set(spec, among) if name == "dataset" else formatting.field(name, field_of(spec, name))
+
+
+def by_label(spec: JobSpec, by: Fields, among: Sequence[JobSpec] = ()) -> str:
     """ "adam", "sgd momentum=0.9": the values of these fields.
 
     Options that the optimizer does not have are left out, and its defaults too where `by` has the optimizer itself.
@@ -220,51 +233,4 @@ def by_label(spec: JobSpec, by: Fields) -> str:
     values = {name: field_of(spec, name) for name in by}
     present = [name for name in by if values[name] is not None]
     shown = [name for name in present if name not in defaults or values[name] != defaults[name]]
-    return " ".join(formatting.field(name, values[name]) for name in shown) or f"without {', '.join(by)}"
-
-
-def arm_label(arm: Arm, among: Sequence[Arm], optimizer: Callable[[JobSpec], str] = formatting.optimizer) -> str:
-    """What distinguishes the arm from the others: its optimizer, and the fields in which they differ."""
-    has_model = len({formatting.model(other.spec) for other in among}) > 1
-    return _label(arm, among, [*([formatting.model(arm.spec)] if has_model else []), optimizer(arm.spec)])
-
-
-def full_labels(arms: Sequence[Arm]) -> list[str]:
-    """For each arm its model and its optimizer, and the other fields in which they differ."""
-    return _distinct(
-        arms, [_label(arm, arms, [formatting.model(arm.spec), formatting.optimizer(arm.spec)]) for arm in arms]
-    )
-
-
-def settings_labels(specs: Sequence[JobSpec], shown: Sequence[str] = ()) -> list[str]:
-    """For each spec the fields in which they differ, as "batch size=64, patience=5".
-
-    Fields that the names of model and optimizer contain are left out, and those in `shown`.
-    """
-    names = [name for name in _differing(specs) if name not in shown]
-    return [", ".join(formatting.field(name, field_of(spec, name)) for name in names) for spec in specs]
-
-
-def _label(arm: Arm, among: Sequence[Arm], names: Sequence[str]) -> str:
-    differing = _differing([other.spec for other in among])
-    parts = [*names, *(formatting.field(name, field_of(arm.spec, name)) for name in differing)]
-    if arm.parent is not None:
-        parts.append(f"continued from {formatting.optimizer(arm.parent.spec)}")
-    return ", ".join(parts)
-
-
-def _differing(specs: Sequence[JobSpec]) -> list[str]:
-    return [name for name in LABEL_FIELDS if len({field_of(spec, name) for spec in specs}) > 1]
-
-
-def _labels(arms: Sequence[Arm], among: Sequence[Arm]) -> list[str]:
-    return _distinct(arms, [arm_label(arm, among) for arm in arms])
-
-
-def _distinct(arms: Sequence[Arm], found: Sequence[str]) -> list[str]:
-    """The labels; arms that would share one get the first digits of a job id."""
-    times = Counter(found)
-    return [
-        label if times[label] == 1 else f"{label} [{formatting.short_id(arm.first.id)}]"
-        for label, arm in zip(found, arms, strict=True)
-    ]
+    return " ".join(_shown(spec, name, among) for name in shown) or f"without {', '.join(by)}"

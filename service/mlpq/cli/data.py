@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mlpq.cli import own_data
 from mlpq.cli.data_add import add
 from mlpq.cli.data_folder import writable_data_dir
 
@@ -15,17 +16,8 @@ def command() -> None:
     """List, fetch, import and add data sets."""
 
 
-command.add_command(add)
-
-
-@command.command("list")
-def list_() -> None:
-    """List the data sets and where their files are; verifies every checksum."""
-    from mlpq.report import data_table, tables
-    from mlpq.settings import settings
-    from mlpq.spec.datasets import DATASETS
-
-    tables.console().print(data_table.data_table(DATASETS.values(), settings().data_dir))
+for each in (add, own_data.list_, own_data.show, own_data.remove, own_data.push, own_data.pull):
+    command.add_command(each)
 
 
 @command.command()

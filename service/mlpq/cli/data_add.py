@@ -40,14 +40,25 @@ def add(name: str, source: str, **options: Any) -> None:
     SOURCE is a CSV, Parquet or NPZ file, a folder with idx files or with a folder of images for each class, or a data
     set of a library, as torchvision:CIFAR10 or sklearn:wine.
     """
+    from mlpq import data_registry
     from mlpq.cli.data_folder import writable_data_dir
+    from mlpq.errors import DataError
     from mlpq.own_data import adding, content
     from mlpq.own_data.image_folders import ImageOptions
     from mlpq.own_data.sources import ReadOptions
     from mlpq.own_data.tables import TableOptions
+    from mlpq.settings import settings
+    from mlpq.spec.data_content import parse_own_name
+    from mlpq.store.migrate import has_database, ready_store
     from mlpq.text import printable
 
-    adding.check_name(name)
+    try:
+        name = parse_own_name(name)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    config = settings()
+    if has_database(config):  # before the source is read, which may take long
+        ready_store(config)
     folder = writable_data_dir()
     reading = ReadOptions(
         TableOptions(options["target"], options["text"], options["ignore"], header=not options["no_header"]),
@@ -57,6 +68,7 @@ def add(name: str, source: str, **options: Any) -> None:
     added = adding.build(source, reading, treatment, folder)
     path = content.write(added.content, folder)
     made = added.content
+    registered, is_new = data_registry.register(ready_store(config), name, made)
     click.echo(
         f"{name}: {len(made.train_y):,} training and {len(made.test_y):,} test rows, {made.features:,} features, "
         f"{made.classes:,} classes"
@@ -64,3 +76,5 @@ def add(name: str, source: str, **options: Any) -> None:
     for note in added.notes:
         click.echo(printable(note))
     click.echo(f"SHA-256 {made.sha256}\nstored in {path}")
+    state = "registered" if is_new else "registered before"
+    click.echo(f"{state} as {registered.reference}: mlpq submit --dataset {name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ from mlpq.own_data.parts import Encoding, Indices, Part, Source
 from mlpq.own_data.sources import ReadOptions
 from mlpq.own_data.splitting import stratified
 from mlpq.own_data.tables import Table, TableEncoding, aligned, unknown_categories
-from mlpq.spec.datasets import DATASETS
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MISSING = ("mean", "drop")
 MAX_SPLIT_SEED = 2**32 - 1
 
@@ -50,18 +47,6 @@ class _Split:
     test: Part
     test_rows: Indices
     about: dict[str, Any]
-
-
-def check_name(name: str) -> str:
-    """The name of a data set; raises DataError where it is not possible or mlpq's own."""
-    if not NAME.fullmatch(name):
-        raise DataError(
-            f"'{name[:70]}' can't be the name of a data set: use up to 64 of a-z, 0-9, '.', '_' and '-', the first a "
-            "letter or a digit"
-        )
-    if name in DATASETS:
-        raise DataError(f"'{name}' is a data set of mlpq: take another name")
-    return name
 
 
 def build(source: str, reading: ReadOptions, treatment: Treatment, data_dir: Path) -> Added:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpq.errors import DataError, reason_of
+from mlpq.own_data.files import path_of
 from mlpq.regular_files import opened, write_parts
 
 MAX_ROWS = 1_000_000  # training and test rows together
@@ -142,11 +143,6 @@ def check_size(train: int, test: int, features: int, itemsize: int) -> None:
             f"{train + test:,} rows of {features:,} features take {size:,} bytes as mlpq stores them; at most "
             f"{MAX_BYTES:,} ({MAX_BYTES // 2**20} MiB)"
         )
-
-
-def path_of(sha256: str, data_dir: Path) -> Path:
-    """Where the file of that content is."""
-    return data_dir / "own" / f"{sha256}.safetensors"
 
 
 def write(content: Content, data_dir: Path) -> Path:

@@ -9,16 +9,16 @@ from typing import Any
 import altair
 from altair import Axis, Data, Scale, X, Y
 
-from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.experiment_comparison import ExperimentComparison
-from mlpq.analysis.grouping import Fields, arm_label, by_label
+from mlpq.analysis.grouping import Fields, by_label
+from mlpq.analysis.labels import arm_labels, spec_labels
 from mlpq.analysis.metrics import Curve, Metric, percent_on_test, percent_on_validation
 from mlpq.records import EpochMetrics, JobRecord
 from mlpq.report.comparison_tables import level_text, shown_pairs
-from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
+from mlpq.report.drawing import COLORS, LOOKS, Chart, colors, n_of, titled
 
 Point = dict[str, Any]  # a datum of a Vega-Lite chart: JSON
 
@@ -123,26 +123,29 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
 def curves_so_far(
     records: Sequence[JobRecord], by: Fields, curves: Mapping[str, Curve], metric: Metric
 ) -> Chart | None:
-    """The learning curves of all jobs, running ones too, grouped by the fields `by` or else by optimizer.
+    """The learning curves of all jobs, running ones too, grouped by the fields `by` or else by arm.
 
-    None without an epoch; `curves` are by job id.
+    Arms too many to be told apart are grouped by optimizer. None without an epoch; `curves` are by job id.
     """
     figure, title = metric.curve, metric.curve_title
-    fields = by or ("optimizer",)
+    specs = [job.spec for job in records]
+    labels = [by_label(spec, by, specs) for spec in specs] if by else spec_labels(specs)
+    if not by and len({*labels}) > LOOKS:
+        labels = [by_label(spec, ("optimizer",)) for spec in specs]
     points = [
-        {"arm": by_label(job.spec, fields), "seed": job.id, "epoch": epoch.epoch, "value": value}
-        for job in records
+        {"arm": label, "seed": job.id, "epoch": epoch.epoch, "value": value}
+        for job, label in zip(records, labels, strict=True)
         for epoch in curves.get(job.id, ())
         if (value := figure(epoch)) is not None
     ]
     if not points:
         return None
     together = _by_arm_and_epoch(points)
-    labels = sorted({arm for arm, _ in together})
+    drawn = sorted({arm for arm, _ in together})
     n = n_of([len(values) for values in together.values()])
     faint, thin = _faint(points, "job")
     caption = f"All jobs up to their latest epoch: mean, {n}; band: ± 1 standard deviation{thin}."
-    return titled(_curves(faint, together, labels, title), "Training now", caption, 220)
+    return titled(_curves(faint, together, drawn, title), "Training now", caption, 220)
 
 
 def _faint(points: Sequence[Point], of: str) -> tuple[Sequence[Point], str]:
@@ -206,11 +209,10 @@ def paired_differences(comparison: Comparison) -> Chart | None:
 def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart | None:
     """Final test accuracy against the learning rate, for optimizers with several; colors are those in `among`."""
     together: dict[str, dict[float, list[float]]] = {}
-    for arm in found:
+    for arm, label in zip(found, arm_labels(found, without=("lr",)), strict=True):
         values = [percent_on_test(job.result) for job in arm.records if job.result is not None]
         if values and arm.parent is None:
-            rates = together.setdefault(arm_label(arm, found, formatting.optimizer_without_rate), {})
-            rates.setdefault(arm.spec.lr, []).extend(values)
+            together.setdefault(label, {}).setdefault(arm.spec.lr, []).extend(values)
     together = {name: rates for name, rates in together.items() if len(rates) > 1}
     if not together:
         return None

@@ -12,8 +12,9 @@ from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison, Pair, Side
 from mlpq.analysis.crossed import image_lines, standard_error_seeds
 from mlpq.analysis.fairness import notes
-from mlpq.analysis.grouping import Selection, arm_label
+from mlpq.analysis.grouping import Selection
 from mlpq.analysis.inference import Interval
+from mlpq.analysis.labels import labels_among, shared
 from mlpq.analysis.metrics import Metric
 from mlpq.analysis.verdicts import FIXED_N, interval_text, overall, p_text, verdict
 from mlpq.report.tables import Cells, markdown, print_tables
@@ -36,7 +37,8 @@ def print_comparison(out: Console, comparison: Comparison, tuned: Sequence[BestO
     out.print()
     for line in verdict_lines(comparison):
         out.print(line, markup=False)
-    out.print(f"\n{methods(comparison)}", markup=False, style="dim")
+    out.print(f"\n{_shared(comparison)}", markup=False, style="dim")
+    out.print(methods(comparison), markup=False, style="dim")
 
 
 def comparison_markdown(comparison: Comparison, tuned: Sequence[BestOf]) -> str:
@@ -47,7 +49,7 @@ def comparison_markdown(comparison: Comparison, tuned: Sequence[BestOf]) -> str:
         for headings, lines in _tables(comparison, tuned)
         if lines
     ]
-    parts += ["\n".join(f"- {line}" for line in verdict_lines(comparison)), methods(comparison)]
+    parts += ["\n".join(f"- {line}" for line in verdict_lines(comparison)), _shared(comparison), methods(comparison)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -67,6 +69,11 @@ def verdict_lines(comparison: Comparison) -> list[str]:
 
 def _verdict(pair: Pair, comparison: Comparison) -> str:
     return verdict(pair, comparison.metric, comparison.tests, comparison.is_running)
+
+
+def _shared(comparison: Comparison) -> str:
+    what = "Equal in all arms" if len(comparison.sides) > 1 else "Settings"
+    return f"{what}: {shared([side.spec for side in comparison.sides])}."
 
 
 def methods(comparison: Comparison) -> str:
@@ -274,7 +281,7 @@ def _choice_document(selection: Selection) -> dict[str, Any] | None:
     choice = selection.choice
     if choice is None:
         return None
-    labels = [arm_label(arm, selection.tried) for arm in selection.ranked]
+    labels = labels_among(selection.ranked, selection.tried)
     return {
         "chosen": labels[choice.best], "runner_up": labels[choice.runner_up], "margin": choice.margin,
         "shares": dict(zip(labels, choice.shares, strict=True)), "pending_seeds": selection.pending,

@@ -20,6 +20,7 @@ WIDTH = 560  # pixels, a column of text
 # Okabe and Ito's colors, which color-blind people can distinguish, without yellow, which is too light for lines.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 DASHES = ([1, 0], [6, 3], [2, 2])
+LOOKS = len(COLORS) * len(DASHES)  # lines of a chart that can be told apart
 PNG_SCALE = 2  # pixels of a PNG per pixel of the chart, for dense screens
 PAGE = """<!doctype html>
 <html lang="en">

@@ -13,8 +13,8 @@ from mlpq import __version__, formatting
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.experiment_errors import ExperimentErrors
-from mlpq.analysis.fairness import SETTINGS, notes
-from mlpq.analysis.grouping import field_of
+from mlpq.analysis.fairness import notes
+from mlpq.analysis.labels import shared
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
@@ -105,7 +105,7 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
         verdicts=verdict_lines(comparison),
         notes=notes(comparison),
         tables=_tables(compared),
-        shared=_shared(compared.records),
+        shared=shared([job.spec for job in compared.records]),
     )
 
 
@@ -143,10 +143,3 @@ def _question(comparison: Comparison) -> str:
     if len(names) == 2:
         return f"{names[0]} or {names[1]}: which is {comparison.metric.comparative}?"
     return f"Which of {len(names)} arms is best by {comparison.metric.title.removesuffix(' (%)')}?"
-
-
-def _shared(records: Sequence[JobRecord]) -> str:
-    """The settings that all jobs have in common."""
-    first = {name: field_of(records[0].spec, name) for name in SETTINGS}
-    shared = [name for name, value in first.items() if all(field_of(job.spec, name) == value for job in records[1:])]
-    return ", ".join(formatting.field(name, first[name]) for name in shared if first[name] is not None)

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting, terminal
-from mlpq.analysis.arms import Arm, arms, group_specs
-from mlpq.analysis.grouping import full_labels, settings_labels
+from mlpq.analysis.arms import Arm, arms
+from mlpq.analysis.labels import arm_labels, settings_labels
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
 from mlpq.report.table_layout import fit, listed
@@ -113,6 +113,7 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
         "started_at": worker.started_at,
         "beat_at": worker.beat_at,
         "jobs_running": worker.jobs_running,
+        "data": sorted(worker.data),
     }
 
 
@@ -181,7 +182,7 @@ def arms_table(found: Sequence[Arm]) -> Table:
 
 def arm_lines(found: Sequence[Arm]) -> list[list[str]]:
     """The cells of each arm under ARM_HEADINGS."""
-    return [_arm_cells(arm, label) for arm, label in zip(found, full_labels(found), strict=True)]
+    return [_arm_cells(arm, label) for arm, label in zip(found, arm_labels(found), strict=True)]
 
 
 def _arm_cells(arm: Arm, label: str) -> list[str]:
@@ -212,9 +213,8 @@ def print_results(records: Sequence[AnyJob], ancestors: Sequence[JobRecord]) -> 
             out.print(f"{formatting.short_id(job.id)}: {bounded(job.error)}", markup=False)
 
 
-def plan_table(specs: Sequence[JobSpec]) -> Table:
+def plan_table(found: Sequence[Sequence[JobSpec]]) -> Table:
     """One line per arm of a submission that was only planned."""
-    found = group_specs(specs)
     settings = settings_labels([arm[0] for arm in found], shown=("epochs", "batch_size"))
     table = plain_table(*SPEC_HEADINGS, *_heading(settings), ">epochs", ">batch", ">parameters", "seeds", ">jobs")
     for arm, own in zip(found, settings, strict=True):

@@ -35,7 +35,7 @@ class Dataset:
 
     `system_gz_md5` are those of the system's package, which compresses the same content differently. `by_gz`: the
     identifying checksum is over `gz_md5`, as when those of the content were not known. `class_names` are empty where
-    the classes are digits.
+    the classes are digits. `sha256` is that of an own data set's content.
     """
 
     name: str
@@ -51,19 +51,27 @@ class Dataset:
     system_package: str | None = None
     by_gz: bool = False
     class_names: tuple[str, ...] = ()
+    sha256: str | None = None
 
     @property
     def bundled(self) -> bool:
         """True for data that comes with a Python package: there is no file to locate."""
-        return self.torchvision is None
+        return self.torchvision is None and self.sha256 is None
 
     def class_name(self, number: int) -> str:
         """ "Ankle boot", or "7" where the classes are digits."""
         return self.class_names[number] if self.class_names else str(number)
 
     @property
+    def unit(self) -> str:
+        """What a row of it is called: "image", or "row" of an own data set."""
+        return "image" if self.sha256 is None else "row"
+
+    @property
     def checksum(self) -> str:
-        """MD5 over the registered checksums: identifies the data that an attempt trained on."""
+        """Identifies the data that an attempt trained on: the content's SHA-256, or MD5 over registered checksums."""
+        if self.sha256 is not None:
+            return self.sha256
         sums = (self.gz_md5 if self.by_gz else self.md5) or {}
         return hashlib.md5("".join(sums[name] for name in sorted(sums)).encode()).hexdigest()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from mlpq.errors import nearest
+from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
-from mlpq.spec.optimizers import complete
+from mlpq.spec.schedules import CONSTANT, complete_schedule
 
 T = TypeVar("T")
 
@@ -21,6 +22,12 @@ MAX_EPOCHS = 10_000
 MAX_BATCH = 100_000
 MAX_SEED = 2**32 - 1  # torch's CPU generator uses 32 bits: larger seeds could collide
 MAX_JOBS = 100_000
+
+
+def check_count(jobs: int) -> None:
+    """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
+    if jobs > MAX_JOBS:
+        raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
 
 
 def whole(name: str, low: int, high: int) -> Callable[[object], int]:
@@ -63,7 +70,7 @@ def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
 
 
 def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    """A parser of "a,b,c", of a list, or of one value; it requires at least one and drops duplicates."""
+    """A parser of "a,b,c", of a list of these, or of one value; it requires at least one."""
 
     def parse_all(value: object) -> tuple[T, ...]:
         try:
@@ -72,7 +79,7 @@ def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple
             raise ValueError(f"{error}{_point_for_comma(value)}") from None
         if not parsed:
             raise ValueError(f"{name} is empty: give at least one value")
-        return tuple(dict.fromkeys(parsed))
+        return parsed
 
     return parse_all
 
@@ -95,9 +102,9 @@ def parse_hidden(value: object) -> tuple[int, ...]:
 
 
 def parse_hidden_layers(value: object) -> tuple[tuple[int, ...], ...]:
-    """The hidden layers of one or of several models: what `parse_hidden` takes, or a list with lists of widths."""
-    if isinstance(value, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in value):
-        return tuple(dict.fromkeys(parse_hidden(part) for part in value))
+    """The hidden layers of one or of several models: what `parse_hidden` takes, or a list with widths of models."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, (list, tuple)) or "," in str(part) for part in value):
+        return tuple(parse_hidden(part) for part in value)
     return (parse_hidden(value),)
 
 
@@ -123,6 +130,20 @@ def parse_seeds(value: object) -> tuple[int, ...]:
     if not seeds:
         raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
     return tuple(seeds)
+
+
+def parse_zip(value: object) -> tuple[tuple[str, ...], ...]:
+    """Groups of keys from "lr,batch_size", a list of keys, or a list of such groups; no key is in two groups."""
+    is_one = not isinstance(value, (list, tuple)) or not any(isinstance(part, (list, tuple)) for part in value)
+    parts: Iterable[object] = [value] if is_one else value  # type: ignore[assignment]
+    groups = [tuple(str(name).strip().replace("-", "_") for name in _parts(part)) for part in parts if part is not None]
+    for group in groups:
+        if len(group) < 2:
+            raise ValueError("zip takes two or more keys whose values advance together, as lr,batch_size")
+    for name, count in Counter(name for group in groups for name in group).items():
+        if count > 1:
+            raise ValueError(f"zip names {_quoted(name)} twice")
+    return tuple(groups)
 
 
 def parse_world_size(value: object) -> int | None:
@@ -169,27 +190,51 @@ def parse_optimizers(value: object) -> tuple[dict[str, Any], ...]:
     return tuple(_optimizer_entry(entry) for entry in entries)
 
 
+def parse_schedules(value: object) -> tuple[dict[str, Any], ...]:
+    """Schedules from "step:size=10,gamma=0.1", a mapping {"name": "step", "size": 10}, or a list of these."""
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    if not entries:
+        raise ValueError("schedule is empty: give at least one, as cosine or step:size=10")
+    return tuple(_schedule_entry(entry) for entry in entries)
+
+
+def _schedule_entry(entry: object) -> dict[str, Any]:
+    options = _named_options("schedule", CONSTANT if entry is None else entry, "step", "size=10")
+    name = options.pop("name")
+    return {"name": name, **complete_schedule(name, options)}
+
+
 def _optimizer_entry(entry: object) -> dict[str, Any]:
+    options = _named_options("optimizer", entry, "sgd", "lr=0.1")
+    if "lr" in options:
+        several("lr", parse_lr)(options["lr"])
+    return options
+
+
+def _named_options(kind: str, entry: object, example: str, setting_example: str) -> dict[str, Any]:
+    """The name and the options of "name:option=value,…" or of a mapping, options as they are given."""
     if isinstance(entry, Mapping):
         options = {str(key): value for key, value in entry.items()}
         if "name" not in options:
-            raise ValueError("an optimizer given as a mapping needs the key 'name', as {name: sgd, lr: 0.1}")
+            key, _, text = setting_example.partition("=")
+            article = "an" if kind[0] in "aeiou" else "a"
+            shown = f"{{name: {example}, {key}: {text}}}"
+            raise ValueError(f"{article} {kind} given as a mapping needs the key 'name', as {shown}")
     else:
         name, _, rest = str(entry).partition(":")
         options = {"name": name.strip()}
         for setting in _parts(rest):
             key, equals, text = str(setting).partition("=")
             if not equals:
-                raise ValueError(f"'{setting}' in '{entry}' is not a setting: write option=value, as sgd:lr=0.1")
+                raise ValueError(
+                    f"'{setting}' in '{entry}' is not a setting: write option=value, as {example}:{setting_example}"
+                )
             if key.strip() in options:
                 raise ValueError(f"'{key.strip()}' is given twice in '{entry}'")
             options[key.strip()] = text.strip()
     name = str(options["name"]).lower()
     if "," in name:
-        raise ValueError(f"one optimizer per option: {' '.join(f'--optimizer {part}' for part in name.split(','))}")
-    complete(name, {key: value for key, value in options.items() if key not in ("name", "lr")})
-    if "lr" in options:
-        several("lr", parse_lr)(options["lr"])
+        raise ValueError(f"one {kind} per option: {' '.join(f'--{kind} {part}' for part in name.split(','))}")
     return {**options, "name": name}
 
 
@@ -199,14 +244,17 @@ def _parts(value: object) -> list[object]:
         if "" in parts:
             raise ValueError(f"{_quoted(value)} has a comma with nothing before or after it: remove the comma")
         return list(parts)
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    if isinstance(value, (list, tuple)):
+        return [part for each in value for part in (_parts(each) if isinstance(each, str) and "," in each else [each])]
+    return [value]
 
 
 def _point_for_comma(value: object) -> str:
     """The advice for a number with a decimal comma; empty for other values."""
-    if not isinstance(value, str) or not re.fullmatch(r"\s*0,\d+\s*", value):
-        return ""
-    return f"; decimals need a point: {value.strip().replace(',', '.')}"
+    for typed in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(typed, str) and re.fullmatch(r"\s*0,\d+\s*", typed):
+            return f"; decimals need a point: {typed.strip().replace(',', '.')}"
+    return ""
 
 
 def _quoted(value: object) -> str:

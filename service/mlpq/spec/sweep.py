@@ -4,47 +4,58 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
-from mlpq.spec.datasets import DATASETS
+from mlpq.spec.data_content import DataContent, parse_reference, referred
+from mlpq.spec.formula import parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
-    Bias,
+    INITIALISATIONS,
     Device,
-    Epochs,
-    Initialisation,
     JobSpec,
-    Patience,
-    Validation,
     WorldSize,
     first_line,
     parse_batch,
+    parse_bias,
+    parse_clip_norm,
     parse_decay,
     parse_dropout,
+    parse_epochs,
+    parse_patience,
     parse_penalty_l1,
+    parse_smoothing,
+    parse_validation,
+    parse_warmup,
     spec_from,
     typed_text,
 )
-from mlpq.spec.optimizers import Value, complete, optimizer
+from mlpq.spec.optimizer_choice import alternatives, check_use, resolved
 from mlpq.spec.parsing import (
-    MAX_JOBS,
+    check_count,
     one_of,
     parse_experiment,
     parse_hidden_layers,
     parse_lr,
     parse_optimizers,
+    parse_schedules,
     parse_seeds,
+    parse_zip,
     several,
     whole,
 )
 
-Datasets = Annotated[tuple[str, ...], BeforeValidator(several("dataset", one_of("data set", DATASETS)))]
-Activations = Annotated[tuple[str, ...], BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))]
+Contents = Mapping[str, DataContent]
+Values = dict[str, Any]  # of some keys of a sweep
+Texts = tuple[str, ...]
+Numbers = tuple[float, ...]
+# Keys that hold for a whole submission. Each other key but `formula` and `zip` is a factor of the product.
+OF_SUBMISSION = ("experiment", "continue_from", "device", "world_size", "priority", "attempts")
+OF_OPTIMIZER = {"lr", "weight_decay"}  # keys that do not apply to optimizers that specify their own
 # What other libraries call these keys.
 OTHER_NAMES = {
     "learning_rate": "lr", "learning_rates": "lr", "rate": "lr", "lrs": "lr", "l2": "weight_decay",
@@ -52,35 +63,51 @@ OTHER_NAMES = {
     "widths": "hidden", "data": "dataset", "random_state": "seeds",
     "initialization": "initialisation", "init": "initialisation", "val": "validation", "validation_split": "validation",
     "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
-    "name": "experiment", "gpu": "device", "nonlinearity": "activation",
+    "name": "experiment", "formulas": "formula", "gpu": "device", "nonlinearity": "activation",
 }  # fmt: skip
 
 
 class Sweep(BaseModel):
-    """Like a spec, but with several data sets, models, optimizers, rates and seeds; `jobs` expands their product.
+    """Like a spec, but each key from the data set to the seeds has several values; `jobs` expands their product.
+
+    The factors of the product are in the order in which they are declared here, and the last varies fastest. To declare
+    a key here is all that it takes to sweep it: its values go into the field of JobSpec that has its name. Values that
+    are mappings, such as schedules, go into two: {"name": "step", "gamma": 0.1} into `schedule` and
+    `schedule_settings`.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    apply to the optimizers that do not specify their own.
+    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name. `zip`
+    has groups of keys whose values advance together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
-    dataset: Datasets = ("fashion-mnist",)
+    dataset: Annotated[Texts, BeforeValidator(several("dataset", parse_reference))] = ("fashion-mnist",)
     hidden: Annotated[tuple[tuple[int, ...], ...], BeforeValidator(parse_hidden_layers)] = ((32,),)
-    activation: Activations = ("sigmoid",)
-    bias: Bias = True
-    initialisation: Initialisation = "torch"
-    dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
-    optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
-    lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
-    weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
-    l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
-    epochs: Epochs = 10
+    activation: Annotated[Texts, BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))] = (
+        "sigmoid",
+    )
+    bias: Annotated[tuple[bool, ...], BeforeValidator(several("bias", parse_bias))] = (True,)
+    initialisation: Annotated[
+        Texts, BeforeValidator(several("initialisation", one_of("initialisation", INITIALISATIONS)))
+    ] = ("torch",)
+    optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
+    lr: Annotated[Numbers, BeforeValidator(several("lr", parse_lr))] | None = None
+    weight_decay: Annotated[Numbers, BeforeValidator(several("weight_decay", parse_decay))] | None = None
+    l1: Annotated[Numbers, BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    dropout: Annotated[Numbers, BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
+    epochs: Annotated[tuple[int, ...], BeforeValidator(several("epochs", parse_epochs))] = (10,)
     batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
-    validation: Validation = 0.0
-    patience: Patience = None
+    validation: Annotated[Numbers, BeforeValidator(several("validation", parse_validation))] = (0.0,)
+    patience: Annotated[tuple[int | None, ...], BeforeValidator(several("patience", parse_patience))] = (None,)
+    schedule: Annotated[tuple[Values, ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
+    warmup: Annotated[Numbers, BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
+    clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
+    label_smoothing: Annotated[Numbers, BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
+    zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(parse_zip)] = ()
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
     device: Device = "auto"
     world_size: WorldSize = None
@@ -94,71 +121,119 @@ class Sweep(BaseModel):
             if key not in cls.model_fields:
                 raise SpecError(unknown_key(str(key)))
         try:
-            return cls.model_validate(dict(document))
+            sweep = cls.model_validate(dict(document))
         except ValidationError as error:
             raise SpecError(first_line(error)) from None
+        for name in (name for group in sweep.zip for name in group):
+            if name not in FACTORS or name == "seeds":
+                raise SpecError(_not_zipped(name))
+        return sweep
 
-    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
-        """The product of all lists of values, seeds innermost; raises SpecError.
+    @model_validator(mode="after")
+    def _check_optimizers(self) -> Self:
+        given = [name for name in sorted(OF_OPTIMIZER) if getattr(self, name) is not None]
+        check_use(self.optimizer, self.formula, given)
+        for entry in alternatives(self.optimizer, self.formula):
+            resolved(entry, (self.lr or (None,))[0], (self.weight_decay or (None,))[0], self.formula)
+        return self
 
-        With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
+    @property
+    def size(self) -> int:
+        """The number of jobs, where values that are given twice count twice; raises SpecError."""
+        before, branches = self._branches()
+        return math.prod(map(len, before)) * sum(math.prod(map(len, branch)) for branch in branches)
+
+    def jobs(self, parent: JobSpec | None = None, *, contents: Contents | None = None) -> list[JobSpec]:
+        """The specs of all combinations, seeds innermost, each once; raises SpecError.
+
+        With `parent`, each job continues from it: shape, seed and validation split must be the parent's. `contents` are
+        those of the own data sets, by the values of `dataset`.
         """
-        models = (self.dataset, self.hidden, self.activation)
-        optimizers = self._optimizers()
-        lists = (optimizers, self.l1, self.dropout, self.batch_size, *models)
-        _check_count(math.prod(map(len, (*lists, self.seeds))))
+        check_count(self.size)
+        before, branches = self._branches()
         specs = [
-            spec_from(
-                dataset=dataset,
-                hidden=hidden,
-                activation=activation if hidden else "sigmoid",
-                bias=self.bias,
-                initialisation=self.initialisation,
-                dropout=dropout,
-                optimizer=name,
-                lr=lr,
-                optimizer_settings=settings,
-                l1=l1,
-                epochs=self.epochs,
-                batch_size=batch_size,
-                validation=self.validation,
-                patience=self.patience,
-                seed=seed,
-                parent=parent.hash if parent else None,
-            )
-            for dataset, hidden, activation in itertools.product(*models)
-            for (name, lr, settings), l1, dropout, batch_size in itertools.product(*lists[:4])
-            for seed in self.seeds
+            self._spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent, contents)
+            for first in itertools.product(*before)
+            for branch in branches
+            for rest in itertools.product(*branch)
         ]
         if parent:
             _check_continuation(specs, parent)
         return list({spec.hash: spec for spec in specs}.values())
 
-    def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
-        found: list[tuple[str, float, dict[str, Value]]] = []
-        for key in ("lr", "weight_decay"):
-            if getattr(self, key) is not None and all(key in given for given in self.optimizer):
-                raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
-        for given in self.optimizer:
-            options = dict(given)
-            name = str(options.pop("name")).lower()
-            known = optimizer(name)
-            own_lr = options.pop("lr", None)
-            rates = several("lr", parse_lr)(own_lr) if own_lr is not None else self.lr or (known.lr,)
-            decays: tuple[float | None, ...] = (None,)
-            if self.weight_decay is not None and "weight_decay" not in options:
-                decays = self.weight_decay
-            _check_count(len(found) + len(rates) * len(decays))
-            for lr, decay in itertools.product(rates, decays):
-                extra = {} if decay is None else {"weight_decay": decay}
-                found.append((name, lr, complete(name, {**options, **extra})))
-        return found
+    def _branches(self) -> tuple[list[list[Values]], list[list[list[Values]]]]:
+        """The factors before the optimizers, and for each optimizer itself and the factors after it.
+
+        A learning rate is no factor for an optimizer that specifies its own.
+        """
+        factors = self._factors()
+        at = next(number for number, factor in enumerate(factors) if "optimizer" in factor[0])
+        before, optimizers, after = factors[:at], factors[at], factors[at + 1 :]
+
+        def applies(factor: list[Values], given: Values) -> bool:
+            return not factor[0].keys() <= OF_OPTIMIZER & given["optimizer"].keys()
+
+        return before, [[[one], *(each for each in after if applies(each, one))] for one in optimizers]
+
+    def _factors(self) -> list[list[Values]]:
+        """The factors of the product. Each is a list with the values of one key, or of keys that advance together."""
+        groups = {name: group for group in self.zip for name in group}
+        values = {name: found for name in FACTORS if (found := self._values(name)) is not None}
+        factors: list[list[Values]] = []
+        for name in FACTORS:
+            group = groups.pop(name, (name,))
+            if len(group) == 1 and name in values:
+                factors.append([{name: value} for value in _unique(values[name])])
+            elif len(group) > 1:
+                factors.append(_together(group, values))
+                groups |= dict.fromkeys(group, ())
+        return factors
+
+    def _values(self, name: str) -> Sequence[Any] | None:
+        """The values of a key; None for a default of the optimizer."""
+        values: Sequence[Any] | None = getattr(self, name)
+        return alternatives(self.optimizer, self.formula) if name == "optimizer" else values
+
+    def _spec(self, values: Values, parent: JobSpec | None, contents: Contents | None) -> JobSpec:
+        """The spec with one value of each key."""
+        rate, decay = values.pop("lr", None), values.pop("weight_decay", None)
+        fields = resolved(values.pop("optimizer"), rate, decay, self.formula)
+        fields |= referred(values.pop("dataset"), contents or {})
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                fields |= {key: value["name"], f"{key}_settings": {k: each for k, each in value.items() if k != "name"}}
+            else:
+                fields["seed" if key == "seeds" else key] = value
+        if not fields["hidden"]:
+            fields["activation"] = "sigmoid"
+        return spec_from(**fields, parent=parent.hash if parent else None)
 
 
-def _check_count(jobs: int) -> None:
-    """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
-    if jobs > MAX_JOBS:
-        raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
+_FIELDS = tuple(Sweep.model_fields)
+FACTORS = tuple(name for name in _FIELDS if name not in (*OF_SUBMISSION, "formula", "zip"))
+
+
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list({repr(value): value for value in values}.values())
+
+
+def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list[Values]:
+    """The values of several keys side by side."""
+    if missing := [name for name in group if name not in values]:
+        raise SpecError(f"zip needs values of {missing[0]}: give {option(missing[0])}")
+    lengths = {name: len(values[name]) for name in group}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise SpecError(f"keys that zip names need equally many values: {counts}")
+    return [dict(zip(group, each, strict=True)) for each in zip(*(values[name] for name in group), strict=True)]
+
+
+def _not_zipped(name: str) -> str:
+    if name == "seeds":
+        return "zip does not take seeds: each combination has all of them"
+    if name in _FIELDS:
+        return f"zip takes keys with several values, and {name} has one"
+    return f"zip names the unknown key '{name}'{nearest(name, FACTORS)}"
 
 
 def unknown_key(key: str) -> str:
@@ -170,18 +245,26 @@ def unknown_key(key: str) -> str:
 
 def option(key: str) -> str:
     """How the key of a sweep is typed on the command line."""
-    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
+    return f"--{key.replace('_', '-')}"
 
 
 def inherited(parent: JobSpec) -> dict[str, object]:
     """The keys of a sweep that a job takes by default from the job that it continues from.
 
-    All but the optimizer and early stopping: those are the new job's own.
+    All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
-    fields = parent.model_dump(mode="json", exclude={"optimizer", "lr", "optimizer_settings", "patience", "parent"})
+    fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
+    fields["dataset"] = parent.data_reference
     return fields
+
+
+# Fields that a job does not take from the job that it continues from.
+_OWN = {
+    "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
+    "content",
+}  # fmt: skip
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
@@ -193,6 +276,11 @@ def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
                     f"a job that continues from another keeps its model: {name} is {typed_text(mine)} here and "
                     f"{typed_text(theirs)} in the parent; leave {option(name)} out"
                 )
+        if spec.content != parent.content:
+            raise SpecError(
+                f"a job that continues from another keeps its data: {spec.dataset} has had other content since then; "
+                "leave --dataset out"
+            )
         if spec.seed != parent.seed:
             raise SpecError(
                 f"a job that continues from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"

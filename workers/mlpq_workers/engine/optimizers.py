@@ -27,6 +27,12 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
     return optimizer
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate of the next steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """A copy on the CPU of the optimizer's state; names are "PARAMETER NAME", with the number of the parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -57,8 +63,10 @@ def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
 
 def is_plain_descent(spec: JobSpec) -> bool:
     """Whether a step only subtracts lr times the gradient of the loss: plain gradient descent."""
-    return spec.optimizer == "sgd" and not (
-        spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"]
+    return (
+        spec.optimizer == "sgd"
+        and spec.clip_norm is None
+        and not (spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"])
     )
 
 
@@ -73,7 +81,9 @@ def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
 
     `epochs` is how many the job has behind it when it joins: an optimizer counts the steps of all its rows together.
     """
-    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr, epochs)
+    varying = (spec.schedule, sorted(spec.schedule_settings.items()), spec.warmup, spec.epochs)
+    rates = (spec.lr, *(varying if spec.has_varying_lr else ()))
+    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), rates, epochs)
 
 
 class Rows:
@@ -92,6 +102,10 @@ class Rows:
         else:
             chosen = {"fused": True} if "fused" in options else {"foreach": False}
         self._optimizer: torch.optim.Optimizer = make([rows], lr=spec.lr, **chosen, **spec.optimizer_settings)
+
+    def set_rate(self, rate: float | Tensor) -> None:
+        """Set the learning rate of the next steps; a tensor may change without another call."""
+        set_rate(self._optimizer, rate)
 
     def step(self) -> None:
         self._optimizer.step()
@@ -154,6 +168,9 @@ class FusedRows(Rows):
         else:
             self._arguments = ([self._rows], [self._gradients], *lists, *([[]] * (3 - len(lists))), [self._steps])
 
+    def set_rate(self, rate: float | Tensor) -> None:
+        self._options["lr"] = rate
+
     def step(self) -> None:
         self._steps += 1
         self._kernel(*self._arguments, **self._options)
@@ -175,7 +192,7 @@ class FusedRows(Rows):
         assert isinstance(other, FusedRows)
         self._state = [tensor[kept] for tensor in other._state]
         self._steps.copy_(other._steps)
-        self._options = other._options
+        self._options = {**other._options, "lr": self._options["lr"]}
         self._bind()
 
 
@@ -189,6 +206,7 @@ class StackOptimizer:
         self._rows, self._gradients = rows, gradients
         sizes = [len(list(group)) for _, group in itertools.groupby(keys)]
         self._parts = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        self._varying = [specs[part.start].has_varying_lr for part in self._parts]
         self._groups = []
         for part in self._parts:
             make = FusedRows if specs[part.start].optimizer in FusedRows.NAMES else Rows
@@ -199,11 +217,20 @@ class StackOptimizer:
             self._l1 = rows.new_tensor([spec.l1 for spec in specs[self._penalized]])[:, None]
             self._sign = torch.empty_like(rows[self._penalized])
 
-    def step(self) -> None:
-        """Add the gradients of the L1 penalties to the gradients, then take one step of every optimizer."""
+    def set_rates(self, rates: Sequence[float] | Tensor) -> None:
+        """Set the learning rates, one for each row, where they vary. A tensor may change without another call."""
+        for part, group, varies in zip(self._parts, self._groups, self._varying, strict=True):
+            if varies:
+                group.set_rate(rates[part.start])
+
+    def add_penalties(self) -> None:
+        """Add the gradients of the L1 penalties to the gradients."""
         if self._penalized:
             torch.sign(self._rows[self._penalized], out=self._sign)
             self._gradients[self._penalized].add_(self._sign.mul_(self._l1))
+
+    def step(self) -> None:
+        """Take one step of every optimizer."""
         for group in self._groups:
             group.step()
 

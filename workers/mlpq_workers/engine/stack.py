@@ -247,7 +247,8 @@ class Step:
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
         self._rates = rates[:, None, None]
-        self._minus_one = -torch.ones_like(self.forward.scores[:, :1])
+        self._minus_label = -torch.ones_like(self.forward.scores[:, :1])
+        self._smooths = False
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
         # p_1 … p_{L+1} as in the text, except that the last is the derivative in the scores.
@@ -262,6 +263,20 @@ class Step:
             for i in range(len(parameters.layers))
             for update in self._products(parameters, gradients, i, layout.descending)
         ]
+
+    def smooth(self, shares: Sequence[float]) -> None:
+        """Spread such a share of each network's labels evenly over all classes."""
+        self._smooths = True
+        smoothing = torch.tensor(shares, dtype=torch.float64)[:, None, None]
+        self._kept = (1 - smoothing).to(self._rates)
+        self._share = (smoothing / self.forward.scores.shape[1]).to(self._rates)
+        # Those without smoothing must not have 0 times a sum that is infinite.
+        self._is_sharp = self._share == 0
+        self._minus_label.copy_(-self._kept.expand_as(self._minus_label))
+
+    def set_rates(self, rates: Tensor) -> None:
+        """Replace the first of `rates`, in the same memory."""
+        self._rates[: len(rates), 0, 0].copy_(rates)
 
     def _products(
         self,
@@ -296,9 +311,15 @@ class Step:
         forward.run(self.masks)
         torch.log_softmax(forward.scores, 1, out=self._log)
         torch.gather(self._log, 1, labels, out=losses)
+        if self._smooths:
+            losses.mul_(self._kept).add_(
+                self._log.sum(1, keepdim=True).mul_(self._share).masked_fill_(self._is_sharp, 0)
+            )
         torch.softmax(forward.scores, 1, out=self._softmax)
         # (ŷ - y) / batch: the derivative of the cross-entropy in the scores.
-        self._softmax.scatter_add_(1, labels, self._minus_one)
+        self._softmax.scatter_add_(1, labels, self._minus_label)
+        if self._smooths:
+            self._softmax.sub_(self._share)
         torch.mul(self._softmax, self._rates, out=p[-1])
         for i in range(len(p) - 1, 0, -1):
             weight, above, below = self._back[i]

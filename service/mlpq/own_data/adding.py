@@ -104,6 +104,8 @@ def _split(found: Source, source: str, reading: ReadOptions, treatment: Treatmen
     if fraction is not None:
         seed = treatment.split_seed or 0
         train, test = stratified(found.train.labels.codes[rows], fraction, seed)
+        if not len(test):
+            raise DataError(f"--test {treatment.test} of {len(rows):,} rows leaves none for the test: take more")
         about = _about_missing(treatment.missing, incomplete)
         about["split"] = {"how": "fraction", "fraction": fraction, "seed": seed}
         return _Split(found.train, rows[train], found.train, rows[test], about)

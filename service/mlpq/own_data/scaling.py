@@ -66,7 +66,8 @@ def _extremes_and_mean(part: Part, encoding: Encoding, rows: Indices) -> tuple[D
     least = most = count = None
     for block in _blocks(part, encoding, rows):
         present = ~np.isnan(block)
-        low, high = (np.where(present, block, end).min(axis=0) for end in (np.inf, -np.inf))
+        low = np.where(present, block, np.inf).min(axis=0)
+        high = np.where(present, block, -np.inf).max(axis=0)
         least = low if least is None else np.minimum(least, low)
         most = high if most is None else np.maximum(most, high)
         count = present.sum(axis=0) if count is None else count + present.sum(axis=0)

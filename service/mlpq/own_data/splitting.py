@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mlpq.errors import DataError
 from mlpq.own_data.parts import Indices
 
 
 def stratified(classes: NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """The training and the test rows, each in their order: of each class this fraction is for the test, rounded so that
-    the sum is right. A class keeps at least one training row. Raises DataError where no test row is left.
+    the sum is right. A class keeps at least one training row.
 
     A row's place is drawn by the raw numbers of PCG64, which never change, other than NumPy's permutations.
     """
@@ -27,8 +26,4 @@ def stratified(classes: NDArray[np.int64], fraction: float, seed: int) -> tuple[
         rows = np.flatnonzero(classes == value)
         order = np.argsort(drawn[rows], kind="stable")
         test[rows[order[: min(size, int(count) - 1)]]] = True
-    if not test.any():
-        raise DataError(
-            f"--test {fraction:g} of {len(classes):,} rows leaves none for the test: take a larger fraction"
-        )
     return np.flatnonzero(~test), np.flatnonzero(test)

@@ -92,11 +92,11 @@ def settings_labels(specs: Sequence[JobSpec], shown: Collection[str] = ()) -> li
 
 def shared(specs: Sequence[JobSpec]) -> str:
     """The fields in which all specs agree, as "digits, hidden=32, sgd, lr=0.1", without those left at a default."""
-    differing, first, defaults = _differing([_fields(spec) for spec in specs]), _fields(specs[0]), _defaults(specs[0])
-    if "optimizer" in differing:
-        defaults = {name: value for name, value in defaults.items() if not name.startswith(_OPTION)}
+    differing, first = _differing([_fields(spec) for spec in specs]), _fields(specs[0])
+    defaults = [_defaults(spec) for spec in specs]
     names = _shown([name for name in first if name not in differing], first)
-    return ", ".join(_field(name, first[name]) for name in names if first[name] != defaults.get(name, _REQUIRED))
+    changed = [name for name in names if any(first[name] != own.get(name, _REQUIRED) for own in defaults)]
+    return ", ".join(_field(name, first[name]) for name in changed)
 
 
 def _label(spec: JobSpec, differing: Collection[str]) -> str:

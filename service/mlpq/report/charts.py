@@ -33,6 +33,7 @@ JOB_CHART_TITLES = {"loss": "Loss by epoch", "accuracy": "Accuracy by epoch"}
 CURVES_SO_FAR_TITLE = "Learning curves of all jobs, running and finished, by epoch"
 BEST_OF_K_TITLE = "Expected best of k settings"
 
+LINE_CHARACTERS, LINE_BREAK = 44, "\n"  # of the labels of a pair; longer ones take two lines
 FAINT_POINTS = 5000  # beyond this many, thin lines are slow to draw and cover each other
 LOSS_CAPTION = "Training: the mean during each epoch. Validation and test: after it."
 
@@ -181,9 +182,11 @@ def paired_differences(comparison: Comparison) -> Chart | None:
     points: list[Point] = []
     means: list[Point] = []
     labels: list[str] = []
-    for pair in shown_pairs(comparison):
+    pairs = shown_pairs(comparison)
+    is_long = max((len(pair.a.label + pair.b.label) for pair in pairs), default=0) > LINE_CHARACTERS
+    for pair in pairs:
         if pair.paired is not None and pair.paired.t_simultaneous is not None:
-            label = f"{pair.a.label} − {pair.b.label} (n = {pair.paired.n})"
+            label = f"{pair.a.label}{LINE_BREAK if is_long else ' '}− {pair.b.label} (n = {pair.paired.n})"
             interval = pair.paired.t_simultaneous
             labels.append(label)
             points += [{"pair": label, "value": pair.a.values[seed] - pair.b.values[seed]} for seed in pair.seeds]
@@ -191,7 +194,8 @@ def paired_differences(comparison: Comparison) -> Chart | None:
     if not labels:
         return None
     title = f"difference in {comparison.metric.title.replace('(%)', '(points)')}"
-    y = Y("pair:N", title=None, sort=labels, axis=Axis(labelLimit=330))
+    lines = Axis(labelLimit=330, labelExpr="split(datum.label, '\\n')", labelOffset=-6 if is_long else 0)
+    y = Y("pair:N", title=None, sort=labels, axis=lines)
     base = altair.Chart(Data(values=means))
     zero = altair.Chart(Data(values=[{"zero": 0}])).mark_rule(color="#888", strokeDash=[4, 3])
     ticks = altair.Chart(Data(values=points)).mark_tick(opacity=0.5, thickness=1.5, color=COLORS[0])
@@ -203,17 +207,20 @@ def paired_differences(comparison: Comparison) -> Chart | None:
     )
     level = f"{level_text(comparison)} % interval (Student's t)"
     caption = f"Ticks: each seed. Dot and bar: the mean and its {level}."
-    return titled(layers, "Paired differences", caption, altair.Step(24))
+    return titled(layers, "Paired differences", caption, altair.Step(34 if is_long else 24))
 
 
 def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart | None:
     """Final test accuracy against the learning rate, for optimizers with several; colors are those in `among`."""
-    together: dict[str, dict[float, list[float]]] = {}
+    groups: dict[str, list[Arm]] = {}
     for arm, label in zip(found, arm_labels(found, without=("lr",)), strict=True):
+        if arm.parent is None and any(job.result is not None for job in arm.records):
+            groups.setdefault(label, []).append(arm)
+    drawn = [arm for arms in groups.values() if len({arm.spec.lr for arm in arms}) > 1 for arm in arms]
+    together: dict[str, dict[float, list[float]]] = {}
+    for arm, label in zip(drawn, arm_labels(drawn, without=("lr",)), strict=True):
         values = [percent_on_test(job.result) for job in arm.records if job.result is not None]
-        if values and arm.parent is None:
-            together.setdefault(label, {}).setdefault(arm.spec.lr, []).extend(values)
-    together = {name: rates for name, rates in together.items() if len(rates) > 1}
+        together.setdefault(label, {}).setdefault(arm.spec.lr, []).extend(values)
     if not together:
         return None
     points = [

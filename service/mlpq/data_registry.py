@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpq.data_records import DataSetRecord
 from mlpq.errors import DataError, reason_of
-from mlpq.own_data.content import Content
 from mlpq.own_data.files import is_here, path_of
 from mlpq.regular_files import opened, write_parts
 from mlpq.spec.data_content import DataContent
@@ -18,6 +17,9 @@ from mlpq.store import data_sets
 from mlpq.store.data_sets import CHUNK_BYTES, MAX_PUSHED
 from mlpq.store.session import Store
 from mlpq.text import escaped
+
+if TYPE_CHECKING:
+    from mlpq.own_data.content import Content  # which loads NumPy, as workers do not
 
 MAX_ABOUT = 100_000  # characters of what is registered of a content beside its sizes
 

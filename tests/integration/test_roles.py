@@ -30,6 +30,7 @@ from mlpq.store import (
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
+from tests.support.role_attacks import READER_ATTACKS, SUBMITTER_ATTACKS, WORKER_ATTACKS
 from tests.support.roles import (
     OWNER,
     PASSWORDS,
@@ -203,140 +204,6 @@ def test_worker_claims_beats_ends_requeues_and_leaves(stores: Stores) -> None:
     statuses = queries.count_by_status(stores.reader)
     assert statuses == {Status.SUCCEEDED: 1, Status.QUEUED: 2}
 
-
-# As a submitter, on the database of `filled`.
-SUBMITTER_ATTACKS = (
-    "COPY jobs TO PROGRAM 'id'",
-    "COPY experiments FROM PROGRAM 'echo 9'",
-    "COPY jobs TO '/tmp/mlpq-copied'",
-    "SELECT pg_read_file('/etc/passwd')",
-    "SELECT lo_import('/etc/passwd')",
-    "SELECT lo_create(0)",
-    "SELECT lo_from_bytea(0, 'x')",
-    "SELECT pg_logical_emit_message(false, 'a', 'b')",
-    "SELECT pg_advisory_lock(1835888753)",
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity",
-    "SELECT rolpassword FROM pg_authid",
-    "SET ROLE mlpq_owner",
-    "SET ROLE mlpq_worker",
-    "SET SESSION AUTHORIZATION postgres",
-    "SET session_replication_role = replica",
-    "ALTER ROLE mlpq_submitter SUPERUSER",
-    "ALTER ROLE mlpq_worker PASSWORD 'x'",
-    "CREATE ROLE evil",
-    "GRANT mlpq_owner TO mlpq_submitter",
-    "CREATE TABLE mine (a INTEGER)",
-    "CREATE TEMPORARY TABLE jobs (id TEXT, status TEXT)",
-    "CREATE FUNCTION evil() RETURNS INTEGER LANGUAGE sql AS 'SELECT 1'",
-    "CREATE SCHEMA mine",
-    "CREATE EXTENSION pg_trgm",
-    "ALTER TABLE jobs DISABLE TRIGGER ALL",
-    "DROP TRIGGER guard_jobs ON jobs",
-    "DROP TABLE epochs CASCADE",
-    "TRUNCATE epochs",
-    "CREATE OR REPLACE VIEW results AS SELECT 1",
-    "SELECT setval('jobs_seq_seq', 1)",
-    "UPDATE alembic_version SET version_num = '0001'",
-    "DELETE FROM jobs",
-    "DELETE FROM experiments",
-    "DELETE FROM verifications",
-    "DELETE FROM workers",
-    "UPDATE job_results SET test_correct = 500",
-    "INSERT INTO job_results SELECT * FROM job_results",
-    "UPDATE attempts SET outcome = 'failed'",
-    "INSERT INTO attempts (job_id, attempt, worker, device, started_at) SELECT id, 9, 'x', 'cpu', now() FROM jobs",
-    "INSERT INTO epochs SELECT * FROM epochs",
-    "INSERT INTO environments (fingerprint, facts) VALUES ('x', '{}')",
-    "INSERT INTO workers (name, device, model, most_ranks, world_size, started_at, beat_at)"
-    " VALUES ('evil', 'cpu', 'x', 1, 1, now(), now())",
-    "UPDATE verifications SET grade = 'different'",
-    "UPDATE questions SET difference = 1",
-    "UPDATE question_caps SET caps = '[9]'",
-    "DELETE FROM questions",
-    "DELETE FROM question_caps",
-    "UPDATE data_sets SET sha256 = repeat('a', 64)",
-    "UPDATE data_chunks SET content = 'x'",
-    "TRUNCATE data_sets",
-    "UPDATE jobs SET data_sha256 = NULL",
-    "UPDATE experiments SET name = 'other'",
-    "UPDATE experiments SET created_at = '2000-01-01'",
-    "UPDATE jobs SET spec = '{}'",
-    "UPDATE jobs SET priority = 9",
-    "UPDATE jobs SET max_attempts = 99",
-    "UPDATE jobs SET attempt = 9",
-    "UPDATE jobs SET worker = 'evil'",
-    "UPDATE jobs SET lease_until = 'infinity', cancel_requested = true WHERE status = 'running'",
-    "UPDATE jobs SET status = 'succeeded', finished_at = now() WHERE status = 'queued'",
-    "UPDATE jobs SET status = 'failed', finished_at = now() WHERE status = 'queued'",
-    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'cancelled'",
-    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'succeeded'",
-    "UPDATE jobs SET error = 'forged' WHERE status = 'succeeded'",
-    "UPDATE jobs SET finished_at = '2000-01-01' WHERE status = 'succeeded'",
-    "UPDATE jobs SET cancel_requested = true WHERE status = 'succeeded'",
-    "UPDATE jobs SET error = 'forged' WHERE status = 'running'",
-    "UPDATE jobs SET cancel_requested = true WHERE status = 'queued'",
-    "UPDATE jobs SET status = 'blocked' WHERE status = 'queued'",
-    "UPDATE jobs SET status = 'queued' WHERE status = 'blocked'",  # one of them has a parent that did not succeed
-    "SET search_path = pg_temp; UPDATE public.jobs SET status = 'queued' WHERE status = 'blocked'",
-    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
-    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, finished_at)"
-    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
-    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, worker)"
-    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
-)
-WORKER_ATTACKS = (
-    "COPY jobs TO PROGRAM 'id'",
-    "SELECT lo_create(0)",
-    "SELECT pg_logical_emit_message(false, 'a', 'b')",
-    "SELECT pg_advisory_lock(1835888753)",
-    "SELECT rolpassword FROM pg_authid",
-    "SET ROLE mlpq_owner",
-    "SET ROLE mlpq_submitter",
-    "SET session_replication_role = replica",
-    "ALTER TABLE jobs DISABLE TRIGGER ALL",
-    "CREATE TABLE mine (a INTEGER)",
-    "TRUNCATE epochs",
-    "UPDATE alembic_version SET version_num = '0001'",
-    "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
-    "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
-    "INSERT INTO verifications SELECT * FROM verifications",
-    "INSERT INTO question_caps VALUES (7, '[9]', now())",
-    "INSERT INTO data_chunks VALUES (repeat('a', 64), 0, 'x')",
-    "DELETE FROM data_chunks",
-    "DELETE FROM data_sets",
-    "UPDATE data_sets SET name = 'evil'",
-    "UPDATE jobs SET data_sha256 = NULL",
-    "UPDATE questions SET difference = 1",
-    "UPDATE experiments SET name = 'other'",
-    "UPDATE jobs SET spec = '{}'",
-    "UPDATE jobs SET priority = 9",
-    "UPDATE jobs SET cancel_requested = false",
-    "UPDATE jobs SET parent_id = NULL",
-    "UPDATE jobs SET status = 'queued', finished_at = NULL WHERE status = 'succeeded'",
-    "UPDATE jobs SET error = 'forged' WHERE status = 'succeeded'",
-    "UPDATE jobs SET attempt = attempt - 1 WHERE status = 'running'",
-    "UPDATE job_results SET test_correct = 500",
-    "UPDATE epochs SET test_correct = 500",
-    "UPDATE environments SET facts = '{}'",
-    "UPDATE attempts SET started_at = now()",
-    "DELETE FROM job_results",
-    "DELETE FROM attempts",
-    "DELETE FROM jobs",
-)
-READER_ATTACKS = (
-    *SUBMITTER_ATTACKS,
-    *(attack for attack in WORKER_ATTACKS if attack not in SUBMITTER_ATTACKS),
-    "SET default_transaction_read_only = off; INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
-    "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
-    "UPDATE jobs SET cancel_requested = true",
-    "SELECT * FROM jobs FOR UPDATE",
-    "SELECT nextval('jobs_seq_seq')",
-    "SET ROLE mlpq_submitter",
-)
 
 REFUSED = re.compile(
     "permission denied|must be (?:owner|superuser)|must have admin option|never (?:changes|decreases)"

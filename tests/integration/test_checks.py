@@ -10,7 +10,7 @@ import pytest
 from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, text, update
+from sqlalchemy import MetaData, insert, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from mlpq.records import WorkerCapabilities
@@ -140,7 +140,12 @@ def test_row_that_is_older_than_the_checks_stays_and_can_change(empty_url: str) 
     with store.write() as connection:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "0007")
-    submit(store, spec())
+        then = MetaData()
+        then.reflect(connection)
+        connection.execute(insert(then.tables["experiments"]).values(id=1, name="lab", created_at=now()))
+        job = {"id": f"{1:08x}-0000-5000-8000-000000000000", "experiment_id": 1, "spec": {}, "spec_hash": "a" * 64}
+        job |= {"repeat": 0, "seed": 1, "device": "auto", "priority": 0, "max_attempts": 3, "status": "queued"}
+        connection.execute(insert(then.tables["jobs"]).values(created_at=now(), **job))
     set_column(store, jobs, "spec", "[]")
     set_column(store, jobs, "spec_hash", "x\n")
     migrate.upgrade(store)

@@ -121,7 +121,8 @@ def test_submittedof_a_gang_have_their_own_attempts_and_one_environment(store: S
 def test_unreadable_spec_fails_and_the_rest_of_its_gang_runs(store: Store) -> None:
     submitted = submit(store, *specs(seeds="0..2"))
     with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == submitted[1]).values(spec={"dataset": "emnist"}))
+        document = {**spec().model_dump(mode="json"), "dataset": "emnist"}
+        connection.execute(update(jobs).where(jobs.c.id == submitted[1]).values(spec=document))
     assert gangs(store) == [[submitted[0], submitted[2]]]
     assert "can't read the job: spec: unknown data set 'emnist'" in whole_row(store, submitted[1])["error"]
 

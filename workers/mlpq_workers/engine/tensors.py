@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mlpq.weights_format import class_bytes
 from mlpq_workers.engine.training_state import Array, Arrays, Predictions, Snapshot
 from mlpq_workers.engine.world import World
 
@@ -36,5 +37,6 @@ def gather_predictions(classes: Tensor, log_confidences: Tensor, n: int, among: 
 
     There are `among` classes.
     """
-    whole, logs = world.whole(classes.short(), n), world.whole(log_confidences, n)
+    indices = classes.byte() if class_bytes(among) == 1 else classes.int()  # gloo sums no 16 bits
+    whole, logs = world.whole(indices, n), world.whole(log_confidences, n)
     return Predictions.of(whole.cpu().numpy(), logs.cpu().exp().numpy(), among)

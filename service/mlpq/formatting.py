@@ -28,7 +28,7 @@ def model(spec: JobSpec) -> str:
 
 
 def optimizer(spec: JobSpec) -> str:
-    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the learning rate, and the settings that are not at their defaults."""
+    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the rate, and the settings that are not at their defaults."""
     return " ".join([spec.optimizer, f"lr={number(spec.lr)}", *_optimizer_settings(spec)])
 
 

@@ -15,6 +15,7 @@ from mlpq.records import JobRecord
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.schedules import warmup_batches
 from mlpq.text import printable
 
 MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
@@ -29,6 +30,7 @@ BEGINNING = """\
 import copy  #: patience
 import gzip  #: files
 import hashlib  #: files
+import math  #: cosine
 import sys  #: files
 from pathlib import Path  #: files
 
@@ -80,12 +82,14 @@ for epoch in range(1, $after_last):
     model.train()  #: dropout
     total = 0.0
     for x, y in DataLoader(train, batch_size=$batch_size, shuffle=True, generator=shuffle):
-        loss = cross_entropy(model(x), y)
+        loss = cross_entropy(model(x), y$smoothing)
         total += loss.item() * len(y)
         loss = loss + $l1 * sum(p.abs().sum() for p in model.parameters())  #: l1
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), $clip_norm)  #: clip
         optimizer.step()
+        scheduler.step()  #: schedule
     print(f"epoch {epoch}: train loss {total / len(train):.4f}")
     x, y = validation[:]  #: patience
     with torch.inference_mode():  #: patience
@@ -142,6 +146,7 @@ def script(
         held_out=spec.validation_size,
         seed=spec.seed,
         then_dropout=", then the dropout" if "dropout" in features else "",
+        smoothing=_smoothing(settings["label_smoothing"]),
         eval=".eval()" if "dropout" in features else "",
         model=_model(spec, settings["dropout"]),
         sd=TRUNCATED_NORMAL_SD,
@@ -173,6 +178,9 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
         "dropout": any(one.dropout for one in chain),
         "varying_dropout": len({one.dropout for one in chain}) > 1,
         "l1": any(one.l1 for one in chain),
+        "clip": any(one.clip_norm for one in chain),
+        "schedule": any(one.has_varying_lr for one in chain),
+        "cosine": any(one.schedule == "cosine" for one in chain),
         "patience": any(one.patience for one in chain),
         "continues_from_best": any(one.patience for one in chain[:-1]),
     }
@@ -208,7 +216,7 @@ def _comment(text: str) -> str:
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
     """The settings of a chain: the value where its jobs agree, otherwise the name, which becomes a parameter."""
     found = {}
-    for name in ("batch_size", "l1", "dropout", "patience"):
+    for name in ("batch_size", "l1", "dropout", "clip_norm", "label_smoothing", "patience"):
         values = {getattr(spec, name) for spec in chain}
         found[name] = values.pop() if len(values) == 1 else name
     return found
@@ -236,15 +244,63 @@ def _model(spec: JobSpec, dropout: object) -> str:
 
 def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     """The training of one job; for several jobs a function, and a call of it for each."""
+    is_scheduled = any(spec.has_varying_lr for spec in chain)
     if len(chain) == 1:
-        return _wrapped(f"optimizer = {_optimizer(chain[0])}") + f"\n\n{TRAINING}\n"
+        return _steps(chain[0], is_scheduled) + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
+    first = ["optimizer", "scheduler"] if is_scheduled else ["optimizer"]
     calls = []
     for spec in chain:
-        arguments = ", ".join(f"{name}={getattr(spec, name)!r}" for name in varying)
-        calls.append(_wrapped(f"fit({_optimizer(spec)}, {arguments})"))
-    function = f"def fit(optimizer, {', '.join(varying)}):\n{textwrap.indent(TRAINING, '    ')}"
+        if is_scheduled:
+            calls.append(_steps(spec, is_scheduled))
+        arguments = [f"{name}={_argument(name, getattr(spec, name))}" for name in varying]
+        own = first if is_scheduled else [_optimizer(spec)]
+        calls.append(_wrapped(f"fit({', '.join([*own, *arguments])})"))
+    function = f"def fit({', '.join([*first, *varying])}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
+
+
+def _argument(name: str, value: object) -> str:
+    return 'float("inf")' if name == "clip_norm" and value is None else repr(value)
+
+
+def _smoothing(share: object) -> str:
+    return f", label_smoothing={share}" if share else ""
+
+
+def _steps(spec: JobSpec, is_scheduled: bool) -> str:
+    """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
+    lines = [_wrapped(f"optimizer = {_optimizer(spec)}")]
+    if is_scheduled:
+        lines.append(_wrapped(f"scheduler = optim.lr_scheduler.{_scheduler(spec)}"))
+    return "\n".join(lines)
+
+
+def _scheduler(spec: JobSpec) -> str:
+    """The scheduler, which takes a step after each batch, with the arithmetic of `mlpq_workers.engine.rates`."""
+    batches = -(-(spec.data.train - spec.validation_size) // spec.batch_size)
+    warmup = warmup_batches(spec.warmup, batches, spec.epochs)
+    total = max(1, batches * spec.epochs - warmup)
+    own = spec.schedule_settings
+    if spec.schedule == "one-cycle":
+        options = ", ".join(f"{name}={value}" for name, value in own.items())
+        return f"OneCycleLR(optimizer, {spec.lr}, {total}, {options}, cycle_momentum=False)"
+    batch = f"(i - {warmup})" if warmup else "i"
+    match spec.schedule:
+        case "linear":
+            start, end = own["start_factor"], own["end_factor"]
+            factor = f"{start} + ({end} - {start}) * {batch} / {total}"
+        case "cosine":
+            least = f"{own['eta_min']} / {spec.lr}"
+            factor = f"{least} + (1 - {least}) * math.cos(math.pi / 2 * {batch} / {total}) ** 2"
+        case "step":
+            factor = f"{own['gamma']} ** ({batch} // {batches * int(own['size'])})"  # type: ignore[arg-type]
+        case "exponential":
+            factor = f"{own['gamma']} ** ({batch} // {batches})"
+        case _:
+            factor = "1"
+    rising = f"(i + 1) / {warmup + 1} if i < {warmup} else " if warmup else ""
+    return f"LambdaLR(optimizer, lambda i: {rising}{factor})"
 
 
 def _optimizer(spec: JobSpec) -> str:

@@ -56,6 +56,21 @@ class Shape:
     def hidden(self) -> tuple[int, ...]:
         return self.widths[1:-1]
 
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """The rows and columns of each layer's matrix, with the bias as the last column."""
+        return [(outputs, inputs + self.ones) for inputs, outputs in itertools.pairwise(self.widths)]
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each layer begins in a row of parameters, and the end of the last one."""
+        return [0, *itertools.accumulate(-(-outputs * inputs // LINE) * LINE for outputs, inputs in self.sizes)]
+
+    def layer_slices(self) -> list[slice]:
+        """The elements of a row of parameters that are parameters."""
+        each = zip(self.starts, self.sizes, strict=False)
+        return [slice(start, start + outputs * inputs) for start, (outputs, inputs) in each]
+
 
 class Parameters:
     """The parameters of all networks, one row each, and views of the rows as matrices.
@@ -66,8 +81,7 @@ class Parameters:
 
     def __init__(self, shape: Shape, networks: int, like: Tensor) -> None:
         self.shape = shape
-        sizes = [(outputs, inputs + shape.ones) for inputs, outputs in itertools.pairwise(shape.widths)]
-        starts = [0, *itertools.accumulate(-(-outputs * inputs // LINE) * LINE for outputs, inputs in sizes)]
+        sizes, starts = shape.sizes, shape.starts
         length = (starts[-1] // RUN + 1) * RUN
         self.rows = like.new_zeros(networks, length)
         self.layers = [

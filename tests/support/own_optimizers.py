@@ -28,4 +28,4 @@ EVERY_OPERATION = (
 
 def formula_keys(name: str, statements: str, constants: str) -> dict[str, str]:
     """The keys of a sweep with one formula."""
-    return {"formula": f"{name}: {statements}", "optimizer": f"{name}:{constants}"}
+    return {"formula": f"{name}: {statements}", "optimizer": f"{name}:{constants}" if constants else name}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
+from mlpq.spec.schedules import CONSTANT, SCHEDULES
 from mlpq.verification_records import Grade
 
 
@@ -21,12 +22,13 @@ def model(spec: JobSpec) -> str:
     name = f"MLP {','.join(map(str, spec.hidden))} {spec.activation}" if spec.hidden else "logistic"
     extras = [] if spec.bias else ["no bias"]
     extras += [] if spec.initialisation == "torch" else [spec.initialisation]
-    extras += [f"{key} {number(value)}" for key, value in (("dropout", spec.dropout), ("l1", spec.l1)) if value]
+    numbers = (("dropout", spec.dropout), ("l1", spec.l1), ("label smoothing", spec.label_smoothing))
+    extras += [f"{key} {number(value)}" for key, value in numbers if value]
     return ", ".join([name, *extras])
 
 
 def optimizer(spec: JobSpec) -> str:
-    """ "sgd lr=0.1 momentum=0.9": the learning rate, and the settings that are not torch's defaults."""
+    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the rate, and the settings that are not at their defaults."""
     own = spec.own_optimizer
     rate = [f"lr={number(spec.lr)}"] if own is None or own.uses_rate else []
     return " ".join([spec.optimizer, *rate, *_optimizer_settings(spec)])
@@ -38,9 +40,20 @@ def optimizer_without_rate(spec: JobSpec) -> str:
 
 
 def _optimizer_settings(spec: JobSpec) -> list[str]:
-    own, defaults = spec.own_optimizer, spec.optimizer_defaults
-    settings = {name: spec.optimizer_settings[name] for name in own.constants} if own else spec.optimizer_settings
-    return [f"{name}={value_of(value)}" for name, value in settings.items() if value != defaults.get(name)]
+    formula, defaults = spec.own_optimizer, spec.optimizer_defaults
+    names = formula.constants if formula else spec.optimizer_settings
+    settings = {name: spec.optimizer_settings[name] for name in names}
+    own = [f"{name}={value_of(value)}" for name, value in settings.items() if value != defaults.get(name)]
+    own += [] if spec.schedule == CONSTANT else [f"schedule={schedule(spec)}"]
+    own += [f"warmup={number(spec.warmup)}"] if spec.warmup else []
+    return own + ([] if spec.clip_norm is None else [f"clip_norm={number(spec.clip_norm)}"])
+
+
+def schedule(spec: JobSpec) -> str:
+    """ "constant", "step:size=10": as it is typed, with the options that are not at their defaults."""
+    options = SCHEDULES[spec.schedule]
+    own = [f"{name}={value_of(v)}" for name, v in spec.schedule_settings.items() if v != options[name].default]
+    return ":".join(filter(None, [spec.schedule, ",".join(own)]))
 
 
 def field(name: str, value: object) -> str:

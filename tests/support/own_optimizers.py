@@ -13,7 +13,11 @@ LIKE_TORCH = {
         "sgd:lr=0.1,momentum=0.9,nesterov=true,weight_decay=0.01",
     ),
     "my-adagrad": ("s = s + g**2; p = p - lr*g/(sqrt(s) + 1e-10)", "lr=0.05", "adagrad:lr=0.05"),
-    "my-rmsprop": ("v = a*v + (1 - a)*g**2; p = p - lr*g/(sqrt(v) + 1e-8)", "lr=0.01,a=0.9", "rmsprop:lr=0.01,alpha=0.9"),
+    "my-rmsprop": (
+        "v = a*v + (1 - a)*g**2; p = p - lr*g/(sqrt(v) + 1e-8)",
+        "lr=0.01,a=0.9",
+        "rmsprop:lr=0.01,alpha=0.9",
+    ),
     "my-adam": (ADAM, "lr=0.01,b1=0.9,b2=0.999", "adam:lr=0.01"),
     "my-adamw": (f"p = p - lr*wd*p; {ADAM}", "lr=0.01,b1=0.9,b2=0.999,wd=0.1", "adamw:lr=0.01,weight_decay=0.1"),
 }  # fmt: skip

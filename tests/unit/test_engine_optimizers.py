@@ -90,6 +90,7 @@ class RowTraining:
 
     def step(self, drawn: Tensor) -> None:
         self.gradients.copy_(drawn)
+        self.optimizer.add_penalties()
         self.optimizer.step()
 
     def smaller(self, kept: list[int]) -> RowTraining:

@@ -14,13 +14,16 @@ from mlpq.jobs import Status
 from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS, Value
+from mlpq.spec.schedules import SCHEDULES
 
 Fields = tuple[str, ...]
 Seeds = tuple[int, ...]
 FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
-FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS} - {"seed", "parent", "optimizer_settings"}))
+SCHEDULE_OPTIONS = {option for options in SCHEDULES.values() for option in options}
+_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings"}
+FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS, *SCHEDULE_OPTIONS} - _NOT_FIELDS))
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
 LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")  # not in the names of model and optimizer
 
@@ -58,7 +61,7 @@ class Selected:
 
 
 def parse_by(text: str | None) -> Fields:
-    """Fields of the spec or options of optimizers, separated by commas. Raises SpecError."""
+    """Fields of the spec or options of optimizers and schedules, separated by commas. Raises SpecError."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
     for name in names:
         if name == "seed":
@@ -69,8 +72,9 @@ def parse_by(text: str | None) -> Fields:
 
 
 def field_of(spec: JobSpec, name: str) -> FieldValue:
-    """A field of the spec, or an option of the optimizer; None where its optimizer has no such option."""
-    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else spec.optimizer_settings.get(name)
+    """A field of the spec, or an option of the optimizer or schedule; None where its own has no such option."""
+    options = {**spec.schedule_settings, **spec.optimizer_settings}
+    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else options.get(name)
     return value
 
 

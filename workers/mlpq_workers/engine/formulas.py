@@ -114,7 +114,7 @@ class FormulaOptimizer(torch.optim.Optimizer):
         norm_p = _norm(parameters) if program.uses_norm_p else 0.0
         for p in parameters:
             self.state[p][STEPS] += 1
-        values = scalar_values(program, int(self.state[parameters[0]][STEPS]), group["lr"], norm_g, norm_p)
+        values = scalar_values(program, int(self.state[parameters[0]][STEPS]), float(group["lr"]), norm_g, norm_p)
         scalars = rounded(values, parameters[0]).unbind()
         for p in parameters:
             run_vectors(program, p, p.grad, [self.state[p][name] for name in self._names], scalars)

@@ -6,6 +6,7 @@ batch order, dropout, optimizer, curve and ending.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,12 +18,14 @@ import torch
 from torch import Tensor
 
 from mlpq.records import EpochMetrics
+from mlpq_workers.engine.clipping import Clipping
 from mlpq_workers.engine.cuda_graph import CudaGraph
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.ddp import StackDDP
 from mlpq_workers.engine.gang_members import GangMember, Stream, Streams
 from mlpq_workers.engine.optimizers import StackOptimizer, is_capturable, is_plain_descent
 from mlpq_workers.engine.stack import Evaluation, Layout, Masks, Parameters, Shape, Step
+from mlpq_workers.engine.stack_rates import StackRates
 from mlpq_workers.engine.tensors import gather_predictions, snapshot, to_arrays
 from mlpq_workers.engine.training_state import (
     Checkpoint,
@@ -228,24 +231,27 @@ class Stack:
         self.parameters, self._data, self._members, self._world = parameters, data, members, world
         self._streams = list(streams.values())
         numbers = {key: i for i, key in enumerate(streams)}
+        self._gradients = Parameters(parameters.shape, len(members), parameters.rows)
         # DistributedDataParallel sums gradients: with several ranks every network must have one.
         descending = sum(is_plain_descent(member.spec) for member in members) if world.size == 1 else 0
         self._layout = Layout([numbers[member.stream] for member in members], descending)
+        self._ddp = StackDDP(parameters, self._gradients, world) if world.size > 1 else None
         self._n = len(self._streams[0].rows)
         self._batch = members[0].spec.batch_size
-        self._gradients = Parameters(parameters.shape, len(members), parameters.rows)
         rest = slice(descending, len(members))
+        specs = [member.spec for member in members]
         self.optimizer = StackOptimizer(
-            [member.spec for member in members[rest]],
+            specs[rest],
             [member.settings_key for member in members[rest]],
             parameters.rows[rest],
             self._gradients.rows[rest],
         )
+        self._clipping = Clipping(specs, self._gradients) if any(spec.clip_norm for spec in specs) else None
+        self._rates = StackRates(specs, descending, self.optimizer, parameters.rows, self._can_capture)
         self._steps: dict[int, Step] = {}
         self._graphs: dict[Step, CudaGraph] = {}
         self._losses = parameters.rows.new_zeros(len(members), self._n)
         self._test, self._validation = self._evaluations()
-        self._ddp = StackDDP(parameters, self._gradients, world) if world.size > 1 else None
 
     def _evaluations(self) -> tuple[Evaluation, Evaluation | None]:
         """The evaluation on the test set, which all networks share, and on the validation splits of their streams."""
@@ -263,7 +269,9 @@ class Stack:
         """Draw the order of the next epoch and yield its batches, as arguments of `train`."""
         orders = torch.stack([stream.next_epoch() for stream in self._streams]).to(self.parameters.rows.device)
         labels = self._data.train_y[orders][self._layout.streams]
+        self._rates.begin([len(member.history.curve) + 1 for member in self._members], self._n)
         whole = self._n // self._batch * self._batch
+        numbers = itertools.count()
         for first, end, batch in ((0, whole, self._batch), (whole, self._n, self._n - whole)):
             if first == end:
                 continue
@@ -275,6 +283,7 @@ class Stack:
                 t[:, first:end].unflatten(1, (count, 1, batch))[..., own].unbind(1) for t in (labels, self._losses)
             ]
             for images, some_labels, some_losses in zip(self._gathered(rows), *parts, strict=True):
+                self._rates.apply(next(numbers), step)
                 yield step, images, some_labels, some_losses
 
     def _gathered(self, rows: Tensor) -> Iterator[Tensor]:
@@ -303,6 +312,9 @@ class Stack:
             step.run(labels, losses)
         else:
             self._ddp.run(step, labels, losses)
+        self.optimizer.add_penalties()
+        if self._clipping:
+            self._clipping.run()
         self.optimizer.step()
 
     def train_losses(self) -> list[float]:
@@ -362,11 +374,14 @@ class Stack:
             if any(member.spec.dropout for member in members):
                 dropout = [member.spec.dropout for member in members]
                 step.masks = Masks(step.forward, dropout, [member.dropout for member in members], batch, own)
+            if any(member.spec.label_smoothing for member in members):
+                step.smooth([member.spec.label_smoothing for member in members])
             self._steps[batch] = step
-            if self._can_capture():
+            if self._can_capture:
                 self._graphs[step] = CudaGraph(partial(self._train, step))
         return self._steps[batch]
 
+    @property
     def _can_capture(self) -> bool:
         return (
             self.parameters.rows.is_cuda

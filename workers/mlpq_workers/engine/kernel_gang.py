@@ -15,6 +15,7 @@ import numpy as np
 
 from mlpq.records import EpochMetrics
 from mlpq_workers.engine.image_set import ImageSet
+from mlpq_workers.engine.rates import epoch_rates
 from mlpq_workers.engine.training_state import (
     Checkpoint,
     Diverged,
@@ -110,7 +111,7 @@ class KernelTraining:
         history = self._history
         for number in range(len(history.curve) + 1, self._spec.epochs + 1):
             began = time.perf_counter()
-            train_loss = self._train_epoch()
+            train_loss = self._train_epoch(number)
             metrics = self._evaluate(number, train_loss, began)
             self._observer.epoch(self._name, metrics)
             if history.add(metrics, self._snapshot_with_predictions):
@@ -135,10 +136,11 @@ class KernelTraining:
         self._rows, self._held_out = training_rows(spec, len(self._data.train.labels), build)
         self._test: Evaluation | None = None
 
-    def _train_epoch(self) -> float:
-        """Train one pass; the mean cross-entropy over its images, in nats. Raises Stopped."""
+    def _train_epoch(self, number: int) -> float:
+        """Train one pass, the epoch of that number; the mean cross-entropy over its images, in nats. Raises Stopped."""
         spec = self._spec
-        epoch = Epoch(self._rows[self._shuffle.epoch_order(len(self._rows))], spec.batch_size, spec.lr)
+        order = self._rows[self._shuffle.epoch_order(len(self._rows))]
+        epoch = Epoch(order, spec.batch_size, epoch_rates(spec, number, len(order)))
         with self._lock:
             if self._is_stopping:
                 raise Stopped

@@ -31,6 +31,12 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
     return optimizer
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate of the next steps."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """A copy on the CPU of the optimizer's state; names are "PARAMETER NAME", with the number of the parameter."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -61,8 +67,10 @@ def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
 
 def is_plain_descent(spec: JobSpec) -> bool:
     """Whether a step only subtracts lr times the gradient of the loss: plain gradient descent."""
-    return spec.optimizer == "sgd" and not (
-        spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"]
+    return (
+        spec.optimizer == "sgd"
+        and spec.clip_norm is None
+        and not (spec.l1 or spec.optimizer_settings["momentum"] or spec.optimizer_settings["weight_decay"])
     )
 
 
@@ -80,8 +88,10 @@ def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
     `epochs` is how many the job has behind it when it joins: an optimizer counts the steps of all its rows together.
     """
     if (program := spec.program) is not None:  # rows of one formula have constants and rates of their own
-        return (bool(spec.l1), spec.optimizer, [(str(spec.formula), program.operations)], 0.0, epochs)
-    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), spec.lr, epochs)
+        return (bool(spec.l1), spec.optimizer, [(str(spec.formula), program.operations)], (), epochs)
+    varying = (spec.schedule, sorted(spec.schedule_settings.items()), spec.warmup, spec.epochs)
+    rates = (spec.lr, *(varying if spec.has_varying_lr else ()))
+    return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), rates, epochs)
 
 
 class Rows:
@@ -100,6 +110,10 @@ class Rows:
         else:
             chosen = {"fused": True} if "fused" in options else {"foreach": False}
         self._optimizer: torch.optim.Optimizer = make([rows], lr=spec.lr, **chosen, **spec.optimizer_settings)
+
+    def set_rate(self, rate: float | Tensor) -> None:
+        """Set the learning rate of the next steps; a tensor may change without another call."""
+        set_rate(self._optimizer, rate)
 
     def step(self) -> None:
         self._optimizer.step()
@@ -162,6 +176,9 @@ class FusedRows(Rows):
         else:
             self._arguments = ([self._rows], [self._gradients], *lists, *([[]] * (3 - len(lists))), [self._steps])
 
+    def set_rate(self, rate: float | Tensor) -> None:
+        self._options["lr"] = rate
+
     def step(self) -> None:
         self._steps += 1
         self._kernel(*self._arguments, **self._options)
@@ -183,7 +200,7 @@ class FusedRows(Rows):
         assert isinstance(other, FusedRows)
         self._state = [tensor[kept] for tensor in other._state]
         self._steps.copy_(other._steps)
-        self._options = other._options
+        self._options = {**other._options, "lr": self._options["lr"]}
         self._bind()
 
 
@@ -194,22 +211,27 @@ class FormulaRows(Rows):
         self._rows, self._gradients = rows, gradients
         self._programs = [program for spec in specs if (program := spec.program) is not None]
         self._program = self._programs[0]
-        self._rates = [spec.lr for spec in specs]
+        self._rates: Sequence[float] | Tensor = [spec.lr for spec in specs]
         self._steps = 0
         self._states = [torch.zeros_like(rows) for _ in range(self._program.states)]
         self._is_parameter = None
         if self._program.uses_norm_g or self._program.uses_norm_p:
             self._is_parameter = torch.zeros(rows.shape[1], dtype=torch.bool)
-            for layer in Shape.of(specs[0]).layer_slices():
-                self._is_parameter[layer] = True
+            for start, outputs, inputs in Shape.of(specs[0]).layers:
+                self._is_parameter[start : start + outputs * inputs] = True
             self._is_parameter = self._is_parameter.to(rows.device)
+
+    def set_rates(self, rates: Sequence[float] | Tensor) -> None:
+        """Set the learning rate of each row in the next steps; a tensor may change without another call."""
+        self._rates = rates
 
     def step(self) -> None:
         self._steps += 1
+        rates = self._rates.tolist() if isinstance(self._rates, Tensor) else self._rates
         none = [0.0] * len(self._programs)
         norms_g = self._norms(self._gradients) if self._program.uses_norm_g else none
         norms_p = self._norms(self._rows) if self._program.uses_norm_p else none
-        each = zip(self._programs, self._rates, norms_g, norms_p, strict=True)
+        each = zip(self._programs, rates, norms_g, norms_p, strict=True)
         values = [scalar_values(program, self._steps, *of_row) for program, *of_row in each]
         columns = rounded(values, self._rows).T.unsqueeze(2).unbind()
         run_vectors(self._program, self._rows, self._gradients, self._states, columns)
@@ -252,6 +274,7 @@ class StackOptimizer:
         self._rows, self._gradients = rows, gradients
         sizes = [len(list(group)) for _, group in itertools.groupby(keys)]
         self._parts = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        self._varying = [any(spec.has_varying_lr for spec in specs[part]) for part in self._parts]
         self._groups: list[Rows] = []
         for part in self._parts:
             self._groups.append(_row_optimizer(specs[part], rows[part], gradients[part]))
@@ -261,11 +284,22 @@ class StackOptimizer:
             self._l1 = rows.new_tensor([spec.l1 for spec in specs[self._penalized]])[:, None]
             self._sign = torch.empty_like(rows[self._penalized])
 
-    def step(self) -> None:
-        """Add the gradients of the L1 penalties to the gradients, then take one step of every optimizer."""
+    def set_rates(self, rates: Sequence[float] | Tensor) -> None:
+        """Set the learning rates, one for each row, where they vary. A tensor may change without another call."""
+        for part, group, varies in zip(self._parts, self._groups, self._varying, strict=True):
+            if varies and isinstance(group, FormulaRows):
+                group.set_rates(rates[part])
+            elif varies:
+                group.set_rate(rates[part.start])
+
+    def add_penalties(self) -> None:
+        """Add the gradients of the L1 penalties to the gradients."""
         if self._penalized:
             torch.sign(self._rows[self._penalized], out=self._sign)
             self._gradients[self._penalized].add_(self._sign.mul_(self._l1))
+
+    def step(self) -> None:
+        """Take one step of every optimizer."""
         for group in self._groups:
             group.step()
 

@@ -7,6 +7,7 @@ masks, so on a CPU it gives the same bits. See mlpq_workers.engine.seeding for t
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,8 @@ from torch.nn.functional import cross_entropy
 from mlpq.records import EpochMetrics
 from mlpq_workers.engine.data import Data, epoch_order
 from mlpq_workers.engine.network import Dropout
-from mlpq_workers.engine.optimizers import build_optimizer, l1_penalty, put_state, take_state
+from mlpq_workers.engine.optimizers import build_optimizer, l1_penalty, put_state, set_rate, take_state
+from mlpq_workers.engine.rates import epoch_rates
 from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
 from mlpq_workers.engine.tensors import gather_predictions, snapshot, to_arrays, to_tensors
 from mlpq_workers.engine.training_state import (
@@ -76,7 +78,7 @@ class PlainTraining:
         for number in range(len(history.curve) + 1, self._spec.epochs + 1):
             began = time.perf_counter()
             order = self._rows[epoch_order(len(self._rows), self._shuffle)].to(self._device)
-            train_loss = self._train_epoch(order)
+            train_loss = self._train_epoch(order, epoch_rates(self._spec, number, len(order)).tolist())
             metrics = self._evaluate(number, train_loss, began)
             self._observer.epoch(self._name, metrics)
             if history.add(metrics, self._snapshot_with_predictions):
@@ -85,23 +87,21 @@ class PlainTraining:
                 raise Stopped
         return history.trained()
 
-    def _train_epoch(self, order: Tensor) -> float:
-        """Train one pass over the rows in `order`; the mean cross-entropy over them, in nats."""
+    def _train_epoch(self, order: Tensor, rates: Sequence[float]) -> float:
+        """Train one pass over the rows in `order`, with a learning rate for each batch; the mean cross-entropy over
+        them, in nats."""
         spec, data, network, world = self._spec, self._data, self._module, self._world
         optimizer, to_stop, name = self._optimizer, self._observer.to_stop, self._name
         network.train()
         parameters = list(network.parameters())
         batches = order.split(spec.batch_size)
         losses = []
-        for batch in batches:
+        for batch, rate in zip(batches, rates, strict=True):
             if name in to_stop():
                 raise Stopped
             own = batch if world.size == 1 else self._own_part(batch)
             x, y = data.train_x.index_select(0, own) / data.scale, data.train_y.index_select(0, own)
-            if world.size == 1:
-                loss = cross_entropy(network(x), y)
-            else:  # this rank's part of the mean over the whole batch
-                loss = cross_entropy(network(x), y, reduction="sum") / len(batch)
+            loss = self._loss(network(x), y, len(batch))
             # Kept as tensors: reading each value would make a GPU wait after every batch.
             losses.append(loss.detach())
             if spec.l1 and world.rank == 0:  # on one rank only, since gradients are summed over the ranks
@@ -110,11 +110,22 @@ class PlainTraining:
             for parameter in parameters:
                 parameter.grad = None
             loss.backward()
+            if spec.clip_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, spec.clip_norm)
+            if spec.has_varying_lr:
+                set_rate(optimizer, rate)
             optimizer.step()
         sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
         total = torch.stack(losses).cpu().double() @ sizes
         world.sum([total])
         return float(total) / len(order)
+
+    def _loss(self, logits: Tensor, labels: Tensor, batch: int) -> Tensor:
+        """This rank's part of the mean cross-entropy over a batch; a scalar."""
+        smoothing = self._spec.label_smoothing
+        if self._world.size == 1:
+            return cross_entropy(logits, labels, label_smoothing=smoothing)
+        return cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing) / batch
 
     def _own_part(self, batch: Tensor) -> Tensor:
         """This rank's part of a batch, which the network's dropout must know too."""

@@ -40,6 +40,10 @@ def _strides(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
+def _whole_lines(outputs: int, inputs: int) -> int:
+    return -(-outputs * inputs // LINE) * LINE
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the networks of a stack have in common. `ones` is 1 with biases, 0 without."""
@@ -57,19 +61,11 @@ class Shape:
         return self.widths[1:-1]
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """The rows and columns of each layer's matrix, with the bias as the last column."""
-        return [(outputs, inputs + self.ones) for inputs, outputs in itertools.pairwise(self.widths)]
-
-    @property
-    def starts(self) -> list[int]:
-        """Where each layer begins in a row of parameters, and the end of the last one."""
-        return [0, *itertools.accumulate(-(-outputs * inputs // LINE) * LINE for outputs, inputs in self.sizes)]
-
-    def layer_slices(self) -> list[slice]:
-        """The elements of a row of parameters that are parameters."""
-        each = zip(self.starts, self.sizes, strict=False)
-        return [slice(start, start + outputs * inputs) for start, (outputs, inputs) in each]
+    def layers(self) -> list[tuple[int, int, int]]:
+        """Where each layer's matrix begins in a row of parameters, its rows, and its columns with the bias."""
+        sizes = [(outputs, inputs + self.ones) for inputs, outputs in itertools.pairwise(self.widths)]
+        starts = itertools.accumulate((_whole_lines(*size) for size in sizes), initial=0)
+        return [(start, *size) for start, size in zip(starts, sizes, strict=False)]
 
 
 class Parameters:
@@ -81,12 +77,12 @@ class Parameters:
 
     def __init__(self, shape: Shape, networks: int, like: Tensor) -> None:
         self.shape = shape
-        sizes, starts = shape.sizes, shape.starts
-        length = (starts[-1] // RUN + 1) * RUN
+        start, *size = shape.layers[-1]
+        length = ((start + _whole_lines(*size)) // RUN + 1) * RUN
         self.rows = like.new_zeros(networks, length)
         self.layers = [
-            self.rows.as_strided((networks, *size), (length, size[1], 1), start)
-            for size, start in zip(sizes, starts, strict=False)
+            self.rows.as_strided((networks, outputs, inputs), (length, inputs, 1), start)
+            for start, outputs, inputs in shape.layers
         ]
 
     def put(self, i: int, weights: Mapping[str, Tensor]) -> None:
@@ -261,7 +257,8 @@ class Step:
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
         self._rates = rates[:, None, None]
-        self._minus_one = -torch.ones_like(self.forward.scores[:, :1])
+        self._minus_label = -torch.ones_like(self.forward.scores[:, :1])
+        self._smooths = False
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
         # p_1 … p_{L+1} as in the text, except that the last is the derivative in the scores.
@@ -276,6 +273,20 @@ class Step:
             for i in range(len(parameters.layers))
             for update in self._products(parameters, gradients, i, layout.descending)
         ]
+
+    def smooth(self, shares: Sequence[float]) -> None:
+        """Spread such a share of each network's labels evenly over all classes."""
+        self._smooths = True
+        smoothing = torch.tensor(shares, dtype=torch.float64)[:, None, None]
+        self._kept = (1 - smoothing).to(self._rates)
+        self._share = (smoothing / self.forward.scores.shape[1]).to(self._rates)
+        # Those without smoothing must not have 0 times a sum that is infinite.
+        self._is_sharp = self._share == 0
+        self._minus_label.copy_(-self._kept.expand_as(self._minus_label))
+
+    def set_rates(self, rates: Tensor) -> None:
+        """Replace the first of `rates`, in the same memory."""
+        self._rates[: len(rates), 0, 0].copy_(rates)
 
     def _products(
         self,
@@ -310,9 +321,15 @@ class Step:
         forward.run(self.masks)
         torch.log_softmax(forward.scores, 1, out=self._log)
         torch.gather(self._log, 1, labels, out=losses)
+        if self._smooths:
+            losses.mul_(self._kept).add_(
+                self._log.sum(1, keepdim=True).mul_(self._share).masked_fill_(self._is_sharp, 0)
+            )
         torch.softmax(forward.scores, 1, out=self._softmax)
         # (ŷ - y) / batch: the derivative of the cross-entropy in the scores.
-        self._softmax.scatter_add_(1, labels, self._minus_one)
+        self._softmax.scatter_add_(1, labels, self._minus_label)
+        if self._smooths:
+            self._softmax.sub_(self._share)
         torch.mul(self._softmax, self._rates, out=p[-1])
         for i in range(len(p) - 1, 0, -1):
             weight, above, below = self._back[i]

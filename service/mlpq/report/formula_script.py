@@ -6,6 +6,8 @@ raises where IEEE's arithmetic has infinities; torch rounds them where they meet
 
 from __future__ import annotations
 
+import operator
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +57,8 @@ def formula_class(spec: JobSpec, own: Formula, name: str) -> str:
     """The class `name` of a spec's formula `own`, whose options are lr and the constants, without default values."""
     writer = _Writer(own, own.complete(spec.optimizer_settings))
     options = writer.options()
+    body = writer.body()
+    words = set(re.findall(r"\w+", "\n".join(body)))
     counts = ["t"] if writer.reads("t") else []
     defaults = ", ".join(
         [*(f'"{option}": {writer.name(option)}' for option in options), *(f'"{t}": 0.0' for t in counts)]
@@ -73,14 +77,13 @@ def formula_class(spec: JobSpec, own: Formula, name: str) -> str:
         *(
             f'        {writer.name(each)} = torch.tensor(group["{each}"], dtype=torch.float64)'
             for each in (*options, *counts)
-            if writer.reads(each)
+            if writer.name(each) in words
         ),
         *writer.norms(),
         '        for param in group["params"]:',
         f"{INDENT}{', '.join(read)} = {', '.join(read.values())}",
         *(f'{INDENT}{writer.name(each)} = state.setdefault("{each}", torch.zeros_like(p))' for each in own.states),
-        *(line for statement in own.statements for line in writer.assignment(statement)),
-        *(f'{INDENT}state["{each}"] = {writer.final(each)}' for each in own.states),
+        *body,
         f"{INDENT}param.copy_(p)",
     ]
     return "\n".join(lines)
@@ -128,7 +131,18 @@ class _Writer:
             if f"norm({of})" in self._read
         ]  # fmt: skip
 
-    def assignment(self, statement: Statement) -> list[str]:
+    def body(self) -> list[str]:
+        """The lines of all statements but those that only an exponent reads, which is written as its value."""
+        assignments = [(self.name(each.name), self._assignment(each)) for each in self.formula.statements]
+        found = [f'{INDENT}state["{each}"] = {self._final(each)}' for each in self.formula.states]
+        read = {"p", *(word for line in found for word in re.findall(r"\w+", line.partition("=")[2]))}
+        for name, lines in reversed(assignments):
+            if name in read:
+                read |= set(re.findall(r"\w+", " ".join(lines).partition("=")[2]))
+                found[:0] = lines
+        return found
+
+    def _assignment(self, statement: Statement) -> list[str]:
         """The lines of a statement."""
         text, _ = self._tensor(statement.value)
         self._kinds[statement.name] = "vector" if self._kind(statement.value) == "vector" else "scalar"
@@ -139,7 +153,7 @@ class _Writer:
             return [line]
         return [f"{INDENT}{written} = (", *_wrapped(f"{INDENT}    {text}", f"{INDENT}    "), f"{INDENT})"]
 
-    def final(self, state: str) -> str:
+    def _final(self, state: str) -> str:
         """A state at the end of a step, one value for each parameter."""
         written = self.name(state)
         return written if self._kinds[state] == "vector" else f"torch.zeros_like(p) + {written}"
@@ -182,10 +196,11 @@ class _Writer:
             case Apply("where", (condition, yes, no)):
                 return f"torch.where({self._condition(condition)}, {self._argument(yes)}, {self._argument(no)})", ATOM
             case Apply(code) if code in COMPARISONS.values():
-                compared, kind = self._comparison(node), self._kind(node)
-                if kind == "number":
-                    return f"float({compared})", ATOM
-                return f"({compared}).{'float' if kind == 'vector' else 'double'}()", ATOM
+                if self._kind(node) == "number":
+                    left, right = (known_number(operand, {}) for operand in node.operands)
+                    return number_text(float(getattr(operator, code)(left, right))), ATOM
+                kind = "float" if self._kind(node) == "vector" else "double"
+                return f"({self._comparison(node)}).{kind}()", ATOM
             case Apply(code, (left, right)) if code in LEVELS:
                 level = LEVELS[code]
                 return f"{self._within(left, level)} {SIGNS[code]} {self._within(right, level + 1)}", level

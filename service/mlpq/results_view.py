@@ -17,6 +17,9 @@ _SUBMISSION_COLUMNS = (
     "started_at", "finished_at", "error",
 )  # fmt: skip
 ARITHMETIC = "arithmetic"
+_LATER_SPEC_COLUMNS = (
+    "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula", "data_sha256", "plugin",
+)  # fmt: skip
 
 
 def _figure_columns() -> tuple[str, ...]:
@@ -33,7 +36,7 @@ def _figure_columns() -> tuple[str, ...]:
 
 FIGURE_COLUMNS = _figure_columns()
 # The columns of the view `results`, and the keys of a job in JSON and CSV. A new one comes last.
-COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS, ARITHMETIC)
+COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS, ARITHMETIC, *_LATER_SPEC_COLUMNS)
 
 
 def flat(job: AnyJob) -> dict[str, Any]:
@@ -46,10 +49,12 @@ def flat(job: AnyJob) -> dict[str, Any]:
         return {**dict.fromkeys(COLUMNS), **known, "error": job.description}
     spec = job.spec.model_dump(mode="json")
     spec["weight_decay"] = job.spec.optimizer_settings.get("weight_decay")
+    spec["data_sha256"] = (spec.get("content") or {}).get("sha256")
     return {
         **{name: getattr(job, name) for name in _STATE_COLUMNS},
         **{name: spec[name] for name in _SPEC_COLUMNS},
         **{name: getattr(job.result, name, None) for name in FIGURE_COLUMNS},
         **{name: getattr(job, name) for name in _SUBMISSION_COLUMNS},
         ARITHMETIC: job.result.arithmetic if job.result else None,
+        **{name: spec.get(name) for name in _LATER_SPEC_COLUMNS},
     }

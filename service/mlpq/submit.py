@@ -12,10 +12,11 @@ from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
 from mlpq.spec.datasets import DATASETS, find, verify
+from mlpq.spec.document import check_formulas, jobs_of, sweeps_of
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
-from mlpq.spec.sweep import Sweep, inherited, option
+from mlpq.spec.sweep import inherited, option
 from mlpq.store import queries
 from mlpq.store.session import Store
 from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
@@ -47,11 +48,12 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
         parent = queries.job_by_id(store, parent_id)
-        sweep = Sweep.parse({"experiment": parent.experiment, **inherited(parent.spec), **document})
-        specs = sweep.jobs(parent.spec)
+        sweep, *more = sweeps_of(document, {"experiment": parent.experiment, **inherited(parent.spec)})
+        specs = jobs_of([sweep, *more], parent.spec)
     else:
-        sweep = Sweep.parse(document)
-        specs = sweep.jobs()
+        sweep, *more = sweeps_of(document)
+        specs = jobs_of([sweep, *more])
+    check_formulas(document, specs)
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
     requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
     return Submission(sweep.experiment, specs, placement, parent_id, requested)

@@ -82,7 +82,9 @@ OPTIONS = (
     ("--lr 0,1", "decimals need a point: 0.1"),
     ("--hidden 32x32", "write 32,32"),
     ("--hidden 32,,10", "comma with nothing before or after it"),
-    ("--epochs 1 --epochs 2", "Option '--epochs' is given twice and takes one value. See mlpq submit --help."),
+    ("--device cpu --device auto", "Option '--device' is given twice and takes one value. See mlpq submit --help."),
+    ("--preset textbook --preset fmnist_mlp", "Option '--preset' is given twice and takes one value."),
+    ("--lr 0.1,0.2 --epochs 1,2,3 --zip lr,epochs", "need equally many values: lr has 2, epochs has 3"),
     ("/dev/zero", "/dev/zero is no spec file: it is larger than 4 MB"),
     ("missing.yaml", "can't read missing.yaml: No such file"),
 )
@@ -103,6 +105,9 @@ DOCUMENTS = (
     ("optimizer: [sgd", "is not valid YAML"),
     ('{"epochs": 3,, "lr": 1}', "is not valid YAML"),
     ("- sgd\n- adam", "must contain keys and values"),
+    ("epochs: 3\nepochs: 4", "'epochs' is given twice"),
+    ("sweeps:\n  - {lr: 0.1, lr: 0.2}", "'lr' is given twice"),
+    ("sweeps:\n  - lr: 0", "sweep 1: lr must be a number above 0"),
 )
 
 

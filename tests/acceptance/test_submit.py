@@ -36,6 +36,48 @@ def test_sweep_trains_every_combination(served: Site) -> None:
     assert table.count("±") == 4  # the heading, and three arms
 
 
+def test_every_option_that_describes_the_training_takes_several_values(served: Site) -> None:
+    swept: dict[str, list[Any]] = {
+        "hidden": [[8], [16, 8]], "activation": ["relu", "tanh"], "bias": [True, False], "epochs": [1, 2],
+        "initialisation": ["torch", "truncated-normal"], "patience": [None, 1],
+    }  # fmt: skip
+    rows = trained(
+        served, "--dataset", "digits", "--experiment", "all", "--hidden", 8, "--hidden", "16,8", "--activation", "relu",
+        "--activation", "tanh", "--bias", "true", "--no-bias", "--initialisation", "torch,truncated-normal",
+        "--epochs", 1, "--epochs", 2, "--validation", "0.1", "--patience", "none", "--patience", 1,
+    )  # fmt: skip
+    assert [tuple(row[name] for name in swept) for row in rows] == [
+        (hidden, activation, bias, epochs, initialisation, patience)
+        for hidden in swept["hidden"]
+        for activation in swept["activation"]
+        for bias in swept["bias"]
+        for initialisation in swept["initialisation"]
+        for epochs in swept["epochs"]
+        for patience in swept["patience"]
+    ]
+    assert {row["status"] for row in rows} == {"succeeded"}
+
+
+def test_file_with_several_sweeps_is_one_experiment(served: Site) -> None:
+    sweeps = [
+        {"optimizer": "sgd", "lr": [0.1, 0.4], "batch_size": [16, 64], "zip": ["lr", "batch_size"]},
+        {"optimizer": "adam", "lr": [0.01, 0.001]},
+    ]
+    document = {"dataset": "digits", "epochs": 2, "seeds": "0..1", "sweeps": sweeps}
+    (served.folder / "both.yaml").write_text(yaml.safe_dump(document))
+    planned = served.mlpq("submit", "both.yaml", "--dry-run").out
+    assert "experiment both: 8 jobs to submit in 4 arms; nothing was written" in planned
+    rows = trained(served, "both.yaml", "--epochs", 1)
+    assert [(row["optimizer"], row["lr"], row["batch_size"], row["seed"]) for row in rows] == [
+        (*arm, seed)
+        for arm in (("sgd", 0.1, 16), ("sgd", 0.4, 64), ("adam", 0.01, 32), ("adam", 0.001, 32))
+        for seed in (0, 1)
+    ]
+    assert {(row["experiment"], row["epochs"], row["status"]) for row in rows} == {("both", 1, "succeeded")}
+    again = trained(served, "both.yaml", "--epochs", 1, "--zip", "lr,batch_size", "--batch-size", "16,64")
+    assert [row["submitted"] for row in again] == [False] * 4 + [True] * 4
+
+
 def test_every_option_is_stored(served: Site) -> None:
     (row,) = trained(
         served, "--experiment", "options", "--dataset", "digits", "--hidden", "16,8", "--activation", "tanh",

@@ -38,6 +38,10 @@ JOBS = {
     "momentum, dropout, split": {
         "optimizer": "sgd:lr=0.1,momentum=0.9", "dropout": "0.3", "validation": "0.1", "activation": "relu",
     },
+    "clipped, smoothed": {
+        "optimizer": "sgd:lr=0.5", "clip_norm": "0.1", "label_smoothing": "0.1", "l1": "1e-4", "schedule": "cosine",
+        "warmup": "0.3",
+    },
     "logistic": {"hidden": "none", "optimizer": "adagrad"},
 }  # fmt: skip
 

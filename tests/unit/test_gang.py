@@ -37,6 +37,7 @@ from tests.support.gang_training import (
     train_together,
     without_seconds,
 )
+from tests.support.training_options import options
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -92,14 +93,16 @@ def gangs(draw: st.DrawFn, size: int) -> Case:
     )
     jobs = []
     for _ in range(size):
+        optimizer = draw(optimizers)
         keys: dict[str, Any] = {
-            "optimizer": draw(optimizers),
+            "optimizer": optimizer,
             "l1": draw(st.sampled_from([0.0, 0.0, 0.001])),
             "epochs": draw(st.integers(1, 3)),
             "seeds": draw(st.sampled_from([1, 2, 42, 43])),
             "dropout": draw(st.sampled_from([0.0, 0.0, 0.2, 0.5])) if shape["hidden"] != "none" else 0.0,
             "initialisation": draw(st.sampled_from(INITIALISATIONS)),
             **shape,
+            **options(draw(st.integers(0, 59)), optimizer),
         }
         lr = draw(st.sampled_from([None, 0.001, 0.1, 1.0, 1e30]))
         parent = job(**{**keys, "epochs": 1, "optimizer": "sgd"}) if draw(st.integers(0, 5)) == 5 else None

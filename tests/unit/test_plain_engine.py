@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,8 @@ class Script:
         loader = DataLoader(self.data, batch_size=spec.batch_size, shuffle=True, generator=self.generator)
         make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
         optimizer = make(self.network.parameters(), lr=spec.lr, **spec.optimizer_settings)
-        criterion = nn.CrossEntropyLoss()
+        criterion = nn.CrossEntropyLoss(label_smoothing=spec.label_smoothing)
+        scheduler = self.scheduler(spec, optimizer)
         self.network.train()
         for _ in range(spec.epochs):
             for x, y in loader:
@@ -86,8 +88,19 @@ class Script:
                     loss = loss + spec.l1 * sum(p.abs().sum() for p in self.network.parameters())
                 optimizer.zero_grad()
                 loss.backward()
+                if spec.clip_norm is not None:
+                    nn.utils.clip_grad_norm_(self.network.parameters(), spec.clip_norm)
                 optimizer.step()
+            scheduler.step()
         return self
+
+    @staticmethod
+    def scheduler(spec: JobSpec, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        options: dict[str, Any] = spec.schedule_settings
+        if spec.schedule == "step":
+            return torch.optim.lr_scheduler.StepLR(optimizer, int(options["size"]), options["gamma"])
+        assert spec.schedule == "constant"
+        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
 
     def weights(self) -> list[Tensor]:
         return [p.detach() for p in self.network.parameters()]
@@ -110,6 +123,8 @@ def same_bits(outcome: Trained, script: Script) -> bool:
         {"optimizer": "nadam", "validation": 0.2, "dropout": 0.2, "seeds": 5},
         {"optimizer": "adam", "batch_size": 2000, "weight_decay": 0.1, "bias": False},
         {"hidden": "16,8", "activation": "relu", "initialisation": "truncated-normal", "dropout": 0.2},
+        {"optimizer": "adam", "schedule": "step:size=1,gamma=0.3", "clip_norm": 0.5, "epochs": 3},
+        {"optimizer": "sgd:lr=0.5", "label_smoothing": 0.1, "clip_norm": 0.2, "l1": 0.001, "weight_decay": 0.01},
     ],
     ids=str,
 )

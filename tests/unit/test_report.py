@@ -13,7 +13,7 @@ import pytest
 from rich.table import Table
 
 from mlpq import formatting
-from mlpq.analysis.arms import arms
+from mlpq.analysis.arms import arms, group_specs
 from mlpq.analysis.summary import summarize
 from mlpq.jobs import Engine, Outcome
 from mlpq.records import EpochMetrics, JobRecord
@@ -95,7 +95,7 @@ def test_jobs_with_different_initializations_are_different_arms() -> None:
     text = shown(arms_table(arms([job_record(spec, number, 400) for number, spec in enumerate(some)])))
     assert "MLP 32 sigmoid, sgd" in text
     assert "MLP 32 sigmoid, truncated-normal, sgd" in text
-    assert "truncated-normal" in shown(plan_table(some))
+    assert "truncated-normal" in shown(plan_table(group_specs(some)))
 
 
 def test_jobs_that_continue_from_different_arms_are_different_arms() -> None:
@@ -241,7 +241,7 @@ def test_tables_show_what_is_not_at_its_default_and_the_status() -> None:
 
 
 def test_a_plan_has_one_line_per_arm() -> None:
-    text = shown(plan_table(specs(optimizer=["sgd", "adam"], seeds="0..9")))
+    text = shown(plan_table(group_specs(specs(optimizer=["sgd", "adam"], seeds="0..9"))))
     assert text.count("0..9") == 2
     assert "2,410" in text
 

@@ -84,7 +84,7 @@ def test_unreadable_file_is_an_error(tmp_path: Path) -> None:
     [
         ("epoch: 3", "unknown key 'epoch' (did you mean 'epochs'?)"),
         ("optimizer: {name: sgd, nestrov: true}", "did you mean 'nesterov'?"),
-        ("epochs: [1, 2]", "epochs must be a whole number"),
+        ("priority: [1, 2]", "priority must be a whole number"),
         ("lr: {a: 1}", "lr must be a number above 0"),
         ("lr: true", "lr must be a number above 0"),
         ("seeds: []", "seeds is empty"),

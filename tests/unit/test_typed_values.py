@@ -17,6 +17,7 @@ from mlpq.cli.spec_file import MAX_BYTES, MAX_VALUES, read
 from mlpq.errors import SpecError
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.sweep import Sweep
+from tests.support.command_tree import COMMANDS
 
 # Scalars to which YAML 1.1 gives another type than text, by that type; test_scalars_have_implicit_types checks it.
 IMPLICIT = {
@@ -247,6 +248,11 @@ def planned(*options: str) -> list[dict[str, object]]:
         ("--batch-size", ["16", "32,64"], "batch_size"),
         ("--l1", ["0", "0.1"], "l1"),
         ("--activation", ["relu", "tanh"], "activation"),
+        ("--bias", ["true", "false"], "bias"),
+        ("--initialisation", ["torch", "truncated-normal"], "initialisation"),
+        ("--epochs", ["1", "2,3"], "epochs"),
+        ("--validation", ["0", "0.1,0.2"], "validation"),
+        ("--weight-decay", ["0", "0.1"], "optimizer_settings"),
     ],
 )
 def test_repeated_option_accumulates(option: str, values: list[str], field: str) -> None:
@@ -261,11 +267,44 @@ def test_repeated_hidden_is_one_model_each() -> None:
     assert len(planned("--dataset", "mnist")) == 2
 
 
+def test_repeated_patience_accumulates() -> None:
+    found = planned("--validation", "0.1", "--patience", "none,3", "--patience", "5")
+    assert [job["patience"] for job in found] == [None, 3, 5]
+
+
+def test_layers_without_bias_are_swept_beside_those_with() -> None:
+    assert [job["bias"] for job in planned("--no-bias")] == [False]
+    assert [job["bias"] for job in planned("--bias", "true", "--no-bias")] == [True, False]
+
+
+def test_repeated_zip_is_one_group_each() -> None:
+    values = ("--lr", "0.1,0.2", "--batch-size", "16,32", "--epochs", "1,2", "--l1", "0,1e-5")
+    found = planned(*values, "--zip", "lr,batch-size", "--zip", "epochs,l1")
+    assert [(job["lr"], job["batch_size"], job["epochs"]) for job in found] == [
+        (0.1, 16, 1), (0.1, 16, 2), (0.2, 32, 1), (0.2, 32, 2),
+    ]  # fmt: skip
+    assert [job["epochs"] for job in planned(*values[:6], "--zip", "lr,batch-size,epochs")] == [1, 2]
+
+
+def test_models_of_a_list_are_those_that_are_typed() -> None:
+    """Commas separate layers, in a list of texts as well."""
+    assert Sweep.parse({"hidden": ["32", "64,32"]}).hidden == ((32,), (64, 32))
+    assert Sweep.parse({"lr": ["0.1", "0.2,0.3"]}).lr == (0.1, 0.2, 0.3)
+
+
+OF_A_JOB = {*Sweep.model_fields} - {"experiment", "continue_from", "device", "world_size", "priority", "attempts"}
+
+
+@pytest.mark.parametrize("key", sorted(OF_A_JOB))
+def test_option_that_describes_the_training_may_be_repeated(key: str) -> None:
+    options = {parameter.name: parameter for parameter in cli.commands["submit"].params}
+    assert options[key].multiple
+
+
 def single_options() -> list[tuple[str, str]]:
     return [
-        (name, option.opts[-1])
-        for name, command in cli.commands.items()
-        if not isinstance(command, click.Group)
+        (" ".join(words), option.opts[-1])
+        for words, command in COMMANDS.items()
         for option in command.params
         if isinstance(option, click.Option) and not option.is_flag and not option.multiple
     ]
@@ -278,6 +317,6 @@ def test_option_with_one_value_is_not_given_twice(
 ) -> None:
     twice = [f"{option}=1", f"{option}=2"] if joined else [option, "1", option, "2"]
     with pytest.raises(SystemExit) as ended:
-        cli.main([command, *twice], prog_name="mlpq")
+        cli.main([*command.split(), *twice], prog_name="mlpq")
     assert ended.value.code == 2
     assert f"Option '{option}' is given twice" in capsys.readouterr().err

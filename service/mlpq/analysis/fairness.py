@@ -19,7 +19,7 @@ from mlpq.spec.job import JobSpec
 
 SETTINGS = (
     "dataset", "hidden", "bias", "initialisation", "activation", "dropout", "l1", "weight_decay", "epochs",
-    "batch_size", "validation", "patience",
+    "batch_size", "validation", "patience", "schedule", "warmup", "clip_norm", "label_smoothing",
 )  # fmt: skip
 LARGEST_SD_RATIO = 2
 ON_VALIDATION = ("validation", "epochs", "seconds")  # metrics that use the validation split where there is one
@@ -63,7 +63,7 @@ def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> 
 
 
 def _setting(name: str, side: Side) -> str:
-    return formatting.value_of(field_of(side.spec, name))
+    return formatting.schedule(side.spec) if name == "schedule" else formatting.value_of(field_of(side.spec, name))
 
 
 def _initial_weights(arm: Arm) -> str:

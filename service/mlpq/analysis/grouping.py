@@ -14,13 +14,16 @@ from mlpq.jobs import Status
 from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS, Value
+from mlpq.spec.schedules import SCHEDULES
 
 Fields = tuple[str, ...]
 Seeds = tuple[int, ...]
 FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
-FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS} - {"seed", "parent", "optimizer_settings"}))
+SCHEDULE_OPTIONS = {option for options in SCHEDULES.values() for option in options}
+_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings"}
+FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS, *SCHEDULE_OPTIONS} - _NOT_FIELDS))
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
 LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")  # not in the names of model and optimizer
 
@@ -58,19 +61,20 @@ class Selected:
 
 
 def parse_by(text: str | None) -> Fields:
-    """Fields of the spec or options of optimizers, separated by commas. Raises SpecError."""
+    """Fields of the spec or options of optimizers and schedules, separated by commas. Raises SpecError."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text else ()
     for name in names:
         if name == "seed":
             raise SpecError("arms can't be compared by seed: use --by optimizer, or another field of the spec")
-        if name not in FIELDS:
+        if name not in FIELDS and not name.isidentifier():  # it may be a constant of a formula, see _check_fields
             raise SpecError(f"the spec has no field '{name}'{nearest(name, FIELDS)}")
     return names
 
 
 def field_of(spec: JobSpec, name: str) -> FieldValue:
-    """A field of the spec, or an option of the optimizer; None where its optimizer has no such option."""
-    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else spec.optimizer_settings.get(name)
+    """A field of the spec, or an option of the optimizer or schedule; None where its own has no such option."""
+    options = {**spec.schedule_settings, **spec.optimizer_settings}
+    value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else options.get(name)
     return value
 
 
@@ -132,18 +136,30 @@ class _Group:
 
 
 def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
-    differing = [
-        name for name in DATA_FIELDS if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1
-    ]
+    _check_fields(found, by)
+    kept_apart = [*DATA_FIELDS, *(["formula"] if "optimizer" in by and _has_formulas_of_one_name(found) else [])]
+    differing = [name for name in kept_apart if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1]
     by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
         by_values.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
     groups = []
     for settings in by_values.values():
         spec = settings[0].spec
-        data = [formatting.field(name, field_of(spec, name)) for name in differing]
+        data = [formatting.field(name, value) for name in differing if (value := field_of(spec, name)) is not None]
         groups.append(_Group(", ".join([by_label(spec, by), *data]), settings, _rankable(settings)))
     return groups
+
+
+def _check_fields(found: Sequence[Arm], by: Fields) -> None:
+    """Raise SpecError for a field that is neither one of every spec nor a constant of a formula."""
+    constants = {name for arm in found if arm.spec.formula is not None for name in arm.spec.optimizer_settings}
+    for name in by:
+        if name not in FIELDS and name not in constants:
+            raise SpecError(f"the spec has no field '{name}'{nearest(name, {*FIELDS, *constants})}")
+
+
+def _has_formulas_of_one_name(found: Sequence[Arm]) -> bool:
+    return len({(arm.spec.optimizer, arm.spec.formula) for arm in found}) > len({arm.spec.optimizer for arm in found})
 
 
 def _rankable(settings: Sequence[Arm]) -> list[Arm]:
@@ -216,7 +232,7 @@ def by_label(spec: JobSpec, by: Fields) -> str:
 
     Options that the optimizer does not have are left out, and its defaults too where `by` has the optimizer itself.
     """
-    defaults = OPTIMIZERS[spec.optimizer].defaults if "optimizer" in by else {}
+    defaults = spec.optimizer_defaults if "optimizer" in by else {}
     values = {name: field_of(spec, name) for name in by}
     present = [name for name in by if values[name] is not None]
     shown = [name for name in present if name not in defaults or values[name] != defaults[name]]

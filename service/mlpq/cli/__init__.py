@@ -92,6 +92,9 @@ class OneLineErrors(click.Group):
 
 def _refuse_repeats(ctx: click.Context, args: Sequence[str]) -> None:
     """Raise UsageError for an option that takes one value and is given twice: click would take the last."""
+    if isinstance(ctx.command, click.Group) and args and (inner := ctx.command.commands.get(args[0])) is not None:
+        _refuse_repeats(click.Context(inner, ctx, inner.name), args[1:])
+        return
     takers = {
         name: option
         for option in ctx.command.params

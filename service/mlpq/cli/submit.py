@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlpq.submit import Submission
 
 several = partial(click.option, multiple=True)  # every value given counts, in all of the option's places
+GROUPS = ("hidden", "zip")  # options of which each place is one model, or one group of keys
 
 
 @click.command("submit")
@@ -27,13 +28,13 @@ several = partial(click.option, multiple=True)  # every value given counts, in a
 @several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
 @several("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
 @several("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
-@click.option("--no-bias", "bias", flag_value="false", help="Layers without bias.")
-@click.option("--initialisation", metavar="NAME", help="torch or truncated-normal [default: torch].")
-@click.option(
+@several("--bias", metavar="VALUES", help="Layers with bias: true or false, or both as true,false [default: true].")
+@click.option("--no-bias", is_flag=True, help="The same as --bias false.")
+@several("--initialisation", metavar="NAME", help="torch or truncated-normal [default: torch].")
+@several(
     "--optimizer",
-    multiple=True,
     metavar="NAME[:SETTINGS]",
-    help="sgd, adam, adamw, rmsprop, adagrad, nadam …; repeatable; settings as sgd:lr=0.1,momentum=0.9.",
+    help="sgd, adam, adamw, rmsprop, adagrad, nadam …; settings as sgd:lr=0.1,momentum=0.9.",
 )
 @several(
     "--formula",
@@ -41,14 +42,15 @@ several = partial(click.option, multiple=True)  # every value given counts, in a
     help="An own optimizer, as 'mine: m = 0.9*m + g; p = p - lr*m', for --optimizer mine:lr=0.1.",
 )
 @several("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
-@click.option("--epochs", metavar="N", help="Epochs [default: 10].")
+@several("--epochs", metavar="NUMBERS", help="Epochs; several as 10,20 [default: 10].")
 @several("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
 @several("--seeds", metavar="SEEDS", help="42, or 1,2,3, or 0..9 with both ends included [default: 42].")
 @several("--weight-decay", metavar="VALUES", help="L2 penalty of the optimizer; several as 0,1e-4.")
 @several("--l1", metavar="VALUES", help="L1 penalty on all parameters; several as 0,1e-5.")
 @several("--dropout", metavar="VALUES", help="Dropout after each hidden layer; several as 0,0.2.")
-@click.option("--validation", metavar="FRACTION", help="Fraction of the training data to hold out, as 0.1.")
-@click.option("--patience", metavar="N", help="Stop after N epochs without a lower validation loss; keep the best.")
+@several("--validation", metavar="FRACTIONS", help="Fraction of the training data to hold out, as 0.1.")
+@several("--patience", metavar="NUMBERS", help="Stop after N epochs without a lower validation loss; keep the best.")
+@several("--zip", metavar="OPTIONS", help="Options whose values advance together, as lr,batch-size.")
 @click.option(
     "--continue-from",
     metavar="JOB",
@@ -69,13 +71,20 @@ several = partial(click.option, multiple=True)  # every value given counts, in a
 @click.option("--dry-run", is_flag=True, help="Show the jobs, and submit nothing.")
 @format_option("table", "json")
 def command(
-    file: str | None, preset: str | None, again: bool, wait: bool, dry_run: bool, format_: str, **options: Any
+    file: str | None,
+    preset: str | None,
+    no_bias: bool,
+    again: bool,
+    wait: bool,
+    dry_run: bool,
+    format_: str,
+    **options: Any,
 ) -> None:
     """Submit training jobs.
 
     From FILE (YAML or JSON), from options, or both; options take precedence.
-    Several data sets, models, optimizers, rates and seeds make a sweep: every combination is one job. Options with
-    several values can be repeated. A spec that the experiment already has is not submitted again.
+    Options that describe the training take several values, separated by commas or by repeating the option: every
+    combination is one job. A spec that the experiment already has is not submitted again.
 
     \b
     mlpq submit --preset textbook --wait
@@ -84,12 +93,15 @@ def command(
     from mlpq.cli import spec_file
     from mlpq.jobs import Status
     from mlpq.settings import settings
+    from mlpq.spec.document import with_options
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
     from mlpq.submit import check_data, plan
 
+    if no_bias:
+        options["bias"] += ("false",)
     given = {name: _as_typed(name, value) for name, value in options.items() if value not in (None, ())}
-    document = {**spec_file.read(file), **given}
+    document = with_options(spec_file.read(file), given)
     config = settings()
     # Invalid input is reported before the database is opened or created.
     store = ready_store(config) if document.get("continue_from") is not None else None
@@ -109,12 +121,12 @@ def command(
 
 
 def _as_typed(name: str, value: str | tuple[str, ...]) -> object:
-    """The value of an option for the sweep: where it is repeated, its values one after the other."""
-    if isinstance(value, str) or name in ("optimizer", "formula"):
+    """The value of an option for the sweep; of one that is repeated, a list."""
+    if isinstance(value, str):
         return value
-    if name == "hidden":  # a comma separates the layers of one model
-        return value[0] if len(value) == 1 else [widths.split(",") for widths in value]
-    return ",".join(value)
+    if len(value) == 1:
+        return value[0]
+    return [each.split(",") for each in value] if name in GROUPS else list(value)
 
 
 def _submit(
@@ -152,6 +164,7 @@ def _submit(
 
 def _show_plan(submission: Submission, format_: str) -> None:
     from mlpq import formatting
+    from mlpq.analysis.arms import group_specs
     from mlpq.report import tables
 
     if format_ == "json":
@@ -161,9 +174,11 @@ def _show_plan(submission: Submission, format_: str) -> None:
         ]
         click.echo(tables.to_json(documents))
         return
-    tables.console().print(tables.plan_table(submission.specs))
+    arms = group_specs(submission.specs)
+    tables.console().print(tables.plan_table(arms))
     count = formatting.count_of(len(submission.specs), "job")
-    click.echo(f"experiment {submission.experiment}: {count} to submit; nothing was written")
+    of_arms = f" in {formatting.count_of(len(arms), 'arm')}" if len(arms) < len(submission.specs) else ""
+    click.echo(f"experiment {submission.experiment}: {count} to submit{of_arms}; nothing was written")
 
 
 def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], missing: str) -> None:

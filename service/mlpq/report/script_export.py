@@ -12,6 +12,7 @@ from typing import Any
 from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
+from mlpq.report.formula_script import class_name, formula_call, formula_class
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
@@ -36,7 +37,7 @@ import torch
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset$random_split
+from torch.utils.data import DataLoader, TensorDataset$random_split$classes
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
 FILES = {  # of $dataset, and their MD5 checksums  #: files
@@ -135,6 +136,7 @@ def script(
         spec_hash=job.spec_hash,
         recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
+        classes=_classes(chain),
         **_files(spec.data, data_dir),
         threads=threads,
         images=spec.data.train,
@@ -237,21 +239,46 @@ def _model(spec: JobSpec, dropout: object) -> str:
 def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     """The training of one job; for several jobs a function, and a call of it for each."""
     if len(chain) == 1:
-        return _wrapped(f"optimizer = {_optimizer(chain[0])}") + f"\n\n{TRAINING}\n"
+        return _wrapped(f"optimizer = {_optimizer(chain[0], chain)}") + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
     calls = []
     for spec in chain:
         arguments = ", ".join(f"{name}={getattr(spec, name)!r}" for name in varying)
-        calls.append(_wrapped(f"fit({_optimizer(spec)}, {arguments})"))
+        calls.append(_wrapped(f"fit({_optimizer(spec, chain)}, {arguments})"))
     function = f"def fit(optimizer, {', '.join(varying)}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
 
 
-def _optimizer(spec: JobSpec) -> str:
-    known = OPTIMIZERS[spec.optimizer]
-    own = {name: value for name, value in spec.optimizer_settings.items() if value != known.defaults[name]}
-    settings = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **own}.items())
-    return f"optim.{known.torch_name}(model.parameters(), {settings})"
+def _classes(chain: Sequence[JobSpec]) -> str:
+    """The classes of the formulas in a chain, one for each that differs."""
+    found: dict[str, str] = {}
+    for spec in chain:
+        if (own := spec.own_optimizer) is not None:
+            name = _class_name(spec, chain)
+            found.setdefault(name, formula_class(spec, own, name))
+    return "".join(f"\n\n\n{text}" for text in found.values()) + ("\n" if found else "")
+
+
+def _class_name(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    """The name of the class of a spec's formula, with a number where the chain has several of that name."""
+    name = class_name(spec)
+    found = dict.fromkeys(_structure(each) for each in chain if class_name(each) == name)
+    return name if len(found) < 2 else f"{name}{list(found).index(_structure(spec)) + 1}"
+
+
+def _structure(spec: JobSpec) -> tuple[object, ...]:
+    """Equal for specs whose formulas one class has; the operations depend on the exponents among the constants."""
+    return spec.formula, spec.program and spec.program.operations
+
+
+def _optimizer(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    if (own := spec.own_optimizer) is not None:
+        return formula_call(spec, own, _class_name(spec, chain))
+    settings = {
+        name: value for name, value in spec.optimizer_settings.items() if value != spec.optimizer_defaults[name]
+    }
+    arguments = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **settings}.items())
+    return f"optim.{OPTIMIZERS[spec.optimizer].torch_name}(model.parameters(), {arguments})"
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:

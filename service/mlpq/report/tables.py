@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting, terminal
-from mlpq.analysis.arms import Arm, arms, group_specs
+from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.grouping import full_labels, settings_labels
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
@@ -212,9 +212,8 @@ def print_results(records: Sequence[AnyJob], ancestors: Sequence[JobRecord]) -> 
             out.print(f"{formatting.short_id(job.id)}: {bounded(job.error)}", markup=False)
 
 
-def plan_table(specs: Sequence[JobSpec]) -> Table:
+def plan_table(found: Sequence[Sequence[JobSpec]]) -> Table:
     """One line per arm of a submission that was only planned."""
-    found = group_specs(specs)
     settings = settings_labels([arm[0] for arm in found], shown=("epochs", "batch_size"))
     table = plain_table(*SPEC_HEADINGS, *_heading(settings), ">epochs", ">batch", ">parameters", "seeds", ">jobs")
     for arm, own in zip(found, settings, strict=True):

@@ -51,6 +51,16 @@ parse_dropout = real("dropout", "from 0 to below 1", lambda x: 0 <= x < 1)
 parse_warmup = real("warmup", "of 0 or more", lambda x: x >= 0)
 parse_smoothing = real("label_smoothing", "from 0 to below 1", lambda x: 0 <= x < 1)
 parse_batch = whole("batch_size", 1, MAX_BATCH)
+parse_epochs = whole("epochs", 1, MAX_EPOCHS)
+parse_validation = real("validation", "from 0 to below 1", lambda x: 0 <= x < 1)
+parse_bias = parse_flag("bias")
+
+
+def parse_patience(value: object) -> int | None:
+    """A number of epochs, or None for "none"."""
+    if value is None or str(value).strip().lower() == "none":
+        return None
+    return whole("patience", 1, MAX_EPOCHS)(value)
 
 
 def parse_clip_norm(value: object) -> float | None:
@@ -67,10 +77,6 @@ Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIAL
 WorldSize = Annotated[int | None, BeforeValidator(parse_world_size)]
 Schedule = Annotated[str, BeforeValidator(one_of("schedule", SCHEDULES))]
 Device = Annotated[str, BeforeValidator(one_of("device", DEVICES))]
-Epochs = Annotated[int, BeforeValidator(whole("epochs", 1, MAX_EPOCHS))]
-Validation = Annotated[float, BeforeValidator(real("validation", "from 0 to below 1", lambda x: 0 <= x < 1))]
-Patience = Annotated[int | None, BeforeValidator(lambda v: None if v is None else whole("patience", 1, MAX_EPOCHS)(v))]
-Bias = Annotated[bool, BeforeValidator(parse_flag("bias"))]
 
 
 class JobSpec(BaseModel):
@@ -91,16 +97,16 @@ class JobSpec(BaseModel):
     dataset: DatasetName
     hidden: Hidden
     activation: Activation
-    bias: Bias
+    bias: Annotated[bool, BeforeValidator(parse_bias)]
     dropout: Annotated[float, BeforeValidator(parse_dropout)]
     optimizer: str
     lr: Annotated[float, BeforeValidator(parse_lr)]
     optimizer_settings: dict[str, Value]
     l1: Annotated[float, BeforeValidator(parse_penalty_l1)]
-    epochs: Epochs
+    epochs: Annotated[int, BeforeValidator(parse_epochs)]
     batch_size: Annotated[int, BeforeValidator(parse_batch)]
-    validation: Validation
-    patience: Patience
+    validation: Annotated[float, BeforeValidator(parse_validation)]
+    patience: Annotated[int | None, BeforeValidator(parse_patience)]
     seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     initialisation: Initialisation = "torch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -63,7 +64,7 @@ def one_of(name: str, choices: Iterable[str]) -> Callable[[object], str]:
 
 
 def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
-    """A parser of "a,b,c", of a list, or of one value; it requires at least one and drops duplicates."""
+    """A parser of "a,b,c", of a list of these, or of one value; it requires at least one."""
 
     def parse_all(value: object) -> tuple[T, ...]:
         try:
@@ -72,7 +73,7 @@ def several(name: str, parse: Callable[[object], T]) -> Callable[[object], tuple
             raise ValueError(f"{error}{_point_for_comma(value)}") from None
         if not parsed:
             raise ValueError(f"{name} is empty: give at least one value")
-        return tuple(dict.fromkeys(parsed))
+        return parsed
 
     return parse_all
 
@@ -95,9 +96,9 @@ def parse_hidden(value: object) -> tuple[int, ...]:
 
 
 def parse_hidden_layers(value: object) -> tuple[tuple[int, ...], ...]:
-    """The hidden layers of one or of several models: what `parse_hidden` takes, or a list with lists of widths."""
-    if isinstance(value, (list, tuple)) and any(isinstance(part, (list, tuple)) for part in value):
-        return tuple(dict.fromkeys(parse_hidden(part) for part in value))
+    """The hidden layers of one or of several models: what `parse_hidden` takes, or a list with widths of models."""
+    if isinstance(value, (list, tuple)) and any(isinstance(part, (list, tuple)) or "," in str(part) for part in value):
+        return tuple(parse_hidden(part) for part in value)
     return (parse_hidden(value),)
 
 
@@ -123,6 +124,20 @@ def parse_seeds(value: object) -> tuple[int, ...]:
     if not seeds:
         raise ValueError("seeds is empty: give at least one, as 42 or 0..9")
     return tuple(seeds)
+
+
+def parse_zip(value: object) -> tuple[tuple[str, ...], ...]:
+    """Groups of keys from "lr,batch_size", a list of keys, or a list of such groups; no key is in two groups."""
+    is_one = not isinstance(value, (list, tuple)) or not any(isinstance(part, (list, tuple)) for part in value)
+    parts: Iterable[object] = [value] if is_one else value  # type: ignore[assignment]
+    groups = [tuple(str(name).strip().replace("-", "_") for name in _parts(part)) for part in parts if part is not None]
+    for group in groups:
+        if len(group) < 2:
+            raise ValueError("zip takes two or more keys whose values advance together, as lr,batch_size")
+    for name, count in Counter(name for group in groups for name in group).items():
+        if count > 1:
+            raise ValueError(f"zip names {_quoted(name)} twice")
+    return tuple(groups)
 
 
 def parse_world_size(value: object) -> int | None:
@@ -223,14 +238,17 @@ def _parts(value: object) -> list[object]:
         if "" in parts:
             raise ValueError(f"{_quoted(value)} has a comma with nothing before or after it: remove the comma")
         return list(parts)
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    if isinstance(value, (list, tuple)):
+        return [part for each in value for part in (_parts(each) if isinstance(each, str) and "," in each else [each])]
+    return [value]
 
 
 def _point_for_comma(value: object) -> str:
     """The advice for a number with a decimal comma; empty for other values."""
-    if not isinstance(value, str) or not re.fullmatch(r"\s*0,\d+\s*", value):
-        return ""
-    return f"; decimals need a point: {value.strip().replace(',', '.')}"
+    for typed in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(typed, str) and re.fullmatch(r"\s*0,\d+\s*", typed):
+            return f"; decimals need a point: {typed.strip().replace(',', '.')}"
+    return ""
 
 
 def _quoted(value: object) -> str:

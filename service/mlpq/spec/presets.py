@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
+from mlpq.spec.document import LIST
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep, option, unknown_key
 
@@ -42,6 +43,8 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
         raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
     jobs, open_keys = PRESETS[name]
     for key in given:
+        if key == LIST:
+            raise SpecError(f"the preset {name} takes no list of sweeps: leave '{LIST}' out, or the preset")
         if key not in Sweep.model_fields:
             raise SpecError(unknown_key(key))
         if key not in open_keys:
@@ -57,7 +60,7 @@ def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
     for parent in mlp:
         own = {
             "dataset": parent.dataset, "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
-            "batch_size": parent.batch_size,
+            "batch_size": parent.batch_size, "epochs": parent.epochs,
         }  # fmt: skip
         continued += Sweep.parse({**fixed, **own}).jobs(parent)
     return baseline, [*baseline.jobs(), *mlp, *continued]
@@ -73,5 +76,5 @@ _RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority"
 # The function that makes the jobs of a preset, and the keys that the user may set.
 PRESETS = {
     "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
-    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience"}),
+    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience", "zip"}),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
@@ -15,26 +15,26 @@ from mlpq.spec.datasets import DATASETS
 from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_constant, parse_formula, parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
-    Bias,
+    INITIALISATIONS,
     Device,
-    Epochs,
-    Initialisation,
     JobSpec,
-    Patience,
-    Validation,
     WorldSize,
     first_line,
     parse_batch,
+    parse_bias,
     parse_clip_norm,
     parse_decay,
     parse_dropout,
+    parse_epochs,
+    parse_patience,
     parse_penalty_l1,
     parse_smoothing,
+    parse_validation,
     parse_warmup,
     spec_from,
     typed_text,
 )
-from mlpq.spec.optimizers import Optimizer, Value, complete, optimizer
+from mlpq.spec.optimizers import complete, optimizer
 from mlpq.spec.parsing import (
     MAX_JOBS,
     one_of,
@@ -44,12 +44,17 @@ from mlpq.spec.parsing import (
     parse_optimizers,
     parse_schedules,
     parse_seeds,
+    parse_zip,
     several,
     whole,
 )
 
-Datasets = Annotated[tuple[str, ...], BeforeValidator(several("dataset", one_of("data set", DATASETS)))]
-Activations = Annotated[tuple[str, ...], BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))]
+Values = dict[str, Any]  # of some keys of a sweep
+Texts = tuple[str, ...]
+Numbers = tuple[float, ...]
+# Keys that hold for a whole submission. Each other key but zip is a factor of the product.
+OF_SUBMISSION = ("experiment", "formula", "continue_from", "device", "world_size", "priority", "attempts")
+OF_OPTIMIZER = {"lr", "weight_decay"}  # keys that do not apply to optimizers that specify their own
 # What other libraries call these keys.
 OTHER_NAMES = {
     "learning_rate": "lr", "learning_rates": "lr", "rate": "lr", "lrs": "lr", "l2": "weight_decay",
@@ -62,35 +67,46 @@ OTHER_NAMES = {
 
 
 class Sweep(BaseModel):
-    """Like a spec, but with several data sets, models, optimizers, rates and seeds; `jobs` expands their product.
+    """Like a spec, but each key from the data set to the seeds has several values; `jobs` expands their product.
+
+    The factors of the product are in the order in which they are declared here, and the last varies fastest. To declare
+    a key here is all that it takes to sweep it: its values go into the field of JobSpec that has its name. Values that
+    are mappings, such as schedules, go into two: {"name": "step", "gamma": 0.1} into `schedule` and
+    `schedule_settings`.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name.
+    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name. `zip`
+    has groups of keys whose values advance together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
-    dataset: Datasets = ("fashion-mnist",)
+    dataset: Annotated[Texts, BeforeValidator(several("dataset", one_of("data set", DATASETS)))] = ("fashion-mnist",)
     hidden: Annotated[tuple[tuple[int, ...], ...], BeforeValidator(parse_hidden_layers)] = ((32,),)
-    activation: Activations = ("sigmoid",)
-    bias: Bias = True
-    initialisation: Initialisation = "torch"
-    dropout: Annotated[tuple[float, ...], BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
-    optimizer: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    activation: Annotated[Texts, BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))] = (
+        "sigmoid",
+    )
+    bias: Annotated[tuple[bool, ...], BeforeValidator(several("bias", parse_bias))] = (True,)
+    initialisation: Annotated[
+        Texts, BeforeValidator(several("initialisation", one_of("initialisation", INITIALISATIONS)))
+    ] = ("torch",)
     formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
-    lr: Annotated[tuple[float, ...], BeforeValidator(several("lr", parse_lr))] | None = None
-    weight_decay: Annotated[tuple[float, ...], BeforeValidator(several("weight_decay", parse_decay))] | None = None
-    l1: Annotated[tuple[float, ...], BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
-    schedule: Annotated[tuple[dict[str, Any], ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
-    warmup: Annotated[tuple[float, ...], BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
+    optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
+    lr: Annotated[Numbers, BeforeValidator(several("lr", parse_lr))] | None = None
+    weight_decay: Annotated[Numbers, BeforeValidator(several("weight_decay", parse_decay))] | None = None
+    l1: Annotated[Numbers, BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
+    dropout: Annotated[Numbers, BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
+    schedule: Annotated[tuple[Values, ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
+    warmup: Annotated[Numbers, BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
     clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
-    label_smoothing: Annotated[tuple[float, ...], BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
-    epochs: Epochs = 10
+    label_smoothing: Annotated[Numbers, BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
+    epochs: Annotated[tuple[int, ...], BeforeValidator(several("epochs", parse_epochs))] = (10,)
     batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
-    validation: Validation = 0.0
-    patience: Patience = None
+    validation: Annotated[Numbers, BeforeValidator(several("validation", parse_validation))] = (0.0,)
+    patience: Annotated[tuple[int | None, ...], BeforeValidator(several("patience", parse_patience))] = (None,)
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
+    zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(parse_zip)] = ()
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
     device: Device = "auto"
     world_size: WorldSize = None
@@ -104,116 +120,160 @@ class Sweep(BaseModel):
             if key not in cls.model_fields:
                 raise SpecError(unknown_key(str(key)))
         try:
-            return cls.model_validate(dict(document))
+            sweep = cls.model_validate(dict(document))
         except ValidationError as error:
             raise SpecError(first_line(error)) from None
+        for name in (name for group in sweep.zip for name in group):
+            if name not in FACTORS or name == "seeds":
+                raise SpecError(_not_zipped(name))
+        return sweep
+
+    @property
+    def size(self) -> int:
+        """The number of jobs, where values that are given twice count twice; raises SpecError."""
+        before, branches = self._branches()
+        return math.prod(map(len, before)) * sum(math.prod(map(len, branch)) for branch in branches)
 
     def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
-        """The product of all lists of values, seeds innermost; raises SpecError.
+        """The specs of all combinations, seeds innermost, each once; raises SpecError.
 
         With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
         """
-        models = (self.dataset, self.hidden, self.activation)
-        optimizers = self._optimizers()
-        training = (self.schedule, self.warmup, self.clip_norm, self.label_smoothing)
-        lists = (optimizers, self.l1, self.dropout, self.batch_size, *training, *models)
-        _check_count(math.prod(map(len, (*lists, self.seeds))))
+        check_count(self.size)
+        before, branches = self._branches()
         specs = [
-            spec_from(
-                dataset=dataset,
-                hidden=hidden,
-                activation=activation if hidden else "sigmoid",
-                bias=self.bias,
-                initialisation=self.initialisation,
-                dropout=dropout,
-                optimizer=name,
-                lr=lr,
-                optimizer_settings=settings,
-                formula=self.formula.get(name),
-                l1=l1,
-                schedule=schedule["name"],
-                schedule_settings={key: value for key, value in schedule.items() if key != "name"},
-                warmup=warmup,
-                clip_norm=clip_norm,
-                label_smoothing=label_smoothing,
-                epochs=self.epochs,
-                batch_size=batch_size,
-                validation=self.validation,
-                patience=self.patience,
-                seed=seed,
-                parent=parent.hash if parent else None,
-            )
-            for dataset, hidden, activation in itertools.product(*models)
-            for (name, lr, settings), l1, dropout, batch_size in itertools.product(*lists[:4])
-            for schedule, warmup, clip_norm, label_smoothing in itertools.product(*training)
-            for seed in self.seeds
+            _spec({name: value for part in (*first, *rest) for name, value in part.items()}, self.formula, parent)
+            for first in itertools.product(*before)
+            for branch in branches
+            for rest in itertools.product(*branch)
         ]
         if parent:
             _check_continuation(specs, parent)
         return list({spec.hash: spec for spec in specs}.values())
 
-    @model_validator(mode="after")
-    def _check_optimizers(self) -> Self:
-        self._optimizers()
-        return self
+    def _branches(self) -> tuple[list[list[Values]], list[list[list[Values]]]]:
+        """The factors before the optimizers, and for each optimizer itself and the factors after it.
 
-    def _optimizers(self) -> list[tuple[str, float, dict[str, Value]]]:
-        """The name, the learning rate and the complete settings of every optimizer; raises SpecError."""
-        self._check_given()
-        found: list[tuple[str, float, dict[str, Value]]] = []
+        A learning rate is no factor for an optimizer that specifies its own.
+        """
+        factors = self._factors()
+        at = next(number for number, factor in enumerate(factors) if "optimizer" in factor[0])
+        before, optimizers, after = factors[:at], factors[at], factors[at + 1 :]
+
+        def applies(factor: list[Values], given: Values) -> bool:
+            return not factor[0].keys() <= OF_OPTIMIZER & given["optimizer"].keys()
+
+        return before, [[[one], *(each for each in after if applies(each, one))] for one in optimizers]
+
+    def _factors(self) -> list[list[Values]]:
+        """The factors of the product. Each is a list with the values of one key, or of keys that advance together."""
+        groups = {name: group for group in self.zip for name in group}
+        values = {name: found for name in FACTORS if (found := self._values(name)) is not None}
+        factors: list[list[Values]] = []
+        for name in FACTORS:
+            group = groups.pop(name, (name,))
+            if len(group) == 1 and name in values:
+                factors.append([{name: value} for value in _unique(values[name])])
+            elif len(group) > 1:
+                factors.append(_together(group, values))
+                groups |= dict.fromkeys(group, ())
+        return factors
+
+    def _values(self, name: str) -> tuple[Any, ...] | None:
+        """The values of a key, each optimizer with one learning rate of its own or none; None for torch's defaults."""
+        values: tuple[Any, ...] | None = getattr(self, name)
+        if name == "optimizer":
+            return tuple(self._optimizers())
+        if name in OF_OPTIMIZER and values is not None and all(name in given for given in self._optimizers()):
+            raise SpecError(f"every optimizer specifies its own {name}: leave {option(name)} out")
+        return values
+
+    def _optimizers(self) -> list[Values]:
+        """The optimizers, each with one value of what it specifies: of rates and of a formula's constants."""
+        found: list[Values] = []
         for given in self.optimizer:
-            options = dict(given)
-            name = str(options.pop("name"))
-            own, own_lr = self._formula(name), options.pop("lr", None)
-            rates = self._rates(own or optimizer(name, self.formula), own_lr)
-            values = {key: _constants(own, key, value) if own else (value,) for key, value in options.items()}
-            if self.weight_decay is not None and "weight_decay" not in options:
-                values["weight_decay"] = self.weight_decay
-            _check_count(len(found) + len(rates) * math.prod(map(len, values.values())))
-            for lr, *chosen in itertools.product(rates, *values.values()):
-                settings = dict(zip(values, chosen, strict=True))
-                found.append((name, lr, {**own.complete(settings)} if own else complete(name, settings)))
+            own = self._formula(str(given["name"]))
+            values = {key: _of_optimizer(own, key, value) for key, value in given.items()}
+            if own is not None and not own.uses_rate:
+                if "lr" in given:
+                    raise SpecError(f"the formula of {own.name} does not read lr: leave lr out")
+                values["lr"] = [RATE_WITHOUT_USE]
+            check_count(len(found) + math.prod(map(len, values.values())))
+            found += [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
         return found
-
-    def _check_given(self) -> None:
-        """Raise SpecError where a key or a formula is of no use to any optimizer."""
-        names = {str(given["name"]) for given in self.optimizer}
-        for name in self.formula:
-            if name not in names and (own := self._formula(name)) is not None:
-                raise SpecError(f"the formula {name} is not used: add {own.usage}")
-        for key in ("lr", "weight_decay"):
-            if getattr(self, key) is not None and all(self._ignores(given, key) for given in self.optimizer):
-                raise SpecError(f"every optimizer specifies its own {key}: leave {option(key)} out")
-
-    def _ignores(self, given: Mapping[str, object], key: str) -> bool:
-        own = self._formula(str(given["name"]))
-        return key in given or (key == "lr" and own is not None and not own.uses_rate)
 
     def _formula(self, name: str) -> Formula | None:
         """The formula of that name; None for torch's optimizers."""
         return parse_formula(name, self.formula[name]) if name in self.formula else None
 
-    def _rates(self, known: Formula | Optimizer, given: object) -> tuple[float, ...]:
-        if isinstance(known, Optimizer):
-            return self.lr or (known.lr,) if given is None else several("lr", parse_lr)(given)
-        if not known.uses_rate:
-            if given is not None:
-                raise SpecError(f"the formula of {known.name} does not read lr: leave lr out")
-            return (RATE_WITHOUT_USE,)
-        if given is None and self.lr is None:
-            raise SpecError(f"{known.name} needs a learning rate: write {known.usage}, or --lr")
-        return self.lr or () if given is None else several("lr", parse_lr)(given)
+
+_FIELDS = tuple(Sweep.model_fields)
+FACTORS = tuple(name for name in _FIELDS if name not in OF_SUBMISSION and name != "zip")
 
 
-def _constants(own: Formula, name: str, value: object) -> tuple[object, ...]:
-    """The values of a constant: one, or several as "0,0.1" or a list. A name that it doesn't have is found later."""
-    return several(f"{own.name}:{name}", parse_constant(own.name, name))(value) if name in own.constants else (value,)
+def _unique(values: Iterable[Any]) -> list[Any]:
+    return list({repr(value): value for value in values}.values())
 
 
-def _check_count(jobs: int) -> None:
+def _of_optimizer(own: Formula | None, key: str, value: object) -> list[Any]:
+    """The values of what an optimizer specifies: several only of lr and of a formula's constants."""
+    if key == "lr":
+        return _unique(several(key, parse_lr)(value))
+    if own is None or key not in own.constants:
+        return [value]
+    return _unique(several(f"{own.name}:{key}", parse_constant(own.name, key))(value))
+
+
+def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list[Values]:
+    """The values of several keys side by side."""
+    if missing := [name for name in group if name not in values]:
+        raise SpecError(f"zip needs values of {missing[0]}: give {option(missing[0])}")
+    lengths = {name: len(values[name]) for name in group}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise SpecError(f"keys that zip names need equally many values: {counts}")
+    return [dict(zip(group, each, strict=True)) for each in zip(*(values[name] for name in group), strict=True)]
+
+
+def _spec(values: Values, formulas: Mapping[str, str], parent: JobSpec | None) -> JobSpec:
+    """The spec with one value of each key."""
+    given = dict(values.pop("optimizer"))
+    name = str(given.pop("name"))
+    decay, rate = values.pop("weight_decay", None), values.pop("lr", None)
+    rate = given.pop("lr", rate)
+    given = given if decay is None else {"weight_decay": decay, **given}
+    if name in formulas:
+        own = parse_formula(name, formulas[name])
+        settings: Mapping[str, object] = own.complete(given)
+        if rate is None:
+            raise SpecError(f"{name} needs a learning rate: write {own.usage}, or --lr")
+    else:
+        known = optimizer(name, formulas)
+        settings, rate = complete(name, given), known.lr if rate is None else rate
+    fields: Values = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            fields |= {key: value["name"], f"{key}_settings": {k: each for k, each in value.items() if k != "name"}}
+        else:
+            fields["seed" if key == "seeds" else key] = value
+    if not fields["hidden"]:
+        fields["activation"] = "sigmoid"
+    fields |= {"optimizer": name, "lr": rate, "optimizer_settings": settings, "formula": formulas.get(name)}
+    return spec_from(**fields, parent=parent.hash if parent else None)
+
+
+def check_count(jobs: int) -> None:
     """Raise SpecError where these are too many jobs for one submission; called before lists of them are made."""
     if jobs > MAX_JOBS:
         raise SpecError(f"{jobs} jobs in one submission; the limit is {MAX_JOBS}: split it")
+
+
+def _not_zipped(name: str) -> str:
+    if name == "seeds":
+        return "zip does not take seeds: each combination has all of them"
+    if name in _FIELDS:
+        return f"zip takes keys with several values, and {name} has one"
+    return f"zip names the unknown key '{name}'{nearest(name, FACTORS)}"
 
 
 def unknown_key(key: str) -> str:
@@ -225,7 +285,7 @@ def unknown_key(key: str) -> str:
 
 def option(key: str) -> str:
     """How the key of a sweep is typed on the command line."""
-    return "--no-bias" if key == "bias" else f"--{key.replace('_', '-')}"
+    return f"--{key.replace('_', '-')}"
 
 
 def inherited(parent: JobSpec) -> dict[str, object]:
@@ -233,16 +293,14 @@ def inherited(parent: JobSpec) -> dict[str, object]:
 
     All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
-    fields = parent.model_dump(mode="json", exclude=_OWN)
+    own = {
+        "optimizer", "formula", "lr", "optimizer_settings", "schedule", "schedule_settings", "warmup", "patience",
+        "parent",
+    }  # fmt: skip
+    fields = parent.model_dump(mode="json", exclude=own)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
     return fields
-
-
-# Fields that a job does not take from the job that it continues from.
-_OWN = {
-    "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
-}  # fmt: skip
 
 
 def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:

@@ -36,6 +36,11 @@ GROUPS = ("hidden", "zip")  # options of which each place is one model, or one g
     metavar="NAME[:SETTINGS]",
     help="sgd, adam, adamw, rmsprop, adagrad, nadam …; settings as sgd:lr=0.1,momentum=0.9.",
 )
+@several(
+    "--formula",
+    metavar="NAME:STATEMENTS",
+    help="An own optimizer, as 'mine: m = 0.9*m + g; p = p - lr*m', for --optimizer mine:lr=0.1.",
+)
 @several("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
 @several(
     "--schedule",

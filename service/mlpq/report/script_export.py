@@ -12,10 +12,11 @@ from typing import Any
 from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
+from mlpq.report.formula_script import class_name, formula_call, formula_class
+from mlpq.report.script_schedule import scheduler
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
-from mlpq.spec.schedules import warmup_batches
 from mlpq.text import printable
 
 MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
@@ -38,7 +39,7 @@ import torch
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset$random_split
+from torch.utils.data import DataLoader, TensorDataset$random_split$classes
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
 FILES = {  # of $dataset, and their MD5 checksums  #: files
@@ -122,7 +123,7 @@ def script(
     `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
     plain engine, and those of a gang up to rounding. It looks for data in the folder that it is called with, in `data`,
-    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 80 lines, whatever
+    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 85 lines, whatever
     the spec; ancestors add lines where their specs differ.
     """
     chain = [each.spec for each in (*reversed(ancestors), job)]
@@ -139,6 +140,7 @@ def script(
         spec_hash=job.spec_hash,
         recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
+        classes=_classes(chain),
         **_files(spec.data, data_dir),
         threads=threads,
         images=spec.data.train,
@@ -246,15 +248,15 @@ def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     """The training of one job; for several jobs a function, and a call of it for each."""
     is_scheduled = any(spec.has_varying_lr for spec in chain)
     if len(chain) == 1:
-        return _steps(chain[0], is_scheduled) + f"\n\n{TRAINING}\n"
+        return _steps(chain[0], chain, is_scheduled) + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
     first = ["optimizer", "scheduler"] if is_scheduled else ["optimizer"]
     calls = []
     for spec in chain:
         if is_scheduled:
-            calls.append(_steps(spec, is_scheduled))
+            calls.append(_steps(spec, chain, is_scheduled))
         arguments = [f"{name}={_argument(name, getattr(spec, name))}" for name in varying]
-        own = first if is_scheduled else [_optimizer(spec)]
+        own = first if is_scheduled else [_optimizer(spec, chain)]
         calls.append(_wrapped(f"fit({', '.join([*own, *arguments])})"))
     function = f"def fit({', '.join([*first, *varying])}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
@@ -268,46 +270,42 @@ def _smoothing(share: object) -> str:
     return f", label_smoothing={share}" if share else ""
 
 
-def _steps(spec: JobSpec, is_scheduled: bool) -> str:
+def _steps(spec: JobSpec, chain: Sequence[JobSpec], is_scheduled: bool) -> str:
     """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
-    lines = [_wrapped(f"optimizer = {_optimizer(spec)}")]
-    if is_scheduled:
-        lines.append(_wrapped(f"scheduler = optim.lr_scheduler.{_scheduler(spec)}"))
-    return "\n".join(lines)
+    lines = [f"optimizer = {_optimizer(spec, chain)}", *([f"scheduler = {scheduler(spec)}"] if is_scheduled else [])]
+    return "\n".join(map(_wrapped, lines))
 
 
-def _scheduler(spec: JobSpec) -> str:
-    """The scheduler, which takes a step after each batch, with the arithmetic of `mlpq_workers.engine.rates`."""
-    batches = -(-(spec.data.train - spec.validation_size) // spec.batch_size)
-    warmup = warmup_batches(spec.warmup, batches, spec.epochs)
-    total = max(1, batches * spec.epochs - warmup)
-    own = spec.schedule_settings
-    if spec.schedule == "one-cycle":
-        options = ", ".join(f"{name}={value}" for name, value in own.items())
-        return f"OneCycleLR(optimizer, {spec.lr}, {total}, {options}, cycle_momentum=False)"
-    batch = f"(i - {warmup})" if warmup else "i"
-    match spec.schedule:
-        case "linear":
-            start, end = own["start_factor"], own["end_factor"]
-            factor = f"{start} + ({end} - {start}) * {batch} / {total}"
-        case "cosine":
-            least = f"{own['eta_min']} / {spec.lr}"
-            factor = f"{least} + (1 - {least}) * math.cos(math.pi / 2 * {batch} / {total}) ** 2"
-        case "step":
-            factor = f"{own['gamma']} ** ({batch} // {batches * int(own['size'])})"  # type: ignore[arg-type]
-        case "exponential":
-            factor = f"{own['gamma']} ** ({batch} // {batches})"
-        case _:
-            factor = "1"
-    rising = f"(i + 1) / {warmup + 1} if i < {warmup} else " if warmup else ""
-    return f"LambdaLR(optimizer, lambda i: {rising}{factor})"
+def _classes(chain: Sequence[JobSpec]) -> str:
+    """The classes of the formulas in a chain, one for each that differs."""
+    found: dict[str, str] = {}
+    for spec in chain:
+        if (own := spec.own_optimizer) is not None:
+            name = _class_name(spec, chain)
+            found.setdefault(name, formula_class(spec, own, name))
+    return "".join(f"\n\n\n{text}" for text in found.values()) + ("\n" if found else "")
 
 
-def _optimizer(spec: JobSpec) -> str:
-    known = OPTIMIZERS[spec.optimizer]
-    own = {name: value for name, value in spec.optimizer_settings.items() if value != known.defaults[name]}
-    settings = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **own}.items())
-    return f"optim.{known.torch_name}(model.parameters(), {settings})"
+def _class_name(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    """The name of the class of a spec's formula, with a number where the chain has several of that name."""
+    name = class_name(spec)
+    found = dict.fromkeys(_structure(each) for each in chain if class_name(each) == name)
+    return name if len(found) < 2 else f"{name}{list(found).index(_structure(spec)) + 1}"
+
+
+def _structure(spec: JobSpec) -> tuple[object, ...]:
+    """Equal for specs whose formulas one class has; the operations depend on the exponents among the constants."""
+    return spec.formula, spec.program and spec.program.operations
+
+
+def _optimizer(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    if (own := spec.own_optimizer) is not None:
+        return formula_call(spec, own, _class_name(spec, chain))
+    settings = {
+        name: value for name, value in spec.optimizer_settings.items() if value != spec.optimizer_defaults[name]
+    }
+    arguments = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **settings}.items())
+    return f"optim.{OPTIMIZERS[spec.optimizer].torch_name}(model.parameters(), {arguments})"
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:

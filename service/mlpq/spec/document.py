@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlpq.errors import SpecError
+from mlpq.spec.formula import parse_formula, parse_formulas
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import OF_SUBMISSION, Sweep, check_count
 
@@ -45,6 +46,14 @@ def jobs_of(sweeps: Sequence[Sweep], parent: JobSpec | None = None) -> list[JobS
     """The jobs of all sweeps in their order, each once; raises SpecError. For `parent` see Sweep.jobs."""
     check_count(sum(sweep.size for sweep in sweeps))
     return list({spec.hash: spec for sweep in sweeps for spec in sweep.jobs(parent)}.values())
+
+
+def check_formulas(document: Document, specs: Sequence[JobSpec]) -> None:
+    """Raise SpecError for a formula in the document that none of its jobs uses."""
+    used = {spec.optimizer for spec in specs if spec.formula is not None}
+    for name, text in parse_formulas(document.get("formula")).items():
+        if name not in used:
+            raise SpecError(f"the formula {name} is not used: add {parse_formula(name, text).usage}")
 
 
 def _keys_of(number: int, sweep: object) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Self
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mlpq.errors import SpecError
 from mlpq.spec.datasets import DATASETS, Dataset
-from mlpq.spec.optimizers import Value, complete
+from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_formula
+from mlpq.spec.formula_program import Program
+from mlpq.spec.optimizers import OPTIMIZERS, Value, complete
 from mlpq.spec.parsing import (
     MAX_BATCH,
     MAX_EPOCHS,
@@ -37,7 +40,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
-_LATER = ("initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing")
+_LATER = (
+    "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula",
+)  # fmt: skip
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
@@ -79,7 +84,8 @@ class JobSpec(BaseModel):
 
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
-    chain; see mlpq_workers.engine.network.
+    chain; see mlpq_workers.engine.network. `formula` is the canonical text of an own optimizer, whose name is
+    `optimizer` and whose constants are `optimizer_settings`; None for torch's.
 
     `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
     all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
@@ -109,11 +115,11 @@ class JobSpec(BaseModel):
     warmup: Annotated[float, BeforeValidator(parse_warmup)] = 0.0
     clip_norm: Annotated[float | None, BeforeValidator(parse_clip_norm)] = None
     label_smoothing: Annotated[float, BeforeValidator(parse_smoothing)] = 0.0
+    formula: str | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
-            raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+        self._check_optimizer()
         self._check_schedule()
         if self.parameters > MAX_PARAMETERS:
             raise ValueError(
@@ -129,6 +135,37 @@ class JobSpec(BaseModel):
         if self.dropout and not self.hidden:
             raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
+
+    def _check_optimizer(self) -> None:
+        if (own := self.own_optimizer) is None:
+            if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
+                raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+            return
+        if own.text != self.formula:
+            raise ValueError(f"the formula must be in its canonical form: {own.text}")
+        if own.complete(self.optimizer_settings) != self.optimizer_settings:
+            raise ValueError(f"optimizer_settings must have a number for every constant of {self.optimizer}")
+        if not own.uses_rate and self.lr != RATE_WITHOUT_USE:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr, so lr must be {RATE_WITHOUT_USE}")
+        if not own.uses_rate and self.has_varying_lr:
+            raise ValueError(f"the formula of {self.optimizer} does not read lr: leave --schedule and --warmup out")
+        _ = self.program  # raises SpecError for constants that it can't be compiled with
+
+    @property
+    def own_optimizer(self) -> Formula | None:
+        """The optimizer's formula; None for torch's optimizers."""
+        return None if self.formula is None else parse_formula(self.optimizer, self.formula)
+
+    @property
+    def program(self) -> Program | None:
+        """The optimizer's formula, compiled with its constants; None for torch's optimizers."""
+        own = self.own_optimizer
+        return None if own is None else own.program(own.complete(self.optimizer_settings))
+
+    @property
+    def optimizer_defaults(self) -> Mapping[str, Value]:
+        """The values that the optimizer's settings have unless the user gives others; a formula has none."""
+        return {} if self.formula is not None else OPTIMIZERS[self.optimizer].defaults
 
     def _check_schedule(self) -> None:
         if complete_schedule(self.schedule, self.schedule_settings) != self.schedule_settings:

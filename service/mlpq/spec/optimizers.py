@@ -7,7 +7,7 @@ not the method.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlpq.errors import SpecError, nearest
@@ -44,12 +44,13 @@ OPTIMIZERS = {
 BELOW_ONE = {"momentum", "betas", "rho"}
 
 
-def optimizer(name: str) -> Optimizer:
-    """The optimizer of that name; raises SpecError that suggests the closest name."""
+def optimizer(name: str, formulas: Iterable[str] = ()) -> Optimizer:
+    """The optimizer of that name; raises SpecError that suggests the closest name, also among those of formulas."""
     try:
         return OPTIMIZERS[name.lower()]
     except KeyError:
-        raise SpecError(f"unknown optimizer '{name}'{nearest(name, OPTIMIZERS)}") from None
+        known = nearest(name, [*OPTIMIZERS, *formulas])
+        raise SpecError(f"unknown optimizer '{name}'{known}; declare an own one by --formula") from None
 
 
 def complete(name: str, given: Mapping[str, object]) -> dict[str, Value]:

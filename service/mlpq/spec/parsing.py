@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from mlpq.errors import nearest
 from mlpq.jobs import MAX_WORLD_SIZE, VERIFY
-from mlpq.spec.optimizers import complete
 from mlpq.spec.schedules import CONSTANT, complete_schedule
 
 T = TypeVar("T")
@@ -201,7 +200,6 @@ def _schedule_entry(entry: object) -> dict[str, Any]:
 
 def _optimizer_entry(entry: object) -> dict[str, Any]:
     options = _named_options("optimizer", entry, "sgd", "lr=0.1")
-    complete(options["name"], {key: value for key, value in options.items() if key not in ("name", "lr")})
     if "lr" in options:
         several("lr", parse_lr)(options["lr"])
     return options

@@ -77,5 +77,8 @@ _OF_STEPS = {"schedule", "warmup", "clip_norm"}  # an optimizer is compared with
 # The function that makes the jobs of a preset, and the keys that the user may set.
 PRESETS = {
     "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
-    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "lr", "validation", "patience", "zip", *_OF_STEPS}),
+    "fmnist_mlp": (
+        _fmnist_mlp,
+        {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience", "zip", *_OF_STEPS},
+    ),
 }

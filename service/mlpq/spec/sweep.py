@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
 from mlpq.spec.datasets import DATASETS
+from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_constant, parse_formula, parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
     INITIALISATIONS,
@@ -52,7 +53,7 @@ Values = dict[str, Any]  # of some keys of a sweep
 Texts = tuple[str, ...]
 Numbers = tuple[float, ...]
 # Keys that hold for a whole submission. Each other key but zip is a factor of the product.
-OF_SUBMISSION = ("experiment", "continue_from", "device", "world_size", "priority", "attempts")
+OF_SUBMISSION = ("experiment", "formula", "continue_from", "device", "world_size", "priority", "attempts")
 OF_OPTIMIZER = {"lr", "weight_decay"}  # keys that do not apply to optimizers that specify their own
 # What other libraries call these keys.
 OTHER_NAMES = {
@@ -61,7 +62,7 @@ OTHER_NAMES = {
     "widths": "hidden", "data": "dataset", "random_state": "seeds",
     "initialization": "initialisation", "init": "initialisation", "val": "validation", "validation_split": "validation",
     "early_stopping": "patience", "num_epochs": "epochs", "n_epochs": "epochs", "max_epochs": "epochs",
-    "name": "experiment", "gpu": "device", "nonlinearity": "activation",
+    "name": "experiment", "formulas": "formula", "gpu": "device", "nonlinearity": "activation",
 }  # fmt: skip
 
 
@@ -74,7 +75,8 @@ class Sweep(BaseModel):
     `schedule_settings`.
 
     `optimizer` entries are "name" or "name:option=value,…", or mappings with the key `name`. `lr` and `weight_decay`
-    apply to the optimizers that do not specify their own. `zip` has groups of keys whose values advance together.
+    apply to the optimizers that do not specify their own. `formula` has the statements of own optimizers by name. `zip`
+    has groups of keys whose values advance together.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -89,6 +91,7 @@ class Sweep(BaseModel):
     initialisation: Annotated[
         Texts, BeforeValidator(several("initialisation", one_of("initialisation", INITIALISATIONS)))
     ] = ("torch",)
+    formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
     optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
     lr: Annotated[Numbers, BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[Numbers, BeforeValidator(several("weight_decay", parse_decay))] | None = None
@@ -139,7 +142,7 @@ class Sweep(BaseModel):
         check_count(self.size)
         before, branches = self._branches()
         specs = [
-            _spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent)
+            _spec({name: value for part in (*first, *rest) for name, value in part.items()}, self.formula, parent)
             for first in itertools.product(*before)
             for branch in branches
             for rest in itertools.product(*branch)
@@ -178,17 +181,30 @@ class Sweep(BaseModel):
 
     def _values(self, name: str) -> tuple[Any, ...] | None:
         """The values of a key, each optimizer with one learning rate of its own or none; None for torch's defaults."""
-        if name in OF_OPTIMIZER and getattr(self, name) is not None and all(name in given for given in self.optimizer):
-            raise SpecError(f"every optimizer specifies its own {name}: leave {option(name)} out")
         values: tuple[Any, ...] | None = getattr(self, name)
-        if name != "optimizer":
-            return values
-        optimizers: list[Values] = []
+        if name == "optimizer":
+            return tuple(self._optimizers())
+        if name in OF_OPTIMIZER and values is not None and all(name in given for given in self._optimizers()):
+            raise SpecError(f"every optimizer specifies its own {name}: leave {option(name)} out")
+        return values
+
+    def _optimizers(self) -> list[Values]:
+        """The optimizers, each with one value of what it specifies: of rates and of a formula's constants."""
+        found: list[Values] = []
         for given in self.optimizer:
-            rates = _unique(several("lr", parse_lr)(given["lr"])) if "lr" in given else []
-            check_count(len(optimizers) + len(rates))
-            optimizers += [{**given, "lr": rate} for rate in rates] or [given]
-        return tuple(optimizers)
+            own = self._formula(str(given["name"]))
+            values = {key: _of_optimizer(own, key, value) for key, value in given.items()}
+            if own is not None and not own.uses_rate:
+                if "lr" in given:
+                    raise SpecError(f"the formula of {own.name} does not read lr: leave lr out")
+                values["lr"] = [RATE_WITHOUT_USE]
+            check_count(len(found) + math.prod(map(len, values.values())))
+            found += [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+        return found
+
+    def _formula(self, name: str) -> Formula | None:
+        """The formula of that name; None for torch's optimizers."""
+        return parse_formula(name, self.formula[name]) if name in self.formula else None
 
 
 _FIELDS = tuple(Sweep.model_fields)
@@ -197,6 +213,15 @@ FACTORS = tuple(name for name in _FIELDS if name not in OF_SUBMISSION and name !
 
 def _unique(values: Iterable[Any]) -> list[Any]:
     return list({repr(value): value for value in values}.values())
+
+
+def _of_optimizer(own: Formula | None, key: str, value: object) -> list[Any]:
+    """The values of what an optimizer specifies: several only of lr and of a formula's constants."""
+    if key == "lr":
+        return _unique(several(key, parse_lr)(value))
+    if own is None or key not in own.constants:
+        return [value]
+    return _unique(several(f"{own.name}:{key}", parse_constant(own.name, key))(value))
 
 
 def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list[Values]:
@@ -210,13 +235,21 @@ def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list
     return [dict(zip(group, each, strict=True)) for each in zip(*(values[name] for name in group), strict=True)]
 
 
-def _spec(values: Values, parent: JobSpec | None) -> JobSpec:
+def _spec(values: Values, formulas: Mapping[str, str], parent: JobSpec | None) -> JobSpec:
     """The spec with one value of each key."""
     given = dict(values.pop("optimizer"))
     name = str(given.pop("name"))
     decay, rate = values.pop("weight_decay", None), values.pop("lr", None)
     rate = given.pop("lr", rate)
-    settings = complete(name, given if decay is None else {"weight_decay": decay, **given})
+    given = given if decay is None else {"weight_decay": decay, **given}
+    if name in formulas:
+        own = parse_formula(name, formulas[name])
+        settings: Mapping[str, object] = own.complete(given)
+        if rate is None:
+            raise SpecError(f"{name} needs a learning rate: write {own.usage}, or --lr")
+    else:
+        known = optimizer(name, formulas)
+        settings, rate = complete(name, given), known.lr if rate is None else rate
     fields: Values = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -225,7 +258,7 @@ def _spec(values: Values, parent: JobSpec | None) -> JobSpec:
             fields["seed" if key == "seeds" else key] = value
     if not fields["hidden"]:
         fields["activation"] = "sigmoid"
-    fields |= {"optimizer": name, "lr": optimizer(name).lr if rate is None else rate, "optimizer_settings": settings}
+    fields |= {"optimizer": name, "lr": rate, "optimizer_settings": settings, "formula": formulas.get(name)}
     return spec_from(**fields, parent=parent.hash if parent else None)
 
 
@@ -261,7 +294,8 @@ def inherited(parent: JobSpec) -> dict[str, object]:
     All but the optimizer, its schedule and early stopping: those are the new job's own.
     """
     own = {
-        "optimizer", "lr", "optimizer_settings", "schedule", "schedule_settings", "warmup", "patience", "parent",
+        "optimizer", "formula", "lr", "optimizer_settings", "schedule", "schedule_settings", "warmup", "patience",
+        "parent",
     }  # fmt: skip
     fields = parent.model_dump(mode="json", exclude=own)
     fields["seeds"] = fields.pop("seed")

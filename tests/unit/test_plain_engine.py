@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,7 +96,7 @@ class Script:
 
     @staticmethod
     def scheduler(spec: JobSpec, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        options = spec.schedule_settings
+        options: dict[str, Any] = spec.schedule_settings
         if spec.schedule == "step":
             return torch.optim.lr_scheduler.StepLR(optimizer, int(options["size"]), options["gamma"])
         assert spec.schedule == "constant"

@@ -36,14 +36,15 @@ def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -
     """
     found = arms(records, ancestors)
     several_data = len({arm.spec.dataset for arm in found}) > 1
-    groups: dict[tuple[str, str, float, bool], list[Arm]] = {}
+    groups: dict[tuple[str, str | None, str, float, bool], list[Arm]] = {}
     for arm in found:
         spec = arm.spec
         if spec.validation:
-            groups.setdefault((spec.optimizer, spec.dataset, spec.validation, arm.parent is None), []).append(arm)
+            key = (spec.optimizer, spec.formula, spec.dataset, spec.validation, arm.parent is None)
+            groups.setdefault(key, []).append(arm)
     return [
         _best_of(f"{optimizer}, {data}" if several_data else optimizer, settings)
-        for (optimizer, data, *_), settings in groups.items()
+        for (optimizer, _, data, *_), settings in groups.items()
         if len(settings) > 1
     ]
 

@@ -59,6 +59,6 @@ def test_the_limits_leave_room_for_the_largest_formulas_and_no_more() -> None:
     assert (MAX_CHARACTERS, MAX_DEPTH, MAX_OPERATIONS, MAX_STATES) == (2_000, 50, 256, 8)
     assert (MAX_VECTORS, MAX_CONSTANTS) == (32, 64)
     statements = [f"m{i} = 0.9*m{i} + 0.1*abs(g)**{i + 1}" for i in range(MAX_STATES)]
-    largest = "; ".join([*statements, f"p = p - lr*({' + '.join(f'm{i % 8}*c{i}' for i in range(50))})"])
-    assert len(parse_formula("large", largest).constants) == 50
+    largest = "; ".join([*statements, f"p = p - lr*({' + '.join(f'm{i % 8}*c{i}' for i in range(40))})"])
+    assert len(parse_formula("large", largest).constants) == 40
     assert parse_formula("large", f"p = {'(' * 40}p - g{')' * 40}").text == "p = p - g"

@@ -3,7 +3,7 @@
 A job, from its seed to its result:
 
     build = kernel.build("auto")  # or "avx512", "avx2", "plain"; raises KernelUnavailable with one line for people
-    images = Images(train_pixels, train_labels, scale)  # uint8 [n, features], int64 [n]; checked once
+    images = Images(train_pixels, train_labels, scale)  # uint8 or float32 [n, features], int64 [n]; checked once
     network = Network(spec, scale, build)
     weights, dropout = initial_weights(spec, build)  # or what a parent or a checkpoint left, as arrays
     network.put_weights(weights)  # names as in the plain engine's state_dict
@@ -28,8 +28,9 @@ torch.Generator.get_state(), so an engine that uses torch can continue from it, 
 
 from __future__ import annotations
 
+from mlpq_workers.kernel.images import Images
 from mlpq_workers.kernel.library import ARITHMETIC, BUILDS, Build, KernelUnavailable, build
-from mlpq_workers.kernel.network import Epoch, Evaluation, Images, Network
+from mlpq_workers.kernel.network import Epoch, Evaluation, Network
 from mlpq_workers.kernel.seeding import Generator, initial_weights, training_rows
 
 __all__ = [

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 ARITHMETIC = 1  # results with equal numbers have equal bits, on every CPU; see docs/explanation/kernel.md
-INTERFACE = 1
+INTERFACE = 2
 MAX_LAYERS = 33
 MAX_SETTINGS = 8
 BUILDS = ("avx512", "avx2", "plain")  # the fastest first
@@ -41,6 +41,27 @@ class Config(ctypes.Structure):
         ("l1", c_double),
         ("lr", c_double),
         ("dropout", c_double),
+        ("clip_norm", c_double),
+        ("label_smoothing", c_double),
+        ("program", c_void_p),
+    ]
+
+
+class OperationOfProgram(ctypes.Structure):
+    _fields_ = [("code", c_int32), ("dst", c_int32), ("a", c_int32), ("b", c_int32), ("c", c_int32)]
+
+
+class ProgramArgument(ctypes.Structure):
+    _fields_ = [
+        ("states", c_int64),
+        ("scalars", c_int64),
+        ("vectors", c_int64),
+        ("scalar_operations", c_int64),
+        ("vector_operations", c_int64),
+        ("uses_norm_g", c_int64),
+        ("uses_norm_p", c_int64),
+        ("values", POINTER(c_double)),
+        ("operations", POINTER(OperationOfProgram)),
     ]
 
 
@@ -61,7 +82,13 @@ class GeneratorState(ctypes.Structure):
 
 
 class ImagesArgument(ctypes.Structure):
-    _fields_ = [("pixels", c_void_p), ("labels", c_void_p), ("rows", c_void_p), ("count", c_int64)]
+    _fields_ = [
+        ("pixels", c_void_p),
+        ("values", c_void_p),
+        ("labels", c_void_p),
+        ("rows", c_void_p),
+        ("count", c_int64),
+    ]
 
 
 class TrainingArgument(ctypes.Structure):
@@ -102,6 +129,18 @@ class Functions(ctypes.Structure):
     ]
 
 
+STRUCTURES = (
+    Config,
+    OperationOfProgram,
+    ProgramArgument,
+    GeneratorState,
+    TrainingArgument,
+    EvaluationArgument,
+    Progress,
+    Functions,
+)
+
+
 @dataclass(frozen=True)
 class Build:
     """The kernel for one instruction set: `name` is "avx512", "avx2" or "plain".
@@ -136,7 +175,7 @@ def build(name: str = "auto", file: Path | None = None) -> Build:
     `file` is another shared library than the installed one.
     """
     library = _load(file or Path(__file__).with_name(FILE))
-    sizes = (c_int64 * 7)()
+    sizes = (c_int64 * (1 + len(STRUCTURES)))()
     library.mlpq_sizes(sizes)
     dtype = np.dtype(np.float32 if sizes[0] == 4 else np.float64)
     for each in BUILDS if name == "auto" else (name,):
@@ -158,10 +197,9 @@ def _load(file: Path) -> ctypes.CDLL:
         raise KernelUnavailable(f"can't load the kernel ({error}): install mlpq again") from error
     if (interface(), arithmetic()) != (INTERFACE, ARITHMETIC):
         raise KernelUnavailable("the compiled kernel belongs to another version of mlpq: install mlpq again")
-    sizes = (c_int64 * 7)()
+    sizes = (c_int64 * (1 + len(STRUCTURES)))()
     library.mlpq_sizes(sizes)
-    own = [Config, GeneratorState, TrainingArgument, EvaluationArgument, Progress, Functions]
-    if list(sizes)[1:] != [ctypes.sizeof(each) for each in own]:
+    if list(sizes)[1:] != [ctypes.sizeof(each) for each in STRUCTURES]:
         raise KernelUnavailable("the compiled kernel has other structures than this Python: install mlpq again")
     library.mlpq_build_named.restype = POINTER(Functions)
     library.mlpq_build_named.argtypes = [c_char_p]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import mmap
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,47 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS
-from mlpq_workers.kernel.library import (
-    Build,
-    Config,
-    EvaluationArgument,
-    ImagesArgument,
-    TrainingArgument,
-)
+from mlpq_workers.kernel.config import Configuration
+from mlpq_workers.kernel.images import Images
+from mlpq_workers.kernel.library import Build, EvaluationArgument, TrainingArgument
 from mlpq_workers.kernel.seeding import Generator, Rows, Weights
-
-ACTIVATION_CODES = {"sigmoid": 0, "relu": 1, "tanh": 2}
-OPTIMIZER_CODES = {
-    "sgd": 0,
-    "adam": 1,
-    "adamw": 1,
-    "adadelta": 2,
-    "adagrad": 3,
-    "adamax": 4,
-    "asgd": 5,
-    "nadam": 6,
-    "radam": 7,
-    "rmsprop": 8,
-    "rprop": 9,
-}
-
-
-class Images:
-    """Images as stored: pixels uint8 [n, features], which divided by `scale` are in [0, 1], and labels int64 [n].
-
-    The pixels are copied. Raises ValueError if they are of another kind.
-    """
-
-    def __init__(self, pixels: NDArray[np.uint8], labels: NDArray[np.int64], scale: int) -> None:
-        if pixels.dtype != np.uint8 or pixels.ndim != 2:
-            raise ValueError("pixels must be an array of bytes, [n, features]")
-        if labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
-            raise ValueError("labels must be an array of int64, one for each image")
-        if labels.min(initial=0) < 0 or not 1 <= scale <= 255:
-            raise ValueError("labels must not be negative, and scale must be from 1 to 255")
-        self.pixels, self.labels, self.scale = _in_huge_pages(pixels), np.ascontiguousarray(labels), scale
-        self.classes = int(labels.max(initial=-1)) + 1  # at least so many
 
 
 @dataclass(frozen=True)
@@ -124,8 +85,8 @@ class Network:
     def __init__(self, spec: JobSpec, scale: int, build: Build) -> None:
         """Raises MemoryError."""
         self._spec, self._scale, self._build = spec, scale, build
-        functions = build.functions
-        self._handle = functions.create(ctypes.byref(_config(spec, scale)))
+        functions, configuration = build.functions, Configuration(spec, scale)
+        self._handle = functions.create(ctypes.byref(configuration.argument))
         if not self._handle:
             raise MemoryError(f"no memory for a network of {spec.parameters:,} parameters")
         weakref.finalize(self, functions.destroy, self._handle)
@@ -172,7 +133,7 @@ class Network:
         if self._spec.dropout and dropout is None:
             raise ValueError("dropout needs a generator")
         call = TrainingArgument(
-            images=_argument(images, epoch.order),
+            images=images.argument(epoch.order),
             first=epoch.done,
             last=epoch.batches,
             rates=epoch.rates.ctypes.data,
@@ -191,7 +152,7 @@ class Network:
         self._check(images, rows)
         predicted, confidences = np.empty(len(rows), np.int64), np.empty(len(rows), self._build.dtype)
         found = EvaluationArgument(predicted=predicted.ctypes.data, confidences=confidences.ctypes.data)
-        argument = _argument(images, rows)
+        argument = images.argument(rows)
         self._build.functions.evaluate(self._handle, ctypes.byref(argument), ctypes.byref(found))
         return Evaluation(found.loss / max(1, len(rows)), found.correct, len(rows), predicted, confidences)
 
@@ -229,48 +190,3 @@ class Network:
             address = None if bias is None else bias.ctypes.data
             self._build.functions.take(self._handle, which, i, arrays[f"layer{i}.weight"].ctypes.data, address)
         return arrays
-
-
-def _in_huge_pages(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A copy in huge pages where the system has them: a batch's images lie anywhere, and each would miss the TLB.
-
-    Without, a batch of the textbook's network takes a fifth longer.
-    """
-    memory = mmap.mmap(-1, max(1, pixels.size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    copy = np.frombuffer(memory, np.uint8, pixels.size).reshape(pixels.shape)
-    copy[:] = pixels
-    return copy
-
-
-def _config(spec: JobSpec, scale: int) -> Config:
-    config = Config(
-        layers=len(spec.widths) - 1,
-        activation=ACTIVATION_CODES[spec.activation],
-        bias=spec.bias,
-        batch_size=spec.batch_size,
-        scale=scale,
-        optimizer=OPTIMIZER_CODES[spec.optimizer],
-        l1=spec.l1,
-        lr=spec.lr,
-        dropout=spec.dropout,
-    )
-    config.widths[: len(spec.widths)] = spec.widths
-    settings = _settings(spec)
-    config.settings[: len(settings)] = settings
-    return config
-
-
-def _settings(spec: JobSpec) -> list[float]:
-    """The optimizer's settings in the order of the registry; a pair takes two places."""
-    values: list[float] = []
-    for option in OPTIMIZERS[spec.optimizer].defaults:
-        value = spec.optimizer_settings[option]
-        values += map(float, value) if isinstance(value, (tuple, list)) else [float(value)]
-    return [*values, 1.0] if spec.optimizer == "adamw" else values  # Adam with decoupled weight decay
-
-
-def _argument(images: Images, rows: Rows) -> ImagesArgument:
-    return ImagesArgument(images.pixels.ctypes.data, images.labels.ctypes.data, rows.ctypes.data, len(rows))

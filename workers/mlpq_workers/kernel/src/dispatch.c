@@ -12,9 +12,10 @@ int64_t mlpq_arithmetic(void) { return MLPQ_ARITHMETIC; }
 int64_t mlpq_interface(void) { return MLPQ_INTERFACE; }
 
 /* Sizes of the structures, for the caller to compare with its own. */
-void mlpq_sizes(int64_t sizes[7]) {
-  const int64_t own[7] = {sizeof(real),            sizeof(mlpq_config),   sizeof(mlpq_generator), sizeof(mlpq_training),
-                          sizeof(mlpq_evaluation), sizeof(mlpq_progress),  sizeof(mlpq_build)};
+void mlpq_sizes(int64_t sizes[9]) {
+  const int64_t own[9] = {
+      sizeof(real),          sizeof(mlpq_config),     sizeof(mlpq_operation), sizeof(mlpq_program), sizeof(mlpq_generator),
+      sizeof(mlpq_training), sizeof(mlpq_evaluation), sizeof(mlpq_progress),  sizeof(mlpq_build)};
   memcpy(sizes, own, sizeof own);
 }
 

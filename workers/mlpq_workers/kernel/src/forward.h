@@ -4,8 +4,22 @@
 
 #include "network.h"
 
+/* Images `rows`, of which features are stored as numbers, to n->x. */
+static void gather_values(mlpq_network *n, const mlpq_images *images, const int64_t *rows, size_t count) {
+  size_t features = (size_t)n->config.widths[0];
+  for (size_t i = 0; i < count; i++) {
+    const float *values = images->values + (size_t)rows[i] * features;
+    real *x = n->x + i * n->x_stride;
+    for (size_t k = 0; k < features; k++) x[k] = values[k];
+  }
+}
+
 /* Images `rows` of the pixels, scaled, to n->x. */
 static void gather(mlpq_network *n, const mlpq_images *images, const int64_t *rows, size_t count) {
+  if (images->values) {
+    gather_values(n, images, rows, count);
+    return;
+  }
   size_t features = (size_t)n->config.widths[0], whole = n->has_exact_scaling ? features / LANES * LANES : 0;
   vec reciprocal[2];
   reciprocal_of(n->config.scale, reciprocal);
@@ -17,12 +31,12 @@ static void gather(mlpq_network *n, const mlpq_images *images, const int64_t *ro
   }
 }
 
-/* Fetches the pixels of the images that come next while this batch is computed: a few cache lines at a time, since a core
-   waits for only so many at once, its own among them. */
+/* Fetches the images that come next while this batch is computed: a few cache lines at a time, since a core waits for
+   only so many at once, its own among them. */
 typedef struct {
-  const uint8_t *pixels;
+  const char *images;
   const int64_t *rows;
-  size_t features, count, done, offset; /* images done, and bytes of the next one */
+  size_t size, count, done, offset; /* bytes of an image; images done, and bytes of the next one */
 } prefetcher;
 
 #define AHEAD 6    /* lines for each tile of products */
@@ -30,9 +44,9 @@ typedef struct {
 
 INLINE void prefetch(prefetcher *p, size_t lines) {
   for (; lines && p->done < p->count; lines--) {
-    __builtin_prefetch(p->pixels + (size_t)p->rows[p->done] * p->features + p->offset, 0, 2);
+    __builtin_prefetch(p->images + (size_t)p->rows[p->done] * p->size + p->offset, 0, 2);
     p->offset += LINE;
-    if (p->offset >= p->features) {
+    if (p->offset >= p->size) {
       p->offset = 0;
       p->done++;
     }
@@ -117,26 +131,29 @@ static void transpose(const real *from, size_t from_row, real *to, size_t to_row
 }
 
 /* The cross-entropy of each image to n->losses, from scores in the last layer's z. Leaves exp(score - largest score) in
-   p_columns, and their sums in `totals` [CHUNK]. */
-static void cross_entropy(mlpq_network *n, const int64_t *labels, size_t count, real *totals) {
+   p_columns, and their sums in `totals` [CHUNK]. `smoothing`: of the labels. */
+static void cross_entropy(mlpq_network *n, const int64_t *labels, size_t count, real *totals, double smoothing) {
   layer *l = &n->layers[n->count - 1];
-  real *scores = l->p_columns;
+  real *scores = l->p_columns, share = (real)(smoothing / (double)l->outputs);
   transpose(l->z, l->stride, scores, CHUNK, count, l->outputs);
   for (size_t i = 0; i < count; i++) n->losses[i] = scores[(size_t)labels[i] * CHUNK + i];
   for (size_t i = 0; i < count; i += LANES) {
-    vec most = load(scores + i), total = spread(0);
+    vec most = load(scores + i), total = spread(0), sum = spread(0);
     for (size_t k = 1; k < l->outputs; k++) {
       vec score = load(scores + k * CHUNK + i);
       most = choose(less(most, score), score, most);
     }
     for (size_t k = 0; k < l->outputs; k++) {
       real *score = scores + k * CHUNK + i;
-      vec e = exponential(load(score) - most);
+      vec below = load(score) - most, e = exponential(below);
+      if (smoothing != 0) sum = sum + below;
       store(score, e);
       total = total + e;
     }
+    vec truth = load(n->losses + i) - most;
+    if (smoothing != 0) truth = fused(spread((real)(1.0 - smoothing)), truth, spread(share) * sum);
     store(totals + i, total);
-    store(n->losses + i, logarithm(total) - (load(n->losses + i) - most));
+    store(n->losses + i, logarithm(total) - truth);
   }
 }
 
@@ -154,7 +171,7 @@ static void evaluate(mlpq_network *n, const mlpq_images *images, mlpq_evaluation
     gather(n, images, rows, count);
     for (size_t i = 0; i < count; i++) labels[i] = images->labels[rows[i]];
     forward(n, 0, count, 0, NULL);
-    cross_entropy(n, labels, count, totals);
+    cross_entropy(n, labels, count, totals, 0);
     for (size_t i = 0; i < count; i++) {
       const real *scores = l->z + i * l->stride;
       int64_t best = 0;

@@ -13,6 +13,8 @@
 #define LN2_HIGH 0x1.62e42fee00000p-1
 #define LN2_LOW 0x1.a39ef35793c76p-33
 #define LOWEST -708.0
+#define HIGHEST 700.0
+#define SCALING 0x1p512 /* of exp(x) above HIGHEST, whose exponent may be that of infinity */
 #else
 #define MANTISSA 23
 #define ONE_BITS 0x3f800000u
@@ -20,6 +22,8 @@
 #define LN2_HIGH 0x1.62e4p-1f /* few digits: its multiples by an exponent are exact */
 #define LN2_LOW 0x1.7f7d1cp-20f
 #define LOWEST -87.0f
+#define HIGHEST 80.0f
+#define SCALING 0x1p64f
 #endif
 #define LOG2E ((real)0x1.71547652b82fep0)
 
@@ -29,8 +33,8 @@ INLINE vec polynomial(vec x, const real *coefficients, int count) {
   return y;
 }
 
-/* exp(x) for x up to 80. 0 below LOWEST, where the result would soon be subnormal. */
-INLINE vec exponential(vec x) {
+/* exp(x) = 2^n y, with y from √½ to √2. Adding the result to y's bits multiplies it by 2^n. */
+INLINE bits exponent_of(vec x, vec *fraction) {
 #ifdef MLPQ_DOUBLE
   static const real p[] = EXP64;
 #else
@@ -41,9 +45,23 @@ INLINE vec exponential(vec x) {
   vec r = fused(n, spread(-LN2_HIGH), x);
   r = fused(n, spread(-LN2_LOW), r);
   vec y = polynomial(r, p, sizeof p / sizeof p[0]);
-  y = fused(y, r * r, r) + spread(1);
-  vec scaled = (vec)((bits)y + ((bits)shifted << MANTISSA));
-  return choose(less(x, spread(LOWEST)), spread(0), scaled);
+  *fraction = fused(y, r * r, r) + spread(1);
+  return (bits)shifted << MANTISSA;
+}
+
+/* exp(x) for x up to HIGHEST. 0 below LOWEST, where the result would soon be subnormal. */
+INLINE vec exponential(vec x) {
+  vec y;
+  bits exponent = exponent_of(x, &y);
+  return choose(less(x, spread(LOWEST)), spread(0), (vec)((bits)y + exponent));
+}
+
+/* exp(x) for any x; infinite where the result is too large. */
+INLINE vec exponential_of_any(vec x) {
+  const vec one = spread(1), most = spread(HIGHEST + 20);
+  vec factor = choose(less(spread(HIGHEST), x), spread(SCALING), one), y;
+  bits exponent = exponent_of(choose(less(most, x), most, x), &y) - ((bits)factor - (bits)one);
+  return choose(less(x, spread(LOWEST)), spread(0), (vec)((bits)y + exponent) * factor);
 }
 
 /* log(x) for normal x > 0. */
@@ -69,6 +87,16 @@ INLINE vec logarithm(vec x) {
   y = fused(spread(-0.5f), z, y);
   return fused(e, spread(LN2_HIGH), f + y);
 #endif
+}
+
+/* log(x) for any x. */
+INLINE vec logarithm_of_any(vec x) {
+  const vec infinity = spread((real)__builtin_inf()), zero = spread(0);
+  mask is_subnormal = less(x, spread(NORMAL));
+  vec y = logarithm(choose(is_subnormal, x * spread((real)0x1p24), x));
+  y = choose(is_subnormal, y - spread((real)16.635532333438686), y);
+  y = choose(less(zero, x), choose(less(x, infinity), y, x), choose(same(x, zero), zero - infinity, x));
+  return choose(less(x, zero), spread((real)__builtin_nan("")), y);
 }
 
 /* 1 / (1 + exp(-x)); from exp(-|x|), which can't overflow. */

@@ -7,14 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define UNUSED __attribute__((unused))
+
 /* The number of this arithmetic: raise it with every change that may change a bit of any result. */
 #define MLPQ_ARITHMETIC 1
 /* The number of this interface: library.py loads no library that has another. */
-#define MLPQ_INTERFACE 1
+#define MLPQ_INTERFACE 2
 
 #define MLPQ_MAX_LAYERS 33 /* weight matrices: 32 hidden layers and the output */
 #define MLPQ_MAX_SETTINGS 8
-#define MLPQ_MAX_STATES 3
+#define MLPQ_MAX_STATES 3 /* of an optimizer that is not a formula */
 
 #ifdef MLPQ_DOUBLE /* for tests: the same steps in double precision */
 typedef double real;
@@ -35,7 +37,48 @@ enum mlpq_optimizer {
   MLPQ_RADAM,
   MLPQ_RMSPROP,
   MLPQ_RPROP,
+  MLPQ_FORMULA,
 };
+
+/* The operations of a formula, in the order of mlpq.spec.formula_program. */
+enum mlpq_code {
+  MLPQ_OP_COPY,
+  MLPQ_OP_NEG,
+  MLPQ_OP_ABS,
+  MLPQ_OP_SIGN,
+  MLPQ_OP_SQRT,
+  MLPQ_OP_EXP,
+  MLPQ_OP_LOG,
+  MLPQ_OP_TANH,
+  MLPQ_OP_ADD,
+  MLPQ_OP_SUB,
+  MLPQ_OP_MUL,
+  MLPQ_OP_DIV,
+  MLPQ_OP_MIN,
+  MLPQ_OP_MAX,
+  MLPQ_OP_POW,
+  MLPQ_OP_LT,
+  MLPQ_OP_LE,
+  MLPQ_OP_GT,
+  MLPQ_OP_GE,
+  MLPQ_OP_EQ,
+  MLPQ_OP_NE,
+  MLPQ_OP_WHERE,
+};
+
+/* A register of an operation: scalars are written as -1 - n where the operation is of vectors. */
+typedef struct {
+  int32_t code, dst, a, b, c;
+} mlpq_operation;
+
+/* An optimizer's formula, compiled; see mlpq.spec.formula_program. The kernel copies it. */
+typedef struct {
+  int64_t states, scalars, vectors;              /* how many of each, all registers counted */
+  int64_t scalar_operations, vector_operations;  /* how many of each in `operations`, the scalar ones first */
+  int64_t uses_norm_g, uses_norm_p;
+  const double *values;                          /* [scalars], of which only the constants matter */
+  const mlpq_operation *operations;
+} mlpq_program;
 
 /* What defines a network and its training. settings: see update.h; scale: what a pixel's byte is divided by. */
 typedef struct {
@@ -50,6 +93,9 @@ typedef struct {
   double l1;
   double lr;      /* of the first batch: Rprop's first step size */
   double dropout; /* the probability that a hidden activation is set to 0 while training */
+  double clip_norm;            /* the largest norm of a gradient over all parameters; 0: no limit */
+  double label_smoothing;      /* the share of the truth that is spread evenly over the classes, while training */
+  const mlpq_program *program; /* of MLPQ_FORMULA */
 } mlpq_config;
 
 /* A Mersenne Twister in the memory layout of torch.Generator.get_state(), 5,056 bytes. */
@@ -67,9 +113,10 @@ typedef struct {
   uint8_t padding_2[3];
 } mlpq_generator;
 
-/* Images as stored: pixels [n, features], labels [n]. rows: which of them, in order. */
+/* Images as stored: either pixels or values, [n, features], and labels [n]. rows: which of them, in order. */
 typedef struct {
   const uint8_t *pixels;
+  const float *values; /* NULL where pixels are stored */
   const int64_t *labels;
   const int64_t *rows;
   int64_t count; /* of rows */

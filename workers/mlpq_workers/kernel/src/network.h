@@ -7,17 +7,15 @@
 #ifndef MLPQ_NETWORK_H
 #define MLPQ_NETWORK_H
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "floating_point.h"
+#include "formula.h"
 #include "functions.h"
+#include "memory.h"
 #include "products.h"
 #include "random.h"
 #include "update_rules.h"
 
 #define CHUNK 128 /* images that are computed at a time, so that their activations stay in a cache; a multiple of LANES */
-#define LINE 64   /* bytes */
 
 typedef struct {
   size_t inputs, outputs;
@@ -25,8 +23,8 @@ typedef struct {
   size_t length;         /* of the parameters in panels */
   size_t stride;         /* elements from image to image in z, raw and p */
   real *parameters;
-  real *states[MLPQ_MAX_STATES];
-  real *gradient;        /* in panels; only where a batch takes several chunks */
+  real **states;         /* of the optimizer, NULL for those up to MLPQ_MAX_STATES that it doesn't have */
+  real *gradient;        /* in panels; only where no step can follow at once, see needs_all_gradients */
   real *z, *raw;         /* [image][output]: activations, with dropout and without */
   real *p;               /* [image][output]: derivatives of the loss in the sums of the layer */
   real *p_columns;       /* [output][image]: the same */
@@ -38,15 +36,15 @@ struct mlpq_network {
   size_t count;          /* of layers */
   layer layers[MLPQ_MAX_LAYERS];
   optimizer optimizer;
+  formula *formula;      /* NULL for other optimizers */
   step step;
+  double rate;           /* the learning rate of the step */
   real *x;               /* [image][feature] */
   size_t x_stride;
   real pixels[256];      /* byte / scale */
   int has_exact_scaling; /* whether scaled() gives them */
   real losses[CHUNK] __attribute__((aligned(LINE)));
 };
-
-INLINE size_t rounded(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 /* From image to image an odd number of cache lines: equal columns of many images then lie in different sets. */
 static size_t image_stride(size_t n) {
@@ -60,17 +58,10 @@ INLINE size_t panel_width(const layer *l, size_t panel) {
 INLINE size_t panel_count(const layer *l) { return (l->outputs + PANEL - 1) / PANEL; }
 INLINE size_t panel_start(const layer *l, size_t panel) { return panel * PANEL * l->rows; }
 
-/* n elements, at least one, at a cache line, all 0; NULL where there is no memory. */
-static void *zeros(size_t n, size_t size) {
-  size_t bytes = rounded(n * size + 1, LINE);
-  void *memory = aligned_alloc(LINE, bytes);
-  if (memory) memset(memory, 0, bytes);
-  return memory;
-}
-
-static void free_layer(layer *l) {
+static void free_layer(layer *l, int states) {
   free(l->parameters);
-  for (int i = 0; i < MLPQ_MAX_STATES; i++) free(l->states[i]);
+  for (int i = 0; l->states && i < states; i++) free(l->states[i]);
+  free(l->states);
   free(l->gradient);
   free(l->z);
   free(l->raw);
@@ -79,11 +70,30 @@ static void free_layer(layer *l) {
   free(l->kept);
 }
 
+static int64_t states(const mlpq_network *n) {
+  return n->formula ? n->formula->program.states : states_of(n->config.optimizer, n->config.settings);
+}
+
 static void destroy(mlpq_network *n) {
   if (!n) return;
-  for (size_t i = 0; i < n->count; i++) free_layer(&n->layers[i]);
+  for (size_t i = 0; i < n->count; i++) free_layer(&n->layers[i], (int)states(n));
+  free_formula(n->formula);
   free(n->x);
   free(n);
+}
+
+/* Whether the gradients of all layers are needed before any step. */
+INLINE int needs_all_gradients(const mlpq_network *n) { return n->config.clip_norm != 0 || n->formula; }
+
+static int fill_states(const mlpq_network *n, layer *l) {
+  int64_t count = states(n);
+  l->states = zeros(count < MLPQ_MAX_STATES ? MLPQ_MAX_STATES : (size_t)count, sizeof *l->states);
+  for (int64_t i = 0; i < count && l->states; i++) {
+    if (!(l->states[i] = zeros(l->length, sizeof(real)))) return 0;
+    real first = initial_state(&n->optimizer, (int)i, n->config.lr);
+    for (size_t j = 0; first != 0 && j < l->length; j++) l->states[i][j] = first;
+  }
+  return l->states != NULL;
 }
 
 static int fill_layer(mlpq_network *n, size_t number) {
@@ -96,14 +106,10 @@ static int fill_layer(mlpq_network *n, size_t number) {
   l->length = panel_start(l, last) + panel_width(l, last) * l->rows;
   l->stride = image_stride(last * PANEL + panel_width(l, last));
   int is_hidden = number + 1 < n->count, is_complete = 1;
-  int states = states_of(c->optimizer, c->settings);
   is_complete &= (l->parameters = zeros(l->length, sizeof(real))) != NULL;
-  for (int i = 0; i < states; i++) {
-    is_complete &= (l->states[i] = zeros(l->length, sizeof(real))) != NULL;
-    real first = initial_state(&n->optimizer, i, c->lr);
-    for (size_t j = 0; first != 0 && l->states[i] && j < l->length; j++) l->states[i][j] = first;
-  }
-  if (c->batch_size > CHUNK) is_complete &= (l->gradient = zeros(l->length, sizeof(real))) != NULL;
+  is_complete &= fill_states(n, l);
+  if (c->batch_size > CHUNK || needs_all_gradients(n))
+    is_complete &= (l->gradient = zeros(l->length, sizeof(real))) != NULL;
   is_complete &= (l->z = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
   is_complete &= (l->p = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
   is_complete &= (l->p_columns = zeros(l->outputs * CHUNK, sizeof(real))) != NULL;
@@ -146,6 +152,10 @@ static mlpq_network *create(const mlpq_config *config) {
   n->optimizer.l1 = config->l1;
   for (int i = 0; i < 3; i++) n->optimizer.progress.products[i] = 1;
   n->x_stride = image_stride((size_t)config->widths[0]);
+  if (config->optimizer == MLPQ_FORMULA && !(n->formula = formula_of(config->program))) {
+    destroy(n);
+    return NULL;
+  }
   int is_complete = (n->x = zeros(CHUNK * n->x_stride, sizeof(real))) != NULL;
   for (size_t i = 0; i < n->count; i++) is_complete &= fill_layer(n, i);
   if (!is_complete) {
@@ -186,8 +196,6 @@ static void take(const mlpq_network *n, int64_t which, int64_t number, real *wei
   copied c = {which ? l->states[which - 1] : l->parameters, weights, bias};
   copy(l, c, 0);
 }
-
-static int64_t states(const mlpq_network *n) { return states_of(n->config.optimizer, n->config.settings); }
 
 static mlpq_progress *progress(mlpq_network *n) { return &n->optimizer.progress; }
 

@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "mlpq_kernel.h"
 #include "polynomials.h"
 
-#define UNUSED __attribute__((unused))
 #define POLYNOMIAL(x, table) polynomial64(x, table, (int)(sizeof table / sizeof table[0]))
 
 static double polynomial64(double x, const double *coefficients, int count) {
@@ -50,6 +50,47 @@ static UNUSED double log64(double x) {
 
 /* x^y for x > 0. */
 static UNUSED double pow64(double x, double y) { return exp64(y * log64(x)); }
+
+/* The same for any argument, as the C library's but for subnormal ones, which count as 0. */
+static UNUSED double log64_of_any(double x) {
+  if (!(x > 0.0)) return x == 0.0 ? -__builtin_inf() : __builtin_nan("");
+  if (x < 0x1p-1022) return -__builtin_inf();
+  return x > 0x1.fffffffffffffp1023 ? x : log64(x);
+}
+
+static UNUSED double tanh64(double x) {
+  static const double p[] = TANH64;
+  double a = __builtin_fabs(x), z = x * x;
+  if (a < 0.625) return __builtin_fma(POLYNOMIAL(z, p), z * x, x);
+  double e = exp64(-(a + a)), y = 1.0 - (e + e) / (1.0 + e);
+  return x < 0 ? -y : y;
+}
+
+/* x^n for n >= 0. */
+static double power64(double x, int n) {
+  double y = 1.0;
+  for (; n; n >>= 1, x *= x)
+    if (n & 1) y *= x;
+  return y;
+}
+
+static UNUSED double pow64_of_any(double x, double y) {
+  double a = __builtin_fabs(x), b = __builtin_fabs(y), r;
+  if (y == 0.0 || x == 1.0) return 1.0;
+  if (x != x || y != y) return x + y;
+  int is_whole = b >= 0x1p62 || (double)(int64_t)y == y, is_odd = b < 0x1p62 && is_whole && ((int64_t)y & 1);
+  if (a == 0.0 || a > 0x1.fffffffffffffp1023)
+    r = (a == 0.0) == (y > 0) ? 0.0 : __builtin_inf();
+  else if (x < 0 && !is_whole)
+    return __builtin_nan("");
+  else if (a == 1.0)
+    r = 1.0;
+  else if (is_whole && b <= 64.0) /* exact where the result is */
+    r = y > 0 ? power64(a, (int)b) : 1.0 / power64(a, (int)b);
+  else
+    r = exp64(y * log64_of_any(a));
+  return x < 0 && is_odd ? -r : r;
+}
 
 /* The sine and cosine of x from 0 to 7. */
 static UNUSED void sincos64(double x, double *sine, double *cosine) {

@@ -16,14 +16,18 @@
 typedef __m512 vec;
 typedef __mmask16 mask;
 typedef uint32_t bits __attribute__((vector_size(64)));
+typedef __m512d half;
 INLINE vec spread(real x) { return _mm512_set1_ps(x); }
 INLINE vec fused(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec root_of(vec a) { return _mm512_sqrt_ps(a); }
 INLINE mask less(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+INLINE mask same(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 INLINE vec choose(mask m, vec yes, vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 INLINE vec from_bytes(const uint8_t *p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+INLINE half low_half(vec x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
+INLINE half high_half(vec x) { return _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1))); }
 
 #elif defined(TARGET_AVX2)
 #define LANES 8
@@ -32,14 +36,18 @@ INLINE vec from_bytes(const uint8_t *p) {
 typedef __m256 vec;
 typedef __m256 mask;
 typedef uint32_t bits __attribute__((vector_size(32)));
+typedef __m256d half;
 INLINE vec spread(real x) { return _mm256_set1_ps(x); }
 INLINE vec fused(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec root_of(vec a) { return _mm256_sqrt_ps(a); }
 INLINE mask less(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+INLINE mask same(vec a, vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 INLINE vec choose(mask m, vec yes, vec no) { return _mm256_blendv_ps(no, yes, m); }
 INLINE vec from_bytes(const uint8_t *p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+INLINE half low_half(vec x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }
+INLINE half high_half(vec x) { return _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)); }
 
 #else
 #define LANES 4
@@ -56,8 +64,12 @@ typedef int32_t mask __attribute__((vector_size(16)));
 #define FMA __builtin_fmaf
 #define SQRT __builtin_sqrtf
 #endif
+typedef double half __attribute__((vector_size(16))); /* of a vector's numbers, in double precision */
+INLINE half low_half(vec x) { return (half){x[0], x[1]}; }
+INLINE half high_half(vec x) { return (half){x[2], x[3]}; }
 INLINE vec spread(real x) { return (vec){x, x, x, x}; }
 INLINE mask less(vec a, vec b) { return (mask)(a < b); }
+INLINE mask same(vec a, vec b) { return (mask)(a == b); }
 INLINE vec choose(mask m, vec yes, vec no) { return (vec)((m & (mask)yes) | (~m & (mask)no)); }
 INLINE vec from_bytes(const uint8_t *p) { return (vec){p[0], p[1], p[2], p[3]}; }
 #if defined(__aarch64__) && !defined(MLPQ_DOUBLE)

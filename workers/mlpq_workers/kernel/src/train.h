@@ -3,16 +3,19 @@
 #define MLPQ_TRAIN_H
 
 #include "forward.h"
+#include "steps.h"
 
 /* Derivatives of the mean loss over the batch in the scores, (softmax - truth) / batch, to p_columns and p. */
 static void begin_backward(mlpq_network *n, const int64_t *labels, size_t count, real rate, const real *totals) {
   layer *l = &n->layers[n->count - 1];
+  double smoothing = n->config.label_smoothing;
+  const vec share = spread((real)(smoothing / (double)l->outputs)); /* of the truth, for each class */
   for (size_t k = 0; k < l->outputs; k++)
     for (size_t i = 0; i < count; i += LANES) {
       real *p = l->p_columns + k * CHUNK + i;
-      store(p, load(p) / load(totals + i));
+      store(p, load(p) / load(totals + i) - share);
     }
-  for (size_t i = 0; i < count; i++) l->p_columns[(size_t)labels[i] * CHUNK + i] -= 1;
+  for (size_t i = 0; i < count; i++) l->p_columns[(size_t)labels[i] * CHUNK + i] -= (real)(1.0 - smoothing);
   for (size_t k = 0; k < l->outputs; k++)
     for (size_t i = 0; i < count; i += LANES) {
       real *p = l->p_columns + k * CHUNK + i;
@@ -72,13 +75,6 @@ static void backward(mlpq_network *n, size_t number, size_t first, size_t count)
   if (number > 1) transpose(below->p, below->stride, below->p_columns, CHUNK, count, below->outputs);
 }
 
-/* A run of parameters of a layer, in panels from `start` on. */
-INLINE run run_of(const layer *l, size_t start, size_t count, const real *g) {
-  run r = {.w = l->parameters + start, .g = g, .count = count};
-  for (int i = 0; i < MLPQ_MAX_STATES; i++) r.states[i] = l->states[i] ? l->states[i] + start : NULL;
-  return r;
-}
-
 /* Update what remains of a run of which `done` vectors are updated. */
 INLINE void finish(run *r, size_t done, const step *s) {
   size_t first = done * LANES;
@@ -91,7 +87,7 @@ INLINE void finish(run *r, size_t done, const step *s) {
 /* Which chunk of its batch is computed. */
 typedef struct {
   size_t first, count; /* images */
-  int is_first, is_last;
+  int is_first;
 } chunk;
 
 /* Gradients of the rows k … k + rows - 1 of a panel, to p->c. Row l->inputs is the bias, whose input is 1. */
@@ -102,8 +98,7 @@ INLINE void aim(product *p, const layer *l, size_t k, const real *x, size_t stri
   p->a_step = is_bias ? 0 : stride;
 }
 
-/* The gradient of layer `number` for one of several chunks of a batch: the chains continue from chunk to chunk, and the
-   step follows the last one. */
+/* The gradient of layer `number` for one chunk of a batch: the chains continue from chunk to chunk. */
 static void add_gradient(mlpq_network *n, size_t number, const chunk *c) {
   layer *l = &n->layers[number];
   size_t stride;
@@ -118,10 +113,6 @@ static void add_gradient(mlpq_network *n, size_t number, const chunk *c) {
       p.start = c->is_first ? NULL : p.c;
       multiply_columns(rows, width / LANES, &p);
     }
-  }
-  if (c->is_last) {
-    run r = run_of(l, 0, l->length, l->gradient);
-    update(&r, &n->step);
   }
 }
 
@@ -174,37 +165,43 @@ static void train_batch(mlpq_network *n, mlpq_training *t, const int64_t *rows, 
   real totals[CHUNK] __attribute__((aligned(LINE)));
   int64_t labels[CHUNK];
   real rate = 1 / (real)count;
+  int is_fused = count <= CHUNK && !needs_all_gradients(n);
   if (n->config.dropout != 0) draw_masks(n, count, t->generator);
   for (size_t first = 0, size; first < count; first += size) {
     size = count - first < CHUNK ? count - first : CHUNK;
-    chunk c = {first, size, first == 0, first + size == count};
+    chunk c = {first, size, first == 0};
     gather(n, &t->images, rows + first, size);
     for (size_t i = 0; i < size; i++) labels[i] = t->images.labels[rows[first + i]];
     forward(n, first, size, 1, ahead);
-    cross_entropy(n, labels, size, totals);
+    cross_entropy(n, labels, size, totals, n->config.label_smoothing);
     for (size_t i = 0; i < size; i++) t->loss += (double)n->losses[i];
     begin_backward(n, labels, size, rate, totals);
     for (size_t number = n->count; number-- > 0;) {
       if (number) backward(n, number, first, size);
-      if (c.is_first && c.is_last)
+      if (is_fused)
         descend(n, number, size, number ? NULL : ahead);
       else
         add_gradient(n, number, &c);
     }
   }
+  if (!is_fused) step_all(n);
 }
 
 static int64_t train(mlpq_network *n, mlpq_training *t) {
   uint64_t before = control_get();
   control_set(MLPQ_DEFAULT_CONTROL);
   size_t total = (size_t)t->images.count, batch = (size_t)n->config.batch_size, features = (size_t)n->config.widths[0];
+  const mlpq_images *images = &t->images;
+  const char *stored = images->values ? (const char *)images->values : (const char *)images->pixels;
+  size_t size = images->values ? features * sizeof *images->values : features;
   int64_t number = t->first;
   for (; number < t->last && !__atomic_load_n(t->stop, __ATOMIC_RELAXED); number++) {
     size_t first = (size_t)number * batch, end = first + batch < total ? first + batch : total;
     size_t next = end + CHUNK < total ? end + CHUNK : total;
-    prefetcher ahead = {t->images.pixels, t->images.rows + end, features, next - end, 0, 0};
-    n->step = update_begin(&n->optimizer, t->rates[number]);
-    train_batch(n, t, t->images.rows + first, end - first, &ahead);
+    prefetcher ahead = {stored, images->rows + end, size, next - end, 0, 0};
+    n->rate = t->rates[number];
+    n->step = update_begin(&n->optimizer, n->rate);
+    train_batch(n, t, images->rows + first, end - first, &ahead);
     __atomic_store_n(t->progress, number + 1, __ATOMIC_RELAXED);
   }
   control_set(before);

@@ -200,6 +200,7 @@ static step update_begin(optimizer *o, double lr) {
     case MLPQ_RADAM: begin_radam(&s, o->settings, p, lr); break;
     case MLPQ_RMSPROP: begin_rmsprop(&s, o->settings, lr); break;
     case MLPQ_ASGD: begin_asgd(&s, o->settings, p, lr); break;
+    case MLPQ_FORMULA: break;
     default: begin_others(&s, o->optimizer, o->settings, p, lr);
   }
   return s;

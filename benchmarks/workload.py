@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from mlpq.settings import settings
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.data import Data
@@ -37,4 +38,4 @@ def specs(optimizer: str, lr: float, epochs: int, seeds: Iterable[int]) -> list[
 @cache
 def data() -> Data:
     """The data set in memory, as the workers load it; processes forked later inherit it."""
-    return Data.of(load(DATASET, settings().data_dir))
+    return Data.of(load(DATASETS[DATASET], settings().data_dir))

@@ -52,6 +52,12 @@ SPEC = Check(
     sqlite="CASE WHEN typeof(@) = 'text' AND json_valid(@) THEN json_type(@) = 'object' ELSE 0 END "
     f"AND length(CAST(@ AS BLOB)) <= {SPEC_BYTES}",
 )
+DATA_NAME = Check(
+    rule="the name of a data set",
+    postgresql="@ ~ '^[a-z0-9][a-z0-9._-]{0,63}$'",
+    sqlite="typeof(@) = 'text' AND instr(CAST(@ AS BLOB), x'00') = 0 AND length(@) <= 64 "
+    "AND @ GLOB '[a-z0-9]*' AND NOT @ GLOB '*[^-a-z0-9._]*'",
+)
 WORKER_NAME = Check(
     rule="host:pid:hex",
     postgresql=rf"@ ~ '^.+:[0-9]+:{_HEX}+$' AND {_POSTGRESQL_PRINTABLE}",

@@ -13,6 +13,8 @@ from typing import Any
 
 from mlpq import queue
 from mlpq.errors import DataError, MlpqError, QueueError
+from mlpq.formatting import count_of
+from mlpq.own_data import files
 from mlpq.settings import DEFAULT, Settings, masked, python_module, training_environ
 from mlpq.spec.datasets import DATASETS, find, verify
 from mlpq.store import queries, roles
@@ -151,6 +153,15 @@ def _data(config: Settings, source: str) -> Check:
             except DataError as error:
                 ok = False
                 found.append(str(error))
+    own = sorted(files.stored(config.data_dir))
+    if own:
+        found.append(f"{count_of(len(own), 'file')} of your own data sets")
+    for sha256 in own:
+        try:
+            files.verify(sha256, config.data_dir)
+        except DataError as error:
+            ok = False
+            found.append(str(error))
     where = "; ".join(found) or "no data set yet: mlpq data fetch fashion-mnist"
     return Check(ok, "MLPQ_DATA_DIR", str(config.data_dir), source, where)
 

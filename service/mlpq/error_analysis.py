@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mlpq import formatting
@@ -15,13 +16,16 @@ from mlpq.analysis.image_errors import ArmErrors, ImageErrors, image_errors
 from mlpq.errors import DataError, NotFoundError
 from mlpq.image_data import TestSet, read_test_set
 from mlpq.image_records import ResultImages
+from mlpq.own_data.test_rows import read_own_test_set
 from mlpq.records import JobRecord
-from mlpq.regular_files import check_inside, read
+from mlpq.regular_files import check_inside
+from mlpq.regular_files import read as read_file
 from mlpq.settings import Settings
 from mlpq.spec.datasets import Dataset
+from mlpq.store import data_sets
 from mlpq.store.image_queries import images_of
 from mlpq.store.session import Store
-from mlpq.weights_format import largest_file, predictions_of, predictions_sha256, read_header
+from mlpq.weights_format import largest_file, predicted_classes, predictions_of, predictions_sha256, read_header
 
 NOT_RECORDED = "versions before 0.2 did not record which test images a result classifies correctly"
 
@@ -38,31 +42,47 @@ def experiment_errors(config: Settings, store: Store, comparison: Comparison) ->
             f"{NOT_RECORDED}: run the jobs again with mlpq submit --again" if errors.without else "no job has succeeded"
         )
         raise NotFoundError(f"there are no errors to show: {reason}")
-    test_sets, notes = _test_sets({arm.dataset.name: arm.dataset for arm in errors.arms}, config.data_dir)
+    errors = with_class_names(store, errors)
+    test_sets, notes = _test_sets({arm.data: arm.dataset for arm in errors.arms}, config.data_dir)
     predictions = {arm.label: _predictions(arm.jobs.values(), images, config.artifacts_dir) for arm in errors.arms}
     of_arms = {
-        arm.label: _wrong(arm.always_wrong, test_sets.get(arm.dataset.name), predictions[arm.label])
-        for arm in errors.arms
+        arm.label: _wrong(arm.always_wrong, test_sets.get(arm.data), predictions[arm.label]) for arm in errors.arms
     }
     of_all = {}
     for name, wrong in errors.always_wrong.items():
-        of_data = [found for arm in errors.arms if arm.dataset.name == name for found in predictions[arm.label]]
+        of_data = [found for arm in errors.arms if arm.data == name for found in predictions[arm.label]]
         of_all[name] = _wrong(wrong, test_sets.get(name), of_data)
     notes = [*_missing_images(errors), *notes, *_missing_predictions(errors.arms, predictions)]
     return ExperimentErrors(errors, of_arms, of_all, test_sets, notes)
+
+
+def with_class_names(store: Store, errors: ImageErrors) -> ImageErrors:
+    """The errors with the names of classes that are registered of own data sets."""
+    known = data_sets.by_hash(store, {arm.dataset.sha256 for arm in errors.arms if arm.dataset.sha256 is not None})
+    named = {sha256: found.dataset.class_names for sha256, found in known.items()}
+    arms = [
+        replace(
+            arm, dataset=replace(arm.dataset, class_names=named.get(arm.dataset.sha256 or "", arm.dataset.class_names))
+        )
+        for arm in errors.arms
+    ]
+    return replace(errors, arms=arms)
 
 
 def _test_sets(datasets: Mapping[str, Dataset], data_dir: Path) -> tuple[dict[str, TestSet], list[str]]:
     found, notes = {}, []
     for name, dataset in datasets.items():
         try:
-            found[name] = read_test_set(dataset, data_dir)
+            read = read_test_set if dataset.sha256 is None else read_own_test_set
+            found[name] = read(dataset, data_dir)
         except DataError as error:
-            notes.append(f"no true classes and pictures of images: {error}")
+            notes.append(f"no true classes and pictures of {dataset.unit}s: {error}")
     return found, notes
 
 
-def _predictions(jobs: Iterable[JobRecord], images: Mapping[str, ResultImages], artifacts_dir: Path) -> list[bytes]:
+def _predictions(
+    jobs: Iterable[JobRecord], images: Mapping[str, ResultImages], artifacts_dir: Path
+) -> list[Sequence[int]]:
     """The predicted classes of the results whose files of weights can be read here and hold the recorded ones."""
     found = []
     for job in jobs:
@@ -70,16 +90,19 @@ def _predictions(jobs: Iterable[JobRecord], images: Mapping[str, ResultImages], 
         try:
             path = Path(job.result.weights_file)
             check_inside(path, artifacts_dir)
-            content = read(path, largest_file(job.spec.parameters))
-            classes = predictions_of(read_header(io.BytesIO(content))["__metadata__"])
+            content = read_file(path, largest_file(job.spec.parameters))
+            stored = predictions_of(read_header(io.BytesIO(content))["__metadata__"])
+            classes = None if stored is None else predicted_classes(stored, job.spec.data.classes)
         except (OSError, ValueError, TypeError, RecursionError):  # missing, damaged, or elsewhere
             continue
-        if classes is not None and predictions_sha256(classes) == images[job.id].predictions_sha256:
+        if stored is None or classes is None or len(classes) != job.spec.data.test:
+            continue
+        if predictions_sha256(stored) == images[job.id].predictions_sha256:
             found.append(classes)
     return found
 
 
-def _wrong(images: Sequence[int], test_set: TestSet | None, predictions: Sequence[bytes]) -> list[WrongImage]:
+def _wrong(images: Sequence[int], test_set: TestSet | None, predictions: Sequence[Sequence[int]]) -> list[WrongImage]:
     found = []
     for image in images:
         predicted, seeds = max(
@@ -105,7 +128,7 @@ def _missing_images(errors: ImageErrors) -> list[str]:
     return [f"left out: {formatting.listed(parts)}: {NOT_RECORDED}"] if parts else []
 
 
-def _missing_predictions(arms: Sequence[ArmErrors], predictions: Mapping[str, Sequence[bytes]]) -> list[str]:
+def _missing_predictions(arms: Sequence[ArmErrors], predictions: Mapping[str, Sequence[object]]) -> list[str]:
     results = sum(len(arm.jobs) for arm in arms)
     readable = sum(map(len, predictions.values()))
     if readable == results:

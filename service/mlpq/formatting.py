@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
@@ -56,10 +56,21 @@ def schedule(spec: JobSpec) -> str:
     return ":".join(filter(None, [spec.schedule, ",".join(own)]))
 
 
+def data_set(spec: JobSpec, among: Iterable[JobSpec] = ()) -> str:
+    """ "wine", or "wine@1a2b3c4d" where other specs `among` these have other content of that name."""
+    if spec.content is None or all(other.content == spec.content for other in among if other.dataset == spec.dataset):
+        return spec.dataset
+    return spec.content.reference(spec.dataset)
+
+
 def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
-    text = formula_digest(str(value)) if name == "formula" else value_of(value)
-    return text if name in ("optimizer", "dataset", "activation") else f"{field_name(name)}={text}"
+    text = value_of(value)
+    if name == "formula":
+        text = formula_digest(str(value))
+    elif name == "dataset":
+        text = text.partition("@")[0]
+    return text if name in ("optimizer", "dataset", "content", "activation") else f"{field_name(name)}={text}"
 
 
 def formula_digest(text: str) -> str:
@@ -168,11 +179,17 @@ def engine(result: JobResult) -> str:
             return "torch's plain engine"
 
 
-def waiting_for(device: str, world_size: int | None) -> str:
+def waiting_for(device: str, world_size: int | None, data: str | None = None) -> str:
     """Which worker has to be started for jobs that request this device and world size, where no live one can run them.
 
-    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose.
+    `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose. `data` is the own
+    data set that the live workers lack which could run the jobs otherwise.
     """
+    if data is not None:
+        return (
+            f"waiting for a worker that has the data set {data}; none alive has: mlpq data push {data}, or copy its "
+            "file into their MLPQ_DATA_DIR"
+        )
     ranks = world_size or 1
     kind = "worker" if device == "auto" else f"{device} worker"
     capable = f" that can run {ranks} processes" if ranks > 1 else ""
@@ -182,7 +199,7 @@ def waiting_for(device: str, world_size: int | None) -> str:
 
 def jobs_without_worker(waiting: WaitingJobs) -> str:
     """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
-    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size)}"
+    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size, waiting.data_name)}"
 
 
 def status_phrase(status: Status) -> str:

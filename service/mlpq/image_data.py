@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +23,32 @@ DIGITS_MAX = 16  # the largest pixel value of digits; that of the other data set
 
 
 @dataclass(frozen=True)
-class TestSet:
-    """The pixels of the test images, [n, side, side] from 0 (background) to `white`, and their classes, [n]."""
+class FeatureRows:
+    """Features of rows that are no images, [n, features], and their names; they were `divide`d after a subtraction."""
 
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.uint8]
+    names: Sequence[str]
+    values: NDArray[np.float32] | NDArray[np.uint8]
+    subtract: NDArray[np.float64] | float = 0.0
+    divide: NDArray[np.float64] | float = 1.0
+
+    def row(self, number: int) -> list[float]:
+        """The features of a row as they were in the source, up to rounding."""
+        found: list[float] = (self.values[number] * self.divide + self.subtract).tolist()
+        return found
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test rows: their classes, [n], and what they look like.
+
+    `pixels` are those of images, [n, height, width] or with three colors, from 0 to `white`; `rows` are the features of
+    others. One of the two is None.
+    """
+
+    pixels: NDArray[np.uint8] | None
+    labels: NDArray[Any]
     white: int
+    rows: FeatureRows | None = None
 
 
 def read_test_set(dataset: Dataset, data_dir: Path) -> TestSet:

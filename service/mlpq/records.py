@@ -186,7 +186,8 @@ class WorkerCapabilities:
     """What a worker can run: jobs for its device, by up to `most_ranks` processes together.
 
     `device_name` is the hardware's name; `world_size` is that of a job that requests none. `kernel` and `torch` say
-    which engines it has; only a worker on the CPU has the kernel.
+    which engines it has; only a worker on the CPU has the kernel. `data` are the SHA-256 of the own data sets that are
+    on its machine.
     """
 
     device: str
@@ -195,6 +196,7 @@ class WorkerCapabilities:
     world_size: int = 1
     kernel: bool = False
     torch: bool = True
+    data: frozenset[str] = frozenset()
 
     def can_choose(self, world_size: int) -> bool:
         """Whether it trains such jobs by the kernel or by torch, as they request."""
@@ -210,12 +212,13 @@ class WorkerCapabilities:
 class TrainingSetup:
     """What a training process must be for a job: how many processes train it, and whether by the kernel.
 
-    `is_large` says that the job is too large to be stacked.
+    `is_large` says that the job is too large to be stacked. `data` is the SHA-256 of its own data set, if it has one.
     """
 
     world_size: int = 1
     kernel: bool = False
     is_large: bool = False
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +254,8 @@ class EnvironmentRecord:
 class WorkerRecord:
     """A live worker. `most_ranks` processes can train together there; `world_size` is that of a job that asks for none.
 
-    `now` is the time at which it was read, by the database's clock, which `beat_at` follows too.
+    `now` is the time at which it was read, by the database's clock, which `beat_at` follows too. `data` are the SHA-256
+    of the own data sets on its machine.
     """
 
     name: str
@@ -264,10 +268,12 @@ class WorkerRecord:
     started_at: datetime
     beat_at: datetime
     now: datetime
+    data: frozenset[str] = frozenset()
 
-    def can_run(self, device: str, world_size: int | None) -> bool:
-        """Whether it could run a job that requests that device and world size."""
-        return device in ("auto", self.device) and (world_size or 1) <= self.most_ranks
+    def can_run(self, device: str, world_size: int | None, data: str | None = None) -> bool:
+        """Whether it could run a job that requests that device and world size, and needs that own data set."""
+        has_data = data is None or data in self.data
+        return device in ("auto", self.device) and (world_size or 1) <= self.most_ranks and has_data
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,11 +312,17 @@ class Rerun:
 
 @dataclass(frozen=True, slots=True)
 class WaitingJobs:
-    """How many queued jobs request this device and world size; None leaves the world size to the worker."""
+    """How many queued jobs request this device and world size; None leaves the world size to the worker.
+
+    `data` is the SHA-256 of the own data set that a worker must have for them, and `data_name` what it is called; None
+    where every worker has it, or can pull it.
+    """
 
     device: str
     world_size: int | None
     jobs: int
+    data: str | None = None
+    data_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

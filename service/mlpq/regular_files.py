@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 
 def read(path: Path, at_most: int) -> bytes:
     """The content; raises OSError where that is no regular file of at most that many bytes. Never waits for a FIFO."""
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(file, "rb") as opened:
-        found = os.fstat(file)
+    with opened(path, at_most) as file:
+        return file.read(at_most)
+
+
+@contextmanager
+def opened(path: Path, at_most: int) -> Iterator[BufferedReader]:
+    """As `read`, the open file."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, "not a regular file", str(path))
         if found.st_size > at_most:
             raise OSError(None, f"larger than the {at_most:,} bytes that it may have", str(path))
-        return opened.read(at_most)
+        yield file
 
 
 def check_inside(path: Path, folder: Path) -> None:
@@ -27,7 +36,12 @@ def check_inside(path: Path, folder: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or absent, also after a crash or a power failure; raises OSError.
+    """Write a file that is either complete or absent, also after a crash or a power failure; raises OSError."""
+    write_parts(path, [content])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """As `write`, a file of several parts, which need not be in memory together.
 
     The folder is created; it must not be a symbolic link. The temporary file has a name that nobody can guess.
     """
@@ -38,7 +52,7 @@ def write(path: Path, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
-                file.write(content)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)

@@ -12,12 +12,12 @@ from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
 from mlpq.spec.datasets import DATASETS, find, verify
-from mlpq.spec.document import check_formulas, jobs_of, sweeps_of
+from mlpq.spec.document import LIST, check_formulas, jobs_of, sweeps_of
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
-from mlpq.spec.sweep import inherited, option
-from mlpq.store import queries
+from mlpq.spec.sweep import Sweep, inherited, option
+from mlpq.store import data_sets, queries
 from mlpq.store.session import Store
 from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
 
@@ -39,24 +39,37 @@ class Submission:
 def plan(document: Mapping[str, object], preset: str | None = None, store: Store | None = None) -> Submission:
     """Validate and expand the keys of a spec file or of options; writes nothing. Raises SpecError.
 
-    `store` is needed only for a document with the key `continue_from`.
+    `store` is needed for a document with the key `continue_from`, and to find own data sets.
     """
     parent_id = None
+    own = own_data_sets(document)
+    contents = data_sets.contents(store, own) if own and store is not None else {}
     if preset is not None:
-        sweep, specs = preset_jobs(preset, document)
+        sweep, specs = preset_jobs(preset, document, contents)
     elif document.get("continue_from") is not None:
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
         parent = queries.job_by_id(store, parent_id)
         sweep, *more = sweeps_of(document, {"experiment": parent.experiment, **inherited(parent.spec)})
-        specs = jobs_of([sweep, *more], parent.spec)
+        if parent.spec.content is not None:
+            contents[parent.spec.data_reference] = parent.spec.content
+        specs = jobs_of([sweep, *more], parent.spec, contents)
     else:
         sweep, *more = sweeps_of(document)
-        specs = jobs_of([sweep, *more])
+        specs = jobs_of([sweep, *more], contents=contents)
     check_formulas(document, specs)
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
     requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
     return Submission(sweep.experiment, specs, placement, parent_id, requested)
+
+
+def own_data_sets(document: Mapping[str, object]) -> list[str]:
+    """The own data sets that the keys name, as NAME or NAME@HASH; raises SpecError."""
+    listed = document.get(LIST)
+    given = [document, *(listed if isinstance(listed, list) else ())]
+    typed = [each["dataset"] for each in given if isinstance(each, Mapping) and each.get("dataset") is not None]
+    references = [reference for each in typed for reference in Sweep.parse({"dataset": each}).dataset]
+    return [reference for reference in dict.fromkeys(references) if reference not in DATASETS]
 
 
 def submit(
@@ -132,7 +145,7 @@ def run_again(
 
 def check_data(config: Settings, submission: Submission) -> None:
     """Raise DataError for a damaged data set on this machine; where it has none, the workers check theirs."""
-    for name in {spec.dataset for spec in submission.specs}:
+    for name in {spec.dataset for spec in submission.specs if spec.content is None}:
         dataset = DATASETS[name]
         folder = find(dataset, config.data_dir)
         if folder is not None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
 LENGTH = 8  # bytes of the length of a header
-HEADER_BYTES = 2**20  # more than the names, the shapes and the metadata of 32 layers take
+HEADER_BYTES = 2**22  # more than 32 layers, and the predictions of a million test rows, take
 PARAMETER_BYTES = 8  # of a value in the widest type
 STATES = ("dropout_state", "shuffle_state")  # metadata of a file of final weights: base64 of the generators' states
 
@@ -43,7 +44,7 @@ def weights_sha256(tensors: Mapping[str, TensorContent]) -> str:
 
 
 def predictions_metadata(classes: bytes) -> dict[str, str]:
-    """The metadata of a file of final weights with the predicted class of each test image, one byte each."""
+    """The metadata of a file of final weights with the predicted class of each test row, of `class_bytes` each."""
     return {
         "predictions": base64.b64encode(classes).decode(),
         "predictions_sha256": predictions_sha256(classes),
@@ -64,8 +65,22 @@ def predictions_of(metadata: Mapping[str, str]) -> bytes | None:
 
 
 def predictions_sha256(classes: bytes) -> str:
-    """SHA-256 of the predicted classes of the test images, one byte each, 64 hexadecimal digits."""
+    """SHA-256 of the predicted classes of the test rows, of `class_bytes` each, 64 hexadecimal digits."""
     return hashlib.sha256(classes).hexdigest()
+
+
+def class_bytes(classes: int) -> int:
+    """Bytes of a predicted class, little-endian, where there are so many classes."""
+    return 1 if classes <= 256 else 2
+
+
+def predicted_classes(stored: bytes, classes: int) -> Sequence[int]:
+    """The predicted class of each test row, from the bytes in a file; raises ValueError where they are cut."""
+    if class_bytes(classes) == 1:
+        return stored
+    if len(stored) % 2:
+        raise ValueError("predictions")
+    return struct.unpack(f"<{len(stored) // 2}H", stored)
 
 
 def read_header(file: IO[bytes]) -> dict[str, Any]:

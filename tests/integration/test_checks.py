@@ -14,8 +14,10 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from mlpq.records import WorkerCapabilities
+from mlpq.spec.data_content import DataContent
+from mlpq.store import data_sets as own_data
 from mlpq.store import execution, migrate
-from mlpq.store.schema import attempts, experiments, job_results, jobs, workers
+from mlpq.store.schema import attempts, data_chunks, data_sets, experiments, job_results, jobs, workers
 from mlpq.store.session import Store, now
 from tests.support.job_steps import claim_one, finish, spec, submit
 
@@ -29,6 +31,11 @@ GOOD = {
     (attempts, "worker"): ["ann:1:a", "a name"],
     (experiments, "name"): ["lab", "Läbor & <b>", "2024_01_15"],
     (job_results, "weights_sha256"): ["ab" * 32],
+    (jobs, "data_sha256"): ["ab" * 32, None],
+    (data_sets, "name"): ["wine", "a.b-c_d", "0" * 64],
+    (data_sets, "sha256"): ["ab" * 32],
+    (data_sets, "features"): [1, 100_000],
+    (data_chunks, "sha256"): ["ab" * 32],
     (workers, "name"): ["ann:1:a", "h-1.example.org:4711:0a1b", "a:b:1:a"],
     (workers, "most_ranks"): [1],
     (workers, "world_size"): [8],
@@ -43,6 +50,15 @@ BAD = {
     (attempts, "worker"): CONTROLS,
     (experiments, "name"): CONTROLS,
     (job_results, "weights_sha256"): ["", "../" * 21 + "x", "AB" * 32],
+    (jobs, "data_sha256"): ["", "../x", "AB" * 32, "0" * 63],
+    (data_sets, "name"): ["", "Wine", "-x", ".x", "a b", "a/b", "a@b", "ä", "a\n", "a\x85"],
+    (data_sets, "sha256"): ["", "x", "AB" * 32],
+    (data_sets, "features"): [0],
+    (data_sets, "classes"): [-1],
+    (data_sets, "train"): [0],
+    (data_sets, "test"): [0],
+    (data_sets, "size"): [0],
+    (data_chunks, "sha256"): ["x"],
     (workers, "name"): ["evil", "a:1", "a:1:", "a::a", ":1:a", "a:1:x", "a:1a:a", "a\n:1:a", "a:1:a\n", "\x1b:1:a"],
     (workers, "most_ranks"): [0],
     (workers, "world_size"): [-8],
@@ -62,6 +78,9 @@ def fill(store: Store) -> None:
     execution.worker_heartbeat(store, "bob:2:b", WorkerCapabilities("cpu"))
     submit(store, spec())
     finish(store, claim_one(store))
+    content = DataContent(sha256="ab" * 32, features=2, classes=2, train=4, test=2)
+    own_data.register(store, "wine", content, 100, {})
+    own_data.push(store, content.sha256, [b"x"])
 
 
 def set_column(store: Store, table: Any, column: str, value: Any) -> None:

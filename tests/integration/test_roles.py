@@ -14,7 +14,19 @@ from mlpq.errors import QueryError, StoreError
 from mlpq.jobs import Status
 from mlpq.question_records import QuestionSide, QuestionTerms
 from mlpq.records import Placement, SubmittedJob, WorkerCapabilities
-from mlpq.store import execution, migrate, queries, questions, roles, sql, submission, verifications, worker_queries
+from mlpq.spec.data_content import DataContent
+from mlpq.store import (
+    data_sets,
+    execution,
+    migrate,
+    queries,
+    questions,
+    roles,
+    sql,
+    submission,
+    verifications,
+    worker_queries,
+)
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
@@ -34,6 +46,7 @@ from tests.support.services import Postgres
 pytestmark = pytest.mark.xdist_group("roles")  # a server of their own, since roles belong to all databases
 
 
+CONTENT = DataContent(sha256="ab" * 32, features=2, classes=2, train=4, test=2)
 TERMS = QuestionTerms(
     by="optimizer", metric="accuracy", target="", against="", difference=0.5, margin=None, alpha=0.05, max_seeds=None,
     choose_seeds=(), seeds=(0,), pilot=7, sides=(QuestionSide("sgd", ("a",)), QuestionSide("adam", ("b",))),
@@ -78,7 +91,7 @@ def stores(server: Postgres, database: str) -> Iterator[Stores]:
     yield opened
     tables = (
         "experiments, jobs, attempts, epochs, job_results, result_images, verifications, workers, environments, "
-        "questions, question_caps"
+        "questions, question_caps, data_sets, data_chunks"
     )
     with opened.admin.write() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
@@ -98,6 +111,8 @@ def filled(stores: Stores) -> Stores:
     verifications.record(stores.submitter, [Verification(first, None, Grade.SAME_BITS, "", [], [], [], [])])
     registered = questions.register(stores.submitter, "lab", TERMS)
     questions.register_caps(stores.submitter, registered, [20])
+    data_sets.register(stores.submitter, "wine", CONTENT, 100, {})
+    data_sets.push(stores.submitter, CONTENT.sha256, [b"x"])
     return stores
 
 
@@ -110,12 +125,29 @@ def test_submitter_registers_questions_that_readers_see(stores: Stores) -> None:
         questions.register(stores.worker, "lab", replace(TERMS, metric="loss"))
 
 
+def test_submitter_registers_pushes_and_removes_data_that_workers_pull(stores: Stores) -> None:
+    found, _ = data_sets.register(stores.submitter, "wine", CONTENT, 100, {"classes": ["a", "b"]})
+    assert data_sets.find(stores.reader, "wine") == found
+    assert data_sets.push(stores.submitter, CONTENT.sha256, [b"x" * 9, b"y"])
+    assert b"".join(data_sets.pull(stores.worker, CONTENT.sha256)) == b"x" * 9 + b"y"
+    capabilities = WorkerCapabilities("cpu", data=frozenset({CONTENT.sha256}))
+    execution.worker_heartbeat(stores.worker, "ann:1:a", capabilities)
+    assert worker_queries.live_workers(stores.reader)[0].data == {CONTENT.sha256}
+    with pytest.raises(StoreError, match="permission denied"):
+        data_sets.register(stores.worker, "beer", CONTENT, 100, {})
+    with pytest.raises(StoreError, match="permission denied"):
+        data_sets.remove(stores.worker, found)
+    assert data_sets.remove(stores.submitter, found)
+    assert data_sets.registered(stores.reader) == []
+
+
 def contents(store: Store) -> str:
     """Everything in the tables and the names in the catalogue."""
     parts = [
         f"(SELECT json_agg(t ORDER BY t::text) FROM {table} AS t)"
         for table in ("experiments", "jobs", "attempts", "epochs", "job_results", "result_images", "verifications",
-                      "workers", "environments", "questions", "question_caps", "alembic_version")
+                      "workers", "environments", "questions", "question_caps", "data_sets", "data_chunks",
+                      "alembic_version")
     ]  # fmt: skip
     parts += [
         "(SELECT json_agg(oid ORDER BY oid) FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace)",
@@ -222,6 +254,10 @@ SUBMITTER_ATTACKS = (
     "UPDATE question_caps SET caps = '[9]'",
     "DELETE FROM questions",
     "DELETE FROM question_caps",
+    "UPDATE data_sets SET sha256 = repeat('a', 64)",
+    "UPDATE data_chunks SET content = 'x'",
+    "TRUNCATE data_sets",
+    "UPDATE jobs SET data_sha256 = NULL",
     "UPDATE experiments SET name = 'other'",
     "UPDATE experiments SET created_at = '2000-01-01'",
     "UPDATE jobs SET spec = '{}'",
@@ -269,6 +305,11 @@ WORKER_ATTACKS = (
     " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
     "INSERT INTO verifications SELECT * FROM verifications",
     "INSERT INTO question_caps VALUES (7, '[9]', now())",
+    "INSERT INTO data_chunks VALUES (repeat('a', 64), 0, 'x')",
+    "DELETE FROM data_chunks",
+    "DELETE FROM data_sets",
+    "UPDATE data_sets SET name = 'evil'",
+    "UPDATE jobs SET data_sha256 = NULL",
     "UPDATE questions SET difference = 1",
     "UPDATE experiments SET name = 'other'",
     "UPDATE jobs SET spec = '{}'",

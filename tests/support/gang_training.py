@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mlpq.records import EpochMetrics
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine import plain
@@ -29,7 +30,7 @@ HELD_OUT, LEFT = 130, 171
 
 @functools.cache
 def digits() -> Data:
-    return Data.of(load("digits", Path("nowhere")))
+    return Data.of(load(DATASETS["digits"], Path("nowhere")))
 
 
 @functools.cache

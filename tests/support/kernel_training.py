@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.image_set import ImageSet
 from mlpq_workers.engine.kernel_gang import KernelData, train_gang
@@ -20,7 +21,7 @@ from tests.support.gang_training import HELD_OUT, LEFT, Record, without_seconds
 @functools.cache
 def images() -> ImageSet:
     """All of digits."""
-    return load("digits", Path("nowhere"))
+    return load(DATASETS["digits"], Path("nowhere"))
 
 
 @functools.cache

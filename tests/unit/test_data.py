@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
 from mlpq.errors import DataError
-from mlpq.spec.datasets import DATASETS, FILES, own_folder
+from mlpq.spec.datasets import DATASETS, FILES, dataset_named, own_folder
 from mlpq_workers.engine.data import Data, epoch_order, split
 from mlpq_workers.trainer.data import load, parse_idx, torchvision_datasets
 from tests.support.float_pixels import in_floats
@@ -33,7 +33,7 @@ FILE = Path("some-file")
 
 @pytest.fixture(scope="module")
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return Data.of(load("fashion-mnist", tmp_path_factory.mktemp("empty")))
+    return Data.of(load(DATASETS["fashion-mnist"], tmp_path_factory.mktemp("empty")))
 
 
 @pytest.fixture
@@ -115,14 +115,14 @@ def test_byte_divided_by_scale_has_the_bits_of_to_tensor(fashion: Data) -> None:
 
 
 def test_own_folder_takes_precedence_over_the_systems(own_copy: Path, tmp_path: Path) -> None:
-    assert load("fashion-mnist", tmp_path).source == str(own_copy)
+    assert load(DATASETS["fashion-mnist"], tmp_path).source == str(own_copy)
 
 
 def test_truncated_file_is_named(own_copy: Path, tmp_path: Path) -> None:
     file = own_copy / "t10k-labels-idx1-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(DataError) as error:
-        load("fashion-mnist", tmp_path)
+        load(DATASETS["fashion-mnist"], tmp_path)
     assert str(file) in one_line(error)
 
 
@@ -132,7 +132,7 @@ def test_corrupt_file_is_named(own_copy: Path, tmp_path: Path) -> None:
     content[1234] ^= 1
     file.write_bytes(gzip.compress(content))
     with pytest.raises(DataError) as error:
-        load("fashion-mnist", tmp_path)
+        load(DATASETS["fashion-mnist"], tmp_path)
     assert str(file) in one_line(error)
     assert "mlpq data fetch fashion-mnist" in one_line(error)
 
@@ -141,13 +141,13 @@ def test_missing_file_is_named(own_copy: Path, tmp_path: Path) -> None:
     file = own_copy / "train-labels-idx1-ubyte.gz"
     file.unlink()
     with pytest.raises(DataError) as error:
-        load("fashion-mnist", tmp_path)
+        load(DATASETS["fashion-mnist"], tmp_path)
     assert str(file) in one_line(error)
 
 
-def test_unknown_name_suggests_the_nearest(tmp_path: Path) -> None:
+def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(DataError, match="did you mean 'fashion-mnist'"):
-        load("fashion-mist", tmp_path)
+        dataset_named("fashion-mist")
 
 
 def test_idx_file_is_read_by_its_header() -> None:
@@ -173,7 +173,7 @@ def test_idx_file_with_another_header_is_rejected(content: bytes) -> None:
 
 
 def test_digits_are_bundled_and_split_1297_to_500(tmp_path: Path) -> None:
-    data = Data.of(load("digits", tmp_path))
+    data = Data.of(load(DATASETS["digits"], tmp_path))
     assert (data.train_x.shape, data.test_x.shape) == ((1297, 64), (500, 64))
     assert (data.train_y.dtype, len(data.train_y), len(data.test_y)) == (torch.int64, 1297, 500)
     assert (data.train_x.dtype, data.train_x.min().item(), data.train_x.max().item()) == (torch.uint8, 0, data.scale)
@@ -181,19 +181,19 @@ def test_digits_are_bundled_and_split_1297_to_500(tmp_path: Path) -> None:
 
 
 def test_digits_equal_those_of_scikit_learn(tmp_path: Path) -> None:
-    data, bunch = Data.of(load("digits", tmp_path)), load_digits()
+    data, bunch = Data.of(load(DATASETS["digits"], tmp_path)), load_digits()
     assert torch.cat([data.train_x, data.test_x]).tolist() == bunch.data.tolist()
     assert torch.cat([data.train_y, data.test_y]).tolist() == bunch.target.tolist()
 
 
 def test_bytes_compute_in_float32_and_floats_in_their_own_dtype(tmp_path: Path) -> None:
-    data = Data.of(load("digits", tmp_path))
+    data = Data.of(load(DATASETS["digits"], tmp_path))
     assert data.dtype == torch.float32
     assert [in_floats(data, dtype).dtype for dtype in (torch.float32, torch.float64)] == [torch.float32, torch.float64]
 
 
 def test_moving_data_to_its_own_device_copies_nothing(tmp_path: Path) -> None:
-    data = Data.of(load("digits", tmp_path))
+    data = Data.of(load(DATASETS["digits"], tmp_path))
     assert data.to("cpu").train_x is data.train_x
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
+import lzma
 import os
 import resource
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +53,29 @@ def unpacked_into_folders(name: str) -> tuple[str, bytes]:
     return f"{name}/{name.replace('-idx', '.idx')}", CONTENT[name]
 
 
-FORMS = (published, packed_anew, unpacked, unpacked_by_7zip, unpacked_into_folders)
+def packed_by_bzip2(name: str) -> tuple[str, bytes]:
+    return f"{name}.bz2", bz2.compress(CONTENT[name])
+
+
+def packed_by_xz(name: str) -> tuple[str, bytes]:
+    return f"{name}.xz", lzma.compress(CONTENT[name])
+
+
+def packed_by_zip(name: str) -> tuple[str, bytes]:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, CONTENT[name])
+    return f"{name.replace('-idx', '.idx')}.zip", file.getvalue()
+
+
+def packed_without_suffix(name: str) -> tuple[str, bytes]:
+    return name, gzip.compress(CONTENT[name], mtime=9)
+
+
+FORMS = (
+    published, packed_anew, unpacked, unpacked_by_7zip, unpacked_into_folders, packed_by_bzip2, packed_by_xz,
+    packed_by_zip, packed_without_suffix,
+)  # fmt: skip
 LAYOUTS = (".", "raw", "Toy/raw", "toy")
 
 

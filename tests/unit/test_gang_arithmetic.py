@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mlpq.records import EpochMetrics
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq_workers.engine.data import Data, epoch_order
 from mlpq_workers.engine.tensors import to_tensors
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 @functools.cache
 def digits(dtype: torch.dtype | None = None) -> Data:
-    data = Data.of(load("digits", Path("nowhere")))
+    data = Data.of(load(DATASETS["digits"], Path("nowhere")))
     return in_floats(data, dtype) if dtype else data
 
 

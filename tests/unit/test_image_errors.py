@@ -18,7 +18,7 @@ from mlpq.analysis.image_errors import ImageErrors, image_errors, wilson_interva
 from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import DataError
 from mlpq.image_data import read_test_set
-from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages
+from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages, SparseConfusion
 from mlpq.records import JobRecord
 from mlpq.report import error_tables
 from mlpq.report.error_section import error_section
@@ -67,7 +67,8 @@ def test_arms_are_those_of_the_comparison() -> None:
 
 def test_confusion_is_the_sum_over_the_seeds() -> None:
     sgd = errors().arms[1]
-    expected = np.sum([images(wrong).confusion for wrong in SGD], axis=0)
+    expected = np.sum([np.asarray(images(wrong).confusion) for wrong in SGD], axis=0)
+    assert sgd.confusion is not None
     assert sgd.confusion == expected.tolist()
     assert sum(row[0] for row in sgd.confusion[1:]) == 40
 
@@ -78,6 +79,7 @@ def test_accuracy_of_a_class_is_over_its_images_and_seeds() -> None:
         wrong = sum(int(LABELS[image]) == number for seed in SGD for image in seed)
         assert each.images == np.count_nonzero(np.equal(LABELS, number))
         assert each.accuracy == pytest.approx(1 - wrong / (3 * each.images))
+        assert each.accuracy is not None
         assert each.interval == wilson_interval(each.accuracy, each.images)
         assert each.taken_for == (0 if wrong else None)
         assert each.taken_share == pytest.approx(wrong / (3 * each.images))
@@ -186,7 +188,8 @@ def test_json_and_csv_have_all_images() -> None:
 def test_many_classes_have_their_most_frequent_confusions() -> None:
     arm = errors().arms[1]
     many = [[10 * (i == j) + (i == 0 and j == 11) * 6 for j in range(12)] for i in range(12)]
-    headings, lines = error_tables.confusion_table(replace(arm, confusion=many))
+    pairs = SparseConfusion.of(many).pairs
+    headings, lines = error_tables.confusion_table(replace(arm, confusion=many, confusions=pairs))
     assert headings == ("true class", "taken for", ">images")
     assert lines == [["0", "11", "2.0"]]
 

@@ -259,6 +259,7 @@ from mlpq_workers.engine.kernel_gang import KernelData, train_gang
 from mlpq_workers.engine.training_state import EngineJob, Observer
 from mlpq_workers.kernel import build
 from mlpq_workers.trainer.checkpoints import save
+from mlpq.spec.datasets import DATASETS
 from mlpq_workers.trainer.data import load
 from mlpq_workers.trainer.process import TrainingProcess
 from mlpq_workers.trainer.serving import serve
@@ -268,7 +269,7 @@ class Saves(Observer):
         save(ending, "ab" * 32, Path(sys.argv[1]))
 
 (spec,) = Sweep.parse({"dataset": "digits", "epochs": 1}).jobs()
-train_gang({"0": EngineJob(spec)}, KernelData.of(load("digits", Path("nowhere"))), build(), Saves())
+train_gang({"0": EngineJob(spec)}, KernelData.of(load(DATASETS["digits"], Path("nowhere"))), build(), Saves())
 print(Path(sys.argv[1]).exists(), sorted({name.partition(".")[0] for name in sys.modules} & {"torch", "sklearn"}))
 """
 

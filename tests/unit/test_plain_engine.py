@@ -24,9 +24,9 @@ from mlpq_workers.engine.plain import evaluate
 from mlpq_workers.engine.tensors import to_tensors
 from mlpq_workers.engine.training_state import Diverged, Stopped, Trained, weights_sha256
 from mlpq_workers.trainer.checkpoints import load_start, save
-from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
 from tests.support.gang_training import Record, job, train_plain
+from tests.support.kernel_training import images
 
 OVERFITS = {"optimizer": "adam:lr=0.05", "batch_size": 64, "epochs": 30, "validation": 0.3, "patience": 2}
 
@@ -42,7 +42,7 @@ def one_thread_and_restored_random_state() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
-    return Data.of(load("digits", Path("nowhere")))
+    return Data.of(images())
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,7 @@ SPEC_MODULES = [f"mlpq.spec.{each.name}" for each in pkgutil.iter_modules(mlpq.s
 LIMITS = {
     **dict.fromkeys(SPEC_MODULES, section(SPEC_FILE, "Limits")),
     "mlpq.spec.datasets": DATASETS.read_text(),
+    "mlpq.spec.data_content": DATASETS.read_text(),
     "mlpq.cli.spec_file": section(SPEC_FILE, "Limits"),
     "mlpq.store.sql": section(CLI, "`mlpq sql`"),
     "mlpq.analysis.questions": section(CLI, "`mlpq decide`"),

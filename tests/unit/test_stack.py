@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.network import build
@@ -117,7 +118,7 @@ def test_row_of_parameters_is_a_multiple_of_two_vectors(hidden: str, bias: bool)
 @pytest.mark.usefixtures("one_thread")
 def test_evaluation_uses_each_networks_own_rows(hidden: str, streams: list[int]) -> None:
     specs, parameters, _ = of_one_shape(hidden, True, 3)
-    data = Data.of(load("digits", Path("nowhere")))
+    data = Data.of(load(DATASETS["digits"], Path("nowhere")))
     generator = torch.Generator().manual_seed(1)
     rows = torch.stack(
         [torch.randperm(1297, generator=generator)[:600] for _ in range(3)]

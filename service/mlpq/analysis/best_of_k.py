@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlpq import formatting
 from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.metrics import percent_on_test
 from mlpq.analysis.summary import Summary, best_of_k, summarize
@@ -35,15 +36,16 @@ def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -
     Jobs without a validation split are left out: nothing is chosen by the test set.
     """
     found = arms(records, ancestors)
-    several_data = len({arm.spec.dataset for arm in found}) > 1
+    specs = [arm.spec for arm in found]
+    names = {spec.data_reference: formatting.data_set(spec, specs) for spec in specs}
     groups: dict[tuple[str, str | None, str, float, bool], list[Arm]] = {}
     for arm in found:
         spec = arm.spec
         if spec.validation:
-            key = (spec.optimizer, spec.formula, spec.dataset, spec.validation, arm.parent is None)
+            key = (spec.optimizer, spec.formula, spec.data_reference, spec.validation, arm.parent is None)
             groups.setdefault(key, []).append(arm)
     return [
-        _best_of(f"{optimizer}, {data}" if several_data else optimizer, settings)
+        _best_of(f"{optimizer}, {names[data]}" if len(names) > 1 else optimizer, settings)
         for (optimizer, _, data, *_), settings in groups.items()
         if len(settings) > 1
     ]

@@ -83,7 +83,7 @@ def _standard_error(pair: Pair, bitmaps: Mapping[str, bytes]) -> float | None:
     own = standard_error_seeds(pair)
     bits = [_bits_by_seed(side, bitmaps) for side in (pair.a, pair.b)]
     seeds = [seed for seed in pair.seeds if seed in bits[0] and seed in bits[1]]
-    if own is None or len(seeds) < FEWEST_SEEDS or pair.a.spec.dataset != pair.b.spec.dataset:
+    if own is None or len(seeds) < FEWEST_SEEDS or pair.a.spec.data != pair.b.spec.data:
         return None
     a, b = (np.stack([each[seed] for seed in seeds]) for each in bits)
     return math.sqrt(own**2 + PERCENT**2 * max(0.0, image_variance(a - b)))

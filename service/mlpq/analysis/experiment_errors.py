@@ -28,7 +28,7 @@ class ExperimentErrors:
     """The errors of an experiment's arms, with what this machine knows about the images.
 
     `of_arms` are the images that every seed of an arm gets wrong, by its label, and `of_all` those that every seed of
-    every arm gets wrong, by data set. `test_sets` are those on this machine, by name. `notes` say what is missing.
+    every arm gets wrong, by data set. `test_sets` are those on this machine, by data set. `notes` say what is missing.
     """
 
     errors: ImageErrors

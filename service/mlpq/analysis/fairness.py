@@ -38,8 +38,11 @@ def notes(comparison: Comparison) -> list[str]:
     """What is unequal between the sides, how settings were chosen, which seeds diverged or are missing, and where the
     tests' assumptions look wrong; empty where all is well."""
     sides, by = comparison.sides, comparison.by
+    specs = [side.spec for side in sides]
     found = [
-        _unequal(formatting.field_name(name), sides, partial(_setting, name)) for name in SETTINGS if name not in by
+        _unequal(formatting.field_name(name), sides, partial(_setting, name, specs))
+        for name in SETTINGS
+        if name not in by
     ]
     found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
     found += [_unequal("device", sides, _devices), _arithmetics(sides)]
@@ -63,7 +66,9 @@ def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> 
     return f"unequal {name}: " + "; ".join(f"{value} in {_shortened(labels)}" for value, labels in groups.items())
 
 
-def _setting(name: str, side: Side) -> str:
+def _setting(name: str, specs: Sequence[JobSpec], side: Side) -> str:
+    if name == "dataset":
+        return formatting.data_set(side.spec, specs)
     return formatting.schedule(side.spec) if name == "schedule" else formatting.value_of(field_of(side.spec, name))
 
 

@@ -22,7 +22,7 @@ FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
 SCHEDULE_OPTIONS = {option for options in SCHEDULES.values() for option in options}
-_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings"}
+_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings", "content"}  # that is part of `dataset`
 FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS, *SCHEDULE_OPTIONS} - _NOT_FIELDS))
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
 
@@ -72,6 +72,8 @@ def parse_by(text: str | None) -> Fields:
 
 def field_of(spec: JobSpec, name: str) -> FieldValue:
     """A field of the spec, or an option of the optimizer or schedule; None where its own has no such option."""
+    if name == "dataset":
+        return spec.data_reference
     options = {**spec.schedule_settings, **spec.optimizer_settings}
     value: FieldValue = getattr(spec, name) if name in JobSpec.model_fields else options.get(name)
     return value
@@ -144,11 +146,11 @@ def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
     by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
         by_values.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
-    groups = []
+    groups, specs = [], [arm.spec for arm in found]
     for settings in by_values.values():
         spec = settings[0].spec
-        data = [formatting.field(name, value) for name in differing if (value := field_of(spec, name)) is not None]
-        groups.append(_Group(", ".join([by_label(spec, by), *data]), settings, _rankable(settings)))
+        data = [_shown(spec, name, specs) for name in differing if field_of(spec, name) is not None]
+        groups.append(_Group(", ".join([by_label(spec, by, specs), *data]), settings, _rankable(settings)))
     return groups
 
 
@@ -229,7 +231,12 @@ def _validation_by_seed(arm: Arm) -> dict[int, float]:
     return scores
 
 
-def by_label(spec: JobSpec, by: Fields) -> str:
+def _shown(spec: JobSpec, name: str, among: Sequence[JobSpec]) -> str:
+    """A field in a label; `among` are all specs that have one."""
+    return formatting.data_set(spec, among) if name == "dataset" else formatting.field(name, field_of(spec, name))
+
+
+def by_label(spec: JobSpec, by: Fields, among: Sequence[JobSpec] = ()) -> str:
     """ "adam", "sgd momentum=0.9": the values of these fields.
 
     Options that the optimizer does not have are left out, and its defaults too where `by` has the optimizer itself.
@@ -238,4 +245,4 @@ def by_label(spec: JobSpec, by: Fields) -> str:
     values = {name: field_of(spec, name) for name in by}
     present = [name for name in by if values[name] is not None]
     shown = [name for name in present if name not in defaults or values[name] != defaults[name]]
-    return " ".join(formatting.field(name, values[name]) for name in shown) or f"without {', '.join(by)}"
+    return " ".join(_shown(spec, name, among) for name in shown) or f"without {', '.join(by)}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpq import formatting
 from mlpq.analysis.comparison import Comparison, Side
 from mlpq.analysis.inference import Interval
-from mlpq.image_records import CalibrationBin, ResultImages
+from mlpq.image_records import MOST_WHOLE, CalibrationBin, Confusion, ResultImages, SparseConfusion
 from mlpq.records import JobRecord
 from mlpq.spec.datasets import Dataset
 
@@ -24,14 +26,16 @@ Z = statistics.NormalDist().inv_cdf(0.975)
 class ClassAccuracy:
     """The share of a class's test images that are classified correctly, from 0 to 1, as the mean over the seeds.
 
+    It and the `interval` are None for a class without test images.
+
     `interval` is Wilson's of 95 %, for as many images: it says how far other images of the class would change it.
     `taken_for` is the class that its wrong images are most often taken for, in the share `taken_share` of all of them;
     None where none is wrong.
     """
 
     images: int
-    accuracy: float
-    interval: Interval
+    accuracy: float | None
+    interval: Interval | None
     taken_for: int | None
     taken_share: float
 
@@ -40,27 +44,29 @@ class ClassAccuracy:
 class ArmErrors:
     """What an arm gets wrong, over the seeds `jobs` whose results say so; `missing` results don't.
 
-    `confusion[i][j]` counts images of class i that are predicted as class j, and `calibration` has the bins of
-    `ResultImages`; both are sums over the seeds. `calibration_errors` are by seed, from 0 to 1. `churn` is the share of
-    images that one seed gets right and another one wrong, the mean over all pairs of seeds; None for one seed.
-    `always_wrong` are the images that every seed gets wrong.
+    `data` is what the comparison calls its data set, with the hash of its content where others of that name differ.
+
+    `accuracy` is over all images and seeds, from 0 to 1. `confusion[i][j]` counts images of class i that are predicted
+    as class j, None where there are more than MOST_WHOLE classes; `confusions` are its entries outside of the diagonal,
+    the largest first. `calibration` has the bins of `ResultImages`. All of these are sums over the seeds.
+    `calibration_errors` are by seed, from 0 to 1. `churn` is the share of images that one seed gets right and another
+    one wrong, the mean over all pairs of seeds; None for one seed. `always_wrong` are the images that every seed gets
+    wrong.
     """
 
     label: str
+    data: str
     dataset: Dataset
     jobs: Mapping[int, JobRecord]
     missing: int
-    confusion: Sequence[Sequence[int]]
+    accuracy: float
+    confusion: Sequence[Sequence[int]] | None
+    confusions: Sequence[Confusion]
     classes: Sequence[ClassAccuracy]
     calibration: Sequence[CalibrationBin]
     calibration_errors: Mapping[int, float]
     churn: float | None
     always_wrong: Sequence[int]
-
-    @property
-    def accuracy(self) -> float:
-        """Over all images and seeds, from 0 to 1."""
-        return sum(self.confusion[i][i] for i in range(len(self.confusion))) / sum(map(sum, self.confusion))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +98,15 @@ def image_errors(comparison: Comparison, images: Mapping[str, ResultImages]) -> 
     arms: list[ArmErrors] = []
     bits: list[dict[int, NDArray[np.bool_]]] = []
     without = []
+    specs = [side.spec for side in comparison.sides]
     for side in comparison.sides:
         jobs = [job for job in side.arm.records if job.result is not None and job.spec.seed in side.values]
         known = {job.spec.seed: job for job in sorted(jobs, key=lambda job: job.spec.seed) if _is_known(job, images)}
         if known:
             found = {seed: images[job.id] for seed, job in known.items()}
             bits.append({seed: _unpacked(each.correct, side.spec.data.test) for seed, each in found.items()})
-            arms.append(_arm(side, known, found, bits[-1], len(jobs) - len(known)))
+            data = formatting.data_set(side.spec, specs)
+            arms.append(_arm(side, data, known, found, bits[-1], len(jobs) - len(known)))
         elif jobs:
             without.append(side.label)
     return ImageErrors(arms, _pairs(arms, bits), without, _always_wrong(arms))
@@ -123,23 +131,27 @@ def _unpacked(correct: bytes, images: int) -> NDArray[np.bool_]:
 
 def _arm(
     side: Side,
+    data: str,
     jobs: Mapping[int, JobRecord],
     images: Mapping[int, ResultImages],
     bits: Mapping[int, NDArray[np.bool_]],
     missing: int,
 ) -> ArmErrors:
-    confusion = np.sum([np.asarray(each.confusion) for each in images.values()], axis=0)
+    confusion = _sum([each.sparse for each in images.values()])
     bins = zip(*(each.calibration for each in images.values()), strict=True)
     right = np.sum(list(bits.values()), axis=0)  # seeds, for each image
     n = len(bits)
     pairs = n * (n - 1)
     return ArmErrors(
         label=side.label,
+        data=data,
         dataset=side.spec.data,
         jobs=jobs,
         missing=missing,
-        confusion=confusion.tolist(),
-        classes=[_class(row, i, n) for i, row in enumerate(confusion.tolist())],
+        accuracy=sum(confusion.correct) / sum(confusion.totals),
+        confusion=_whole(confusion) if side.spec.data.classes <= MOST_WHOLE else None,
+        confusions=confusion.pairs,
+        classes=_classes(confusion, n),
         calibration=[CalibrationBin(*map(sum, zip(*each, strict=True))) for each in bins],
         calibration_errors={seed: each.calibration_error for seed, each in images.items()},
         churn=float(np.mean(2 * right * (n - right) / pairs)) if pairs else None,
@@ -147,18 +159,46 @@ def _arm(
     )
 
 
-def _class(row: Sequence[int], i: int, seeds: int) -> ClassAccuracy:
-    """A row of a confusion matrix, summed over the seeds."""
-    total = sum(row)
-    wrong = {j: count for j, count in enumerate(row) if j != i and count}
-    most = max(wrong, key=wrong.__getitem__, default=None)
+def _sum(found: Sequence[SparseConfusion]) -> SparseConfusion:
+    """The sum over the seeds."""
+    pairs: Counter[tuple[int, int]] = Counter()
+    for each in found:
+        for pair in each.pairs:
+            pairs[pair.true, pair.predicted] += pair.images
+    totals, predicted, correct = (
+        np.sum([getattr(each, name) for each in found], axis=0).tolist() for name in ("totals", "predicted", "correct")
+    )
+    in_order = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))
+    return SparseConfusion(totals, predicted, correct, [Confusion(*pair, count) for pair, count in in_order])
+
+
+def _whole(confusion: SparseConfusion) -> list[list[int]]:
+    matrix = np.diag(np.asarray(confusion.correct))
+    for pair in confusion.pairs:
+        matrix[pair.true, pair.predicted] = pair.images
+    found: list[list[int]] = matrix.tolist()
+    return found
+
+
+def _classes(confusion: SparseConfusion, seeds: int) -> list[ClassAccuracy]:
+    most: dict[int, Confusion] = {}
+    for pair in confusion.pairs:  # the largest first
+        most.setdefault(pair.true, pair)
+    return [
+        _class(total, correct, most.get(i), seeds)
+        for i, (total, correct) in enumerate(zip(confusion.totals, confusion.correct, strict=True))
+    ]
+
+
+def _class(total: int, correct: int, most: Confusion | None, seeds: int) -> ClassAccuracy:
+    """A class with counts that are summed over the seeds."""
     images = total // seeds
     return ClassAccuracy(
         images=images,
-        accuracy=row[i] / total,
-        interval=wilson_interval(row[i] / total, images),
-        taken_for=most,
-        taken_share=0.0 if most is None else wrong[most] / total,
+        accuracy=correct / total if total else None,
+        interval=wilson_interval(correct / total, images) if total else None,
+        taken_for=None if most is None else most.predicted,
+        taken_share=0.0 if most is None else most.images / total,
     )
 
 
@@ -176,5 +216,5 @@ def _always_wrong(arms: Sequence[ArmErrors]) -> dict[str, list[int]]:
     found: dict[str, set[int]] = {}
     for arm in arms:
         own = set(arm.always_wrong)
-        found[arm.dataset.name] = found.get(arm.dataset.name, own) & own
+        found[arm.data] = found.get(arm.data, own) & own
     return {name: sorted(images) for name, images in found.items()}

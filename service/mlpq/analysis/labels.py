@@ -16,7 +16,8 @@ _MODEL = ("hidden", "activation")  # named together, as "MLP 32 relu"
 _OF_MODEL = ("bias", "initialisation", "dropout", "l1", "label_smoothing")
 _RATES = ("lr",)
 _OF_OPTIMIZER = ("schedule", "warmup", "clip_norm")  # named after the optimizer's options
-_NAMED = {"formula": "optimizer"}  # fields that the other one names: shown where one name has several of them
+# Fields that the other one names: shown where one name has several of them.
+_NAMED = {"formula": "optimizer", "content": "dataset"}
 _PARTS = {"seed", "parent", "optimizer_settings", "schedule_settings"}  # of no label, or part of another field
 _OPTION = "option "  # before the names of the optimizer's options, which may be those of fields
 _REQUIRED = object()  # the default of what has none
@@ -86,21 +87,21 @@ def settings_labels(specs: Sequence[JobSpec], shown: Collection[str] = ()) -> li
     """
     fields = [_fields(spec) for spec in specs]
     names = [name for name in _ALONE if name in _differing(fields) - set(shown)]
-    return [", ".join(_field(name, own[name]) for name in names if _is_shown(name, own)) for own in fields]
+    return [", ".join(_field(name, own[name]) for name in _shown(names, own)) for own in fields]
 
 
 def shared(specs: Sequence[JobSpec]) -> str:
     """The fields in which all specs agree, as "digits, hidden=32, sgd, lr=0.1", without those left at a default."""
     differing, first = _differing([_fields(spec) for spec in specs]), _fields(specs[0])
     defaults = [_defaults(spec) for spec in specs]
-    names = [name for name in first if name not in differing and _is_shown(name, first)]
+    names = _shown([name for name in first if name not in differing], first)
     changed = [name for name in names if any(first[name] != own.get(name, _REQUIRED) for own in defaults)]
     return ", ".join(_field(name, first[name]) for name in changed)
 
 
 def _label(spec: JobSpec, differing: Collection[str]) -> str:
     own, defaults = _fields(spec), _defaults(spec)
-    shown = [name for name in own if name in differing and _is_shown(name, own)]
+    shown = _shown([name for name in own if name in differing], own)
     hidden = ["MLP " + formatting.value_of(spec.hidden) if spec.hidden else "logistic"] if "hidden" in shown else []
     model = [*hidden, *([spec.activation] if "activation" in shown else [])]
     has_name = "optimizer" in shown
@@ -119,12 +120,14 @@ def _label(spec: JobSpec, differing: Collection[str]) -> str:
 def _fields(spec: JobSpec) -> dict[str, Hashable]:
     """The fields of a spec, and the options of its optimizer, by name; None for those that do not matter to it."""
     found: dict[str, Hashable] = {}
+    own = spec.own_optimizer
     for name in JobSpec.model_fields:
         if name == "optimizer_settings":
-            found |= {f"{_OPTION}{option}": value for option, value in spec.optimizer_settings.items()}
+            options = own.constants if own else spec.optimizer_settings
+            found |= {f"{_OPTION}{option}": spec.optimizer_settings[option] for option in options}
         elif name not in _PARTS:
             found[name] = getattr(spec, name)
-    own = spec.own_optimizer
+    found["content"] = spec.content.reference(spec.dataset) if spec.content else None
     found["activation"] = spec.activation if spec.hidden else None
     found["schedule"] = formatting.schedule(spec)
     found["lr"] = spec.lr if own is None or own.uses_rate else None
@@ -148,8 +151,10 @@ def _differing(of_specs: Sequence[Mapping[str, Hashable]]) -> set[str]:
     return found
 
 
-def _is_shown(name: str, own: Mapping[str, Hashable]) -> bool:
-    return own[name] is not None or name not in {"activation", "lr", *_NAMED}
+def _shown(names: Sequence[str], own: Mapping[str, Hashable]) -> list[str]:
+    """Those of these fields that matter to a spec; that of the content has the name of the data set too."""
+    found = [name for name in names if own[name] is not None or name not in {"activation", "lr", *_NAMED}]
+    return [name for name in found if name != "dataset" or "content" not in found]
 
 
 def _field(name: str, value: Hashable) -> str:

@@ -90,8 +90,10 @@ class ProblemsComparison:
 def split_problems(experiment: str, records: Sequence[JobRecord], by: Fields) -> list[tuple[str, list[JobRecord]]]:
     """The jobs of an experiment by problem: by data set, and by model, unless those are what is compared."""
     groups: dict[tuple[str, str], list[JobRecord]] = {}
+    specs = [job.spec for job in records]
+    names = {spec.data_reference: formatting.data_set(spec, specs) for spec in specs}
     for job in records:
-        data = "" if "dataset" in by else job.spec.dataset
+        data = "" if "dataset" in by else names[job.spec.data_reference]
         model = "" if set(MODEL_FIELDS) & set(by) else formatting.model(job.spec)
         groups.setdefault((data, model), []).append(job)
     differing = [index for index in (0, 1) if len({key[index] for key in groups}) > 1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from mlpq import formatting
 from mlpq.analysis.comparison import ALPHA, Comparison, Pair
 from mlpq.analysis.inference import Interval, Paired, fewest_pairs
 from mlpq.analysis.metrics import Metric
+from mlpq.spec.job import JobSpec
 
 FIXED_N = "valid only if n was fixed beforehand"  # of the p-value of the sign-flip test
 
@@ -46,7 +47,7 @@ def overall(comparison: Comparison) -> str | None:
         if labels
     ]
     average = "mean" if all(side.summary is not None for side in comparison.sides if side.values) else "median"
-    data = on_data(side.spec.dataset for side in comparison.sides)
+    data = on_data([side.spec for side in comparison.sides])
     so_far = "so far, " if is_running else ""
     return "; ".join([f"{so_far}{best.label} has the best {average} {comparison.metric.phrase} {data}", *parts])
 
@@ -61,7 +62,7 @@ def is_decided(pair: Pair, is_running: bool) -> bool:
 def verdict(pair: Pair, metric: Metric, tests: int = 1, is_running: bool = False) -> str:
     """The verdict on one of `tests` pairs that are tested together; `is_running`: figures are still to come."""
     found, a, b = pair.paired, pair.a.label, pair.b.label
-    data = on_data(side.spec.dataset for side in (pair.a, pair.b))
+    data = on_data([side.spec for side in (pair.a, pair.b)])
     if found is None:
         return f"{a} and {b} can't be compared in {metric.phrase} {data}: no seed has a figure in both"
     p_name = "p (Holm)" if tests > 1 else "p"
@@ -121,9 +122,9 @@ def _too_few(found: Paired, tests: int) -> str:
     return f"{pairs} can't give a significant result{correction}: at least {fewest_pairs(ALPHA / tests)} are needed"
 
 
-def on_data(names: Iterable[str]) -> str:
-    """ "on digits": the data sets of these names."""
-    return f"on {formatting.listed(list(dict.fromkeys(names)))}"
+def on_data(specs: Sequence[JobSpec]) -> str:
+    """ "on digits": the data sets of these specs."""
+    return f"on {formatting.listed(list(dict.fromkeys(formatting.data_set(spec, specs) for spec in specs)))}"
 
 
 def interval_text(found: Interval, metric: Metric) -> str:

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import click
 
+from mlpq.cli import own_data
+from mlpq.cli.data_add import add
+from mlpq.cli.data_folder import writable_data_dir
+
 
 @click.group("data")
 def command() -> None:
-    """List, fetch and import data sets."""
+    """List, fetch, import and add data sets."""
 
 
-@command.command("list")
-def list_() -> None:
-    """List the data sets and where their files are; verifies every checksum."""
-    from mlpq.report import data_table, tables
-    from mlpq.settings import settings
-    from mlpq.spec.datasets import DATASETS
-
-    tables.console().print(data_table.data_table(DATASETS.values(), settings().data_dir))
+for each in (add, own_data.list_, own_data.show, own_data.remove, own_data.push, own_data.pull):
+    command.add_command(each)
 
 
 @command.command()
@@ -33,7 +31,7 @@ def fetch(name: str) -> None:
     from mlpq.settings import python_module
     from mlpq.spec.datasets import dataset_named, find, verify
 
-    dataset, data_dir = dataset_named(name), _data_dir()
+    dataset, data_dir = dataset_named(name), writable_data_dir()
     if dataset.bundled:
         click.echo(f"{dataset.name} comes with mlpq: there is nothing to fetch")
         return
@@ -64,22 +62,5 @@ def import_(name: str, folder: Path) -> None:
         raise DataError(f"{dataset.name} comes with mlpq: there is nothing to import")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    target = import_files(dataset, folder, _data_dir())
+    target = import_files(dataset, folder, writable_data_dir())
     click.echo(f"{dataset.name}: imported into {target}, checksums verified")
-
-
-def _data_dir() -> Path:
-    """The data folder. Its parent is the home by default, which must be private whoever creates it first."""
-    from mlpq.errors import DataError, reason_of
-    from mlpq.regular_files import make_private_folder
-    from mlpq.settings import settings
-
-    config = settings()
-    if config.data_dir.is_relative_to(config.home):
-        try:
-            make_private_folder(config.home)
-        except OSError as error:
-            raise DataError(
-                f"can't create the folder {config.home}: {reason_of(error)}; set MLPQ_HOME to one that you own"
-            ) from error
-    return config.data_dir

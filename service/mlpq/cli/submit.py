@@ -25,7 +25,7 @@ GROUPS = ("hidden", "zip")  # options of which each place is one model, or one g
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--experiment", metavar="NAME", help="Name of the experiment [default: the name of the file or preset].")
 @click.option("--preset", metavar="NAME", help="textbook or fmnist_mlp; replaces the options of the model.")
-@several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist or digits [default: fashion-mnist].")
+@several("--dataset", metavar="NAME", help="fashion-mnist, mnist, kmnist, digits or your own [default: fashion-mnist].")
 @several("--hidden", metavar="WIDTHS", help="Hidden layers: 32, or 1000,500,100, or none [default: 32].")
 @several("--activation", metavar="NAME", help="sigmoid, relu or tanh [default: sigmoid].")
 @several("--bias", metavar="VALUES", help="Layers with bias: true or false, or both as true,false [default: true].")
@@ -104,8 +104,8 @@ def command(
     from mlpq.settings import settings
     from mlpq.spec.document import with_options
     from mlpq.store import queries
-    from mlpq.store.migrate import ready_store
-    from mlpq.submit import check_data, plan
+    from mlpq.store.migrate import has_database, ready_store
+    from mlpq.submit import check_data, own_data_sets, plan
 
     if no_bias:
         options["bias"] += ("false",)
@@ -113,7 +113,8 @@ def command(
     document = with_options(spec_file.read(file), given)
     config = settings()
     # Invalid input is reported before the database is opened or created.
-    store = ready_store(config) if document.get("continue_from") is not None else None
+    needs_store = document.get("continue_from") is not None or (own_data_sets(document) and has_database(config))
+    store = ready_store(config) if needs_store else None
     submission = plan(document, preset, store)
     if dry_run:
         _show_plan(submission, format_)
@@ -205,12 +206,13 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
 
 def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.waiting import missing_worker, requests_of
+    from mlpq.cli.waiting import data_of, missing_worker, requests_of
     from mlpq.store import queries
 
     requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))
-    if any(job.is_new for job in submitted):
-        requests.append((submission.placement.device, submission.placement.world_size))
+    placement = submission.placement
+    needed = {data_of(job.spec) for job in submitted if job.is_new}
+    requests += [(placement.device, placement.world_size, data) for data in needed]
     return missing_worker(store, requests)
 
 

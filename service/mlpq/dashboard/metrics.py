@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -46,8 +47,11 @@ def _jobs(store: Store) -> Iterator[Metric]:
     without_worker = GaugeMetricFamily(
         "mlpq_jobs_without_worker", "Queued jobs that no live worker can run.", labels=["device", "world_size"]
     )
+    waiting: Counter[tuple[str, str]] = Counter()
     for each in worker_queries.jobs_without_worker(store):
-        without_worker.add_metric([each.device, str(each.world_size or "auto")], each.jobs)
+        waiting[each.device, str(each.world_size or "auto")] += each.jobs
+    for labels, number in waiting.items():
+        without_worker.add_metric(labels, number)
     yield without_worker
 
 

@@ -274,15 +274,15 @@ def _progress(counts: Mapping[Status, int]) -> Progress:
 def _waiting(waiting: Sequence[WaitingJobs], alive: Sequence[WorkerRecord]) -> list[Waiting]:
     found = []
     for each in waiting:
-        has_worker = any(worker.can_run(each.device, each.world_size) for worker in alive)
+        without_worker = worker_queries.lacking(each, alive)
         ranks = f" with {each.world_size} processes" if each.world_size else ""
         device = "any device" if each.device == "auto" else each.device
         text = (
             f"{formatting.count_of(each.jobs, 'job')} for {device}{ranks}"
-            if has_worker
-            else formatting.jobs_without_worker(each)
+            if without_worker is None
+            else formatting.jobs_without_worker(without_worker)
         )
-        found.append(Waiting(text, has_worker))
+        found.append(Waiting(text, without_worker is None))
     return found
 
 

@@ -130,7 +130,7 @@ def curves_so_far(
     """
     figure, title = metric.curve, metric.curve_title
     specs = [job.spec for job in records]
-    labels = [by_label(spec, by) for spec in specs] if by else spec_labels(specs)
+    labels = [by_label(spec, by, specs) for spec in specs] if by else spec_labels(specs)
     if not by and len({*labels}) > LOOKS:
         labels = [by_label(spec, ("optimizer",)) for spec in specs]
     points = [

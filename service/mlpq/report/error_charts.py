@@ -19,6 +19,8 @@ from mlpq.report.error_tables import class_label
 DARKEST = 25  # percent of a class that are taken for another one
 SQUARE = 26  # pixels of a cell of the confusion matrix
 LEGIBLE_CLASSES = 15  # in a matrix with numbers
+MOST_DRAWN = 40  # classes of a matrix
+GRAY, TRUECOLOR = 0, 2  # of PNG
 
 
 def reliability(arms: Sequence[ArmErrors], among: Sequence[str]) -> Chart:
@@ -50,11 +52,11 @@ def reliability(arms: Sequence[ArmErrors], among: Sequence[str]) -> Chart:
 
 def confusion(arm: ArmErrors) -> Chart:
     """The confusion matrix of an arm: in which share of its images a class is predicted as each class."""
-    n, rows = len(arm.jobs), arm.confusion
+    n, rows = len(arm.jobs), arm.confusion or ()
     labels = [class_label(arm.dataset, i) for i in range(len(rows))]
     cells = [
         {
-            "true": labels[i], "predicted": labels[j], "share": round(100 * count / sum(row), 1),
+            "true": labels[i], "predicted": labels[j], "share": round(100 * count / max(1, sum(row)), 1),
             "count": f"{count / n:.0f}" if count / n >= 0.5 else "", "kind": "correct" if i == j else "wrong",
         }
         for i, row in enumerate(rows)
@@ -74,16 +76,18 @@ def confusion(arm: ArmErrors) -> Chart:
 
 
 def picture(test_set: TestSet, image: int) -> str:
-    """A test image as the URL of a PNG that contains it."""
+    """A test image as the URL of a PNG that contains it; the test set has pixels."""
+    assert test_set.pixels is not None, "rows that are no images have no picture"
     pixels = (test_set.pixels[image].astype(np.uint16) * 255 // test_set.white).astype(np.uint8)
     return f"data:image/png;base64,{base64.b64encode(_png(pixels)).decode()}"
 
 
 def _png(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    """Gray values from 0 to 255, [height, width], as a PNG file (ISO/IEC 15948)."""
-    height, width = pixels.shape
+    """Values from 0 to 255, gray [height, width] or with three colors, as a PNG file (ISO/IEC 15948)."""
+    height, width = pixels.shape[:2]
+    kind = GRAY if pixels.ndim == 2 else TRUECOLOR
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # each begins with its filter, none
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 
 from mlpq import formatting
 from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
+from mlpq.analysis.image_errors import ArmErrors
 from mlpq.image_data import TestSet
 from mlpq.report import error_charts
-from mlpq.report.drawing import svg
-from mlpq.report.error_tables import METHODS, arms_table, churn_table, classes_table
+from mlpq.report.drawing import Chart, svg
+from mlpq.report.error_tables import (
+    METHODS,
+    arms_table,
+    churn_table,
+    classes_table,
+    classes_title,
+    confusion_table,
+    rows_table,
+)
 from mlpq.report.tables import Cells
 from mlpq.spec.datasets import Dataset
 
@@ -28,11 +37,15 @@ class WrongPicture:
 
 @dataclass(frozen=True, slots=True)
 class WrongPictures:
-    """The images of a data set that every seed gets wrong, of which some are shown, if they are on this machine."""
+    """The images of a data set that every seed gets wrong, of which some are shown, if they are on this machine.
+
+    Of rows that are no images, `rows` is a table.
+    """
 
     title: str
     indices: str
     shown: Sequence[WrongPicture]
+    rows: Cells | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +71,38 @@ def error_section(found: ExperimentErrors, labels: Sequence[str]) -> ErrorSectio
     return ErrorSection(
         notes=[*found.notes, *more],
         tables=[(title, cells) for title, cells in tables if cells[1]],
-        charts=[svg(chart) for chart in (error_charts.reliability(drawn, labels), *map(error_charts.confusion, drawn))],
-        classes=[(f"Classes of {arm.label}", classes_table(arm)) for arm in drawn],
+        charts=[svg(chart) for chart in (error_charts.reliability(drawn, labels), *_confusions(drawn))],
+        classes=[each for arm in drawn for each in _class_tables(arm)],
         wrong=[_wrong_pictures(found, name) for name in found.of_all],
         methods=METHODS,
     )
 
 
+def _is_drawn(arm: ArmErrors) -> bool:
+    """Whether its confusion matrix is drawn."""
+    return arm.confusion is not None and len(arm.confusion) <= error_charts.MOST_DRAWN
+
+
+def _confusions(arms: Sequence[ArmErrors]) -> list[Chart]:
+    return [error_charts.confusion(arm) for arm in arms if _is_drawn(arm)]
+
+
+def _class_tables(arm: ArmErrors) -> list[tuple[str, Cells]]:
+    title = classes_title(arm)
+    tables = [(f"{title[0].upper()}{title[1:]} of {arm.label}", classes_table(arm))]
+    return tables if _is_drawn(arm) else [*tables, (f"Confusions of {arm.label}", confusion_table(arm))]
+
+
 def _wrong_pictures(found: ExperimentErrors, name: str) -> WrongPictures:
-    arms = [arm for arm in found.errors.arms if arm.dataset.name == name]
+    arms = [arm for arm in found.errors.arms if arm.data == name]
     images, test_set, dataset = found.of_all[name], found.test_sets.get(name), arms[0].dataset
     seeds = sum(len(arm.jobs) for arm in arms)
-    count = formatting.count_of(len(images), "image")
+    count = formatting.count_of(len(images), dataset.unit)
     title = f"{count} of the {dataset.test} of {name} that all {formatting.count_of(seeds, 'result')} get wrong"
-    shown = [_wrong_picture(each, test_set, dataset) for each in images[:PICTURES]] if test_set else []
-    return WrongPictures(title, ", ".join(str(each.image) for each in images), shown)
+    has_pictures = test_set is not None and test_set.pixels is not None
+    shown = [_wrong_picture(each, test_set, dataset) for each in images[:PICTURES]] if test_set and has_pictures else []
+    rows = rows_table(images[:PICTURES], test_set.rows, dataset) if test_set and test_set.rows else None
+    return WrongPictures(title, ", ".join(str(each.image) for each in images), shown, rows)
 
 
 def _wrong_picture(wrong: WrongImage, test_set: TestSet, dataset: Dataset) -> WrongPicture:

@@ -11,13 +11,16 @@ from rich.console import Console
 from mlpq import formatting
 from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
 from mlpq.analysis.image_errors import ArmErrors
+from mlpq.image_data import FeatureRows
 from mlpq.image_records import CALIBRATION_BINS
 from mlpq.report.tables import Cells, csv_text, print_tables
 from mlpq.spec.datasets import Dataset
 
 MOST_CLASSES = 10  # that a confusion matrix has in a terminal; of more, the most frequent confusions are shown
+CLASSES_SHOWN = 40  # of more, the least accurate are shown
 CONFUSIONS_SHOWN = 20
 IMAGES_SHOWN = 10
+FEATURES_SHOWN = 8  # of a row that is no image
 METHODS = (
     "n: the seeds whose results say which test images they classify correctly. Intervals are Wilson's, 95 %, for as "
     "many images as the class has: they are about other images, not about other seeds. Calibration error: how far "
@@ -35,18 +38,18 @@ def print_errors(out: Console, found: ExperimentErrors) -> None:
         out.print(f"! {note}", markup=False)
     print_tables(out, [arms_table(found), churn_table(found)])
     for arm in found.errors.arms:
-        out.print(f"\n{arm.label}: classes of {arm.dataset.name}", markup=False, style="bold")
+        out.print(f"\n{arm.label}: {classes_title(arm)} of {arm.data}", markup=False, style="bold")
         print_tables(out, [classes_table(arm), confusion_table(arm), reliability_table(arm)])
         _print_wrong(out, f"always wrong with {arm.label}", found.of_arms[arm.label], arm.dataset)
     if len(found.errors.arms) > 1:
-        datasets = {arm.dataset.name: arm.dataset for arm in found.errors.arms}
+        datasets = {arm.data: arm.dataset for arm in found.errors.arms}
         for name, images in found.of_all.items():
             _print_wrong(out, f"always wrong on {name} with every arm", images, datasets[name])
     out.print(f"\n{METHODS}", markup=False, style="dim")
 
 
 def _print_wrong(out: Console, title: str, images: Sequence[WrongImage], dataset: Dataset) -> None:
-    out.print(f"\n{title}: {formatting.count_of(len(images), 'image')} of {dataset.test}", markup=False)
+    out.print(f"\n{title}: {formatting.count_of(len(images), dataset.unit)} of {dataset.test}", markup=False)
     print_tables(out, [wrong_table(images[:IMAGES_SHOWN], dataset)])
     if len(images) > IMAGES_SHOWN:
         more = ", ".join(str(each.image) for each in images[IMAGES_SHOWN:][:IMAGES_SHOWN])
@@ -72,30 +75,39 @@ def churn_table(found: ExperimentErrors) -> Cells:
     return ("between arms, by seed", ">n", ">churn %"), lines
 
 
+def classes_title(arm: ArmErrors) -> str:
+    """ "classes", or "the 40 least accurate of 100 classes"."""
+    n = len(arm.classes)
+    return "classes" if n <= CLASSES_SHOWN else f"the {CLASSES_SHOWN} least accurate of {n} classes"
+
+
 def classes_table(arm: ArmErrors) -> Cells:
-    """One line per class."""
-    lines = []
-    for i, each in enumerate(arm.classes):
-        interval = f"{_percent(each.interval.low)} to {_percent(each.interval.high)}"
+    """One line per class; of many classes the least accurate, the worst first."""
+    lines, shown = [], list(enumerate(arm.classes))
+    if len(shown) > CLASSES_SHOWN:
+        known = [(i, each) for i, each in shown if each.accuracy is not None]
+        shown = sorted(known, key=lambda each: (each[1].accuracy, each[0]))[:CLASSES_SHOWN]
+    for i, each in shown:
+        interval = "" if each.interval is None else f"{_percent(each.interval.low)} to {_percent(each.interval.high)}"
         most = (
             ""
             if each.taken_for is None
             else f"{arm.dataset.class_name(each.taken_for)} ({_percent(each.taken_share)} %)"
         )
-        lines.append([class_label(arm.dataset, i), str(each.images), _percent(each.accuracy), interval, most])
-    return ("class", ">images", ">accuracy %", ">95 % interval", "most often taken for"), lines
+        accuracy = "" if each.accuracy is None else _percent(each.accuracy)
+        lines.append([class_label(arm.dataset, i), str(each.images), accuracy, interval, most])
+    return ("class", f">{arm.dataset.unit}s", ">accuracy %", ">95 % interval", "most often taken for"), lines
 
 
 def confusion_table(arm: ArmErrors) -> Cells:
     """The confusion matrix; of many classes the most frequent confusions."""
     n, rows = len(arm.jobs), arm.confusion
-    if len(rows) <= MOST_CLASSES:
+    if rows is not None and len(rows) <= MOST_CLASSES:
         lines = [[class_label(arm.dataset, i), *(f"{count / n:.0f}" for count in row)] for i, row in enumerate(rows)]
         return ("true class \\ predicted", *(f">{i}" for i in range(len(rows)))), lines
-    pairs = [(count, i, j) for i, row in enumerate(rows) for j, count in enumerate(row) if i != j and count]
-    most = sorted(pairs, key=lambda each: (-each[0], each[1:]))[:CONFUSIONS_SHOWN]
-    lines = [[class_label(arm.dataset, i), class_label(arm.dataset, j), f"{count / n:.1f}"] for count, i, j in most]
-    return ("true class", "taken for", ">images"), lines
+    most = arm.confusions[:CONFUSIONS_SHOWN]
+    lines = [[class_label(arm.dataset, i), class_label(arm.dataset, j), f"{count / n:.1f}"] for i, j, count in most]
+    return ("true class", "taken for", f">{arm.dataset.unit}s"), lines
 
 
 def reliability_table(arm: ArmErrors) -> Cells:
@@ -106,7 +118,7 @@ def reliability_table(arm: ArmErrors) -> Cells:
             ends = f"{100 * i / CALIBRATION_BINS:.0f} to {100 * (i + 1) / CALIBRATION_BINS:.0f} %"
             confidence, accuracy = each.confidence / each.images, each.correct / each.images
             lines.append([ends, f"{each.images / n:.1f}", _percent(confidence), _percent(accuracy)])
-    return ("confidence", ">images", ">mean confidence %", ">accuracy %"), lines
+    return ("confidence", f">{arm.dataset.unit}s", ">mean confidence %", ">accuracy %"), lines
 
 
 def wrong_table(images: Sequence[WrongImage], dataset: Dataset) -> Cells:
@@ -118,7 +130,17 @@ def wrong_table(images: Sequence[WrongImage], dataset: Dataset) -> Cells:
         ]
         for each in images
     ]  # fmt: skip
-    return (">image", "true class", "most often predicted (seeds)"), lines
+    return (f">{dataset.unit}", "true class", "most often predicted (seeds)"), lines
+
+
+def rows_table(images: Sequence[WrongImage], features: FeatureRows, dataset: Dataset) -> Cells:
+    """As `wrong_table`, with the first features of each row."""
+    headings, lines = wrong_table(images, dataset)
+    names = [f">{name}" for name in features.names[:FEATURES_SHOWN]]
+    values = [features.row(each.image)[:FEATURES_SHOWN] for each in images]
+    return (*headings, *names), [
+        [*line, *(f"{value:.6g}" for value in own)] for line, own in zip(lines, values, strict=True)
+    ]
 
 
 def class_label(dataset: Dataset, number: int) -> str:
@@ -152,7 +174,7 @@ def errors_csv(found: ExperimentErrors) -> str:
     for arm in found.errors.arms:
         for each in found.of_arms[arm.label]:
             names = [None if i is None else arm.dataset.class_name(i) for i in (each.true, each.predicted)]
-            lines.append([arm.label, arm.dataset.name, each.image, *names, each.seeds])
+            lines.append([arm.label, arm.data, each.image, *names, each.seeds])
     return csv_text(CSV_HEADING, lines)
 
 
@@ -160,15 +182,17 @@ def _arm_document(arm: ArmErrors, wrong: Sequence[WrongImage]) -> dict[str, Any]
     errors = list(arm.calibration_errors.values())
     return {
         "arm": arm.label,
-        "dataset": arm.dataset.name,
+        "dataset": arm.data,
         "seeds": list(arm.jobs),
         "results_without_images": arm.missing,
         "accuracy": arm.accuracy,
-        "confusion": [list(row) for row in arm.confusion],
+        "confusion": None if arm.confusion is None else [list(row) for row in arm.confusion],
+        "confusions": None if arm.confusion is not None else [pair._asdict() for pair in arm.confusions],
         "classes": [
             {
                 "class": i, "name": arm.dataset.class_name(i), "images": each.images, "accuracy": each.accuracy,
-                "interval": [each.interval.low, each.interval.high], "taken_for": each.taken_for,
+                "interval": None if each.interval is None else [each.interval.low, each.interval.high],
+                "taken_for": each.taken_for,
                 "taken_share": each.taken_share,
             }
             for i, each in enumerate(arm.classes)

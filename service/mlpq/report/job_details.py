@@ -13,6 +13,7 @@ from mlpq.jobs import Engine
 from mlpq.records import AnyJob, AttemptRecord, EpochMetrics, JobRecord, JobResult
 from mlpq.report.grades import print_history
 from mlpq.report.tables import Cells, plain_table, print_tables
+from mlpq.spec.job import JobSpec
 from mlpq.text import bounded
 from mlpq.verification_records import Verification
 
@@ -50,7 +51,7 @@ def facts_of(job: AnyJob) -> list[tuple[str, str]]:
     early = f", stops after {spec.patience} epochs without a lower loss" if spec.patience else ""
     facts = [
         *identity,
-        ("model", f"{formatting.model(spec)} on {spec.dataset}"),
+        ("model", f"{formatting.model(spec)} on {_data(spec)}"),
         ("optimizer", formatting.optimizer(spec)),
         ("formula", f"{spec.formula} [{formatting.formula_digest(spec.formula)}]" if spec.formula else ""),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
@@ -63,6 +64,10 @@ def facts_of(job: AnyJob) -> list[tuple[str, str]]:
         ("submitted", f"{job.created_at:%Y-%m-%d %H:%M:%S} UTC"),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _data(spec: JobSpec) -> str:
+    return spec.dataset if spec.content is None else spec.content.reference(spec.dataset)
 
 
 def _facts_of_result(result: JobResult) -> list[tuple[str, str]]:

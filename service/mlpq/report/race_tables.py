@@ -336,7 +336,7 @@ def _labels_and_seeds(state: QuestionState) -> list[tuple[str, int]]:
 
 
 def _data(state: QuestionState) -> str:
-    return on_data(setting.arm.spec.dataset for setting in state.settings if setting is not None)
+    return on_data([setting.arm.spec for setting in state.settings if setting is not None])
 
 
 def _cap(state: QuestionState, race: Race) -> int:

@@ -30,12 +30,13 @@ BEGINNING = """\
 # $recorded
 import copy  #: patience
 import gzip  #: files
-import hashlib  #: files
+import hashlib  #: located
 import math  #: cosine
-import sys  #: files
-from pathlib import Path  #: files
+import sys  #: located
+from pathlib import Path  #: located
 
 import torch
+from safetensors import safe_open  #: own
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
@@ -45,7 +46,15 @@ torch.set_num_threads($threads)  # the last bits depend on it  #: threads
 FILES = {  # of $dataset, and their MD5 checksums  #: files
 $checksums  #: files
 }  #: files
-roots = [*sys.argv[1:], "data"$roots]  #: files
+roots = [*sys.argv[1:], "data"$roots]  #: located
+FILE = "$sha256.safetensors"  # of $dataset, named by its SHA-256  #: own
+found = [path for root in roots for path in (Path(root, FILE), Path(root, "own", FILE)) if path.is_file()]  #: own
+if not found or hashlib.sha256(found[0].read_bytes()).hexdigest() != FILE[:64]:  #: own
+    sys.exit(f"{FILE} is in none of {roots}, or damaged: python {sys.argv[0]} FOLDER")  #: own
+with safe_open(found[0], "pt") as file:  #: own
+    scale, arrays = int(file.metadata()["scale"]), {name: file.get_tensor(name) for name in file.keys()}  #: own
+pairs = ((arrays[f"{part}_x"] / scale, arrays[f"{part}_y"].long()) for part in ("train", "test"))  #: own
+train, test = (TensorDataset(x, y) for x, y in pairs)  #: own
 folders = [Path(root, sub) for root in roots for sub in ("", "$torchvision/raw", "$dataset")]  #: files
   #: files
   #: files
@@ -108,7 +117,7 @@ END = """\
 x, y = test[:]
 with torch.inference_mode():
     correct = (model$eval(x).argmax(1) == y).sum().item()
-print(f"{correct} of {len(y)} test images correct ({correct / len(y):.2%})")
+print(f"{correct} of {len(y)} test ${unit}s correct ({correct / len(y):.2%})")
 """
 
 
@@ -164,6 +173,8 @@ def _files(dataset: Dataset, data_dir: Path | None) -> dict[str, str]:
     folders = [*([] if data_dir is None else [data_dir]), *dataset.system_dirs]
     return {
         "dataset": dataset.name,
+        "sha256": str(dataset.sha256),
+        "unit": dataset.unit,
         "checksums": "\n".join(f'    "{name}": "{md5}",' for name, md5 in sums.items()),
         "torchvision": str(dataset.torchvision),
         "roots": "".join(f", {str(folder)!r}" for folder in folders),
@@ -174,7 +185,9 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
     spec = chain[-1]
     present = {
         "digits": spec.data.bundled,
-        "files": not spec.data.bundled,
+        "files": spec.data.torchvision is not None,
+        "own": spec.data.sha256 is not None,
+        "located": not spec.data.bundled,
         "validation": spec.validation,
         "truncated": spec.initialisation == "truncated-normal",
         "dropout": any(one.dropout for one in chain),

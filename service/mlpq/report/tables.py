@@ -113,6 +113,7 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
         "started_at": worker.started_at,
         "beat_at": worker.beat_at,
         "jobs_running": worker.jobs_running,
+        "data": sorted(worker.data),
     }
 
 

@@ -10,12 +10,12 @@ import gzip
 import hashlib
 import io
 import os
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlpq import compressed
 from mlpq.errors import DataError, nearest, reason_of
 
 MAX_BYTES = 64 * 2**20  # of a file or its content; the largest has 47,040,016
@@ -35,7 +35,7 @@ class Dataset:
 
     `system_gz_md5` are those of the system's package, which compresses the same content differently. `by_gz`: the
     identifying checksum is over `gz_md5`, as when those of the content were not known. `class_names` are empty where
-    the classes are digits.
+    the classes are digits. `sha256` is that of an own data set's content.
     """
 
     name: str
@@ -51,19 +51,27 @@ class Dataset:
     system_package: str | None = None
     by_gz: bool = False
     class_names: tuple[str, ...] = ()
+    sha256: str | None = None
 
     @property
     def bundled(self) -> bool:
         """True for data that comes with a Python package: there is no file to locate."""
-        return self.torchvision is None
+        return self.torchvision is None and self.sha256 is None
 
     def class_name(self, number: int) -> str:
         """ "Ankle boot", or "7" where the classes are digits."""
         return self.class_names[number] if self.class_names else str(number)
 
     @property
+    def unit(self) -> str:
+        """What a row of it is called: "image", or "row" of an own data set."""
+        return "image" if self.sha256 is None else "row"
+
+    @property
     def checksum(self) -> str:
-        """MD5 over the registered checksums: identifies the data that an attempt trained on."""
+        """Identifies the data that an attempt trained on: the content's SHA-256, or MD5 over registered checksums."""
+        if self.sha256 is not None:
+            return self.sha256
         sums = (self.gz_md5 if self.by_gz else self.md5) or {}
         return hashlib.md5("".join(sums[name] for name in sorted(sums)).encode()).hexdigest()
 
@@ -249,11 +257,11 @@ def import_files(dataset: Dataset, source: Path, data_dir: Path) -> Path:
     try:
         target.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
-            compressed, bare = target / f"{name}.gz", target / name
-            wanted, other = (compressed, bare) if file.suffix == ".gz" else (bare, compressed)
+            zipped, bare = target / f"{name}.gz", target / name
+            wanted, other = (zipped, bare) if _is_zipped(file) else (bare, zipped)
             temporary = target / f".{name}.{os.getpid()}"
             try:
-                shutil.copyfile(file, temporary)
+                temporary.write_bytes(_read(file) if wanted is zipped else read_bytes(file))
                 os.replace(temporary, wanted)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -277,9 +285,11 @@ def how_to_import(dataset: Dataset) -> str:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of an idx file, compressed or not; raises DataError where it is truncated or too large."""
+    """The content of an idx file, whatever compressed it; raises DataError where it is truncated or too large."""
     raw = _read(file)
-    if file.suffix != ".gz":
+    if raw.startswith((compressed.BZIP2, compressed.XZ, compressed.ZIP)):
+        return compressed.read(file, MAX_BYTES)
+    if not raw.startswith(compressed.GZIP) and file.suffix != ".gz":
         return raw
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
@@ -287,6 +297,11 @@ def read_bytes(file: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} can't be read, it is damaged or truncated: {error}") from error
     return _checked_size(file, content)
+
+
+def _is_zipped(file: Path) -> bool:
+    """Whether gzip compressed it, as its name or its content says."""
+    return file.suffix == ".gz" or compressed.magic_of(file).startswith(compressed.GZIP)
 
 
 def _read(file: Path) -> bytes:
@@ -309,6 +324,7 @@ def _file(folder: Path, name: str) -> Path | None:
     dotted = name.replace("-idx", ".idx")
     candidates = [folder / f"{name}.gz", folder / name, folder / dotted, folder / f"{dotted}.gz"]
     candidates += [folder / name / name, folder / name / dotted]
+    candidates += [folder / f"{each}{ending}" for ending in (".bz2", ".xz", ".zip") for each in (name, dotted)]
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -318,13 +334,14 @@ def _verified(dataset: Dataset, folder: Path, name: str) -> Path:
         raise DataError(f"{folder / name}.gz is missing; get the complete data set: {how_to_get(dataset)}")
     known = {(sums or {}).get(name) for sums in (dataset.gz_md5, dataset.system_gz_md5)}
     md5 = (dataset.md5 or {}).get(name)
-    if file.suffix != ".gz" and md5 is None:
+    is_zipped = _is_zipped(file)
+    if not is_zipped and md5 is None:
         raise DataError(
             f"{file} can't be verified, only the compressed file has a known checksum: put {name}.gz beside it"
         )
-    compressed_right = file.suffix == ".gz" and hashlib.md5(_read(file)).hexdigest() in known
-    # Any other .gz is verified by its content: the same content may have been compressed differently.
-    if compressed_right or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
+    is_published = is_zipped and hashlib.md5(_read(file)).hexdigest() in known
+    # Any other is verified by its content: the same content may have been compressed differently.
+    if is_published or (md5 is not None and hashlib.md5(read_bytes(file)).hexdigest() == md5):
         return file
     problem = "it is damaged or truncated" if md5 else "it is damaged, or not the file that was published"
     raise DataError(f"{file} has the wrong checksum, {problem}{REPLACE}, then {how_to_get(dataset)}")

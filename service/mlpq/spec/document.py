@@ -8,7 +8,7 @@ from mlpq.errors import SpecError
 from mlpq.spec.formula import parse_formula, parse_formulas
 from mlpq.spec.job import JobSpec
 from mlpq.spec.parsing import check_count
-from mlpq.spec.sweep import OF_SUBMISSION, Sweep
+from mlpq.spec.sweep import OF_SUBMISSION, Contents, Sweep
 
 LIST = "sweeps"  # the key of the list
 MAX_SWEEPS = 1000  # of a document
@@ -43,10 +43,10 @@ def sweeps_of(document: Document, defaults: Document | None = None) -> list[Swee
     return [_parse(number, {**(defaults or {}), **shared, **own}) for number, own in enumerate(keys, 1)]
 
 
-def jobs_of(sweeps: Sequence[Sweep], parent: JobSpec | None = None) -> list[JobSpec]:
-    """The jobs of all sweeps in their order, each once; raises SpecError. For `parent` see Sweep.jobs."""
+def jobs_of(sweeps: Sequence[Sweep], parent: JobSpec | None = None, contents: Contents | None = None) -> list[JobSpec]:
+    """The jobs of all sweeps in their order, each once; raises SpecError. For the others see Sweep.jobs."""
     check_count(sum(sweep.size for sweep in sweeps))
-    return list({spec.hash: spec for sweep in sweeps for spec in sweep.jobs(parent)}.values())
+    return list({spec.hash: spec for sweep in sweeps for spec in sweep.jobs(parent, contents=contents)}.values())
 
 
 def check_formulas(document: Document, specs: Sequence[JobSpec]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mlpq.errors import SpecError
+from mlpq.spec.data_content import DataContent, parse_name, unknown_dataset
 from mlpq.spec.datasets import DATASETS, Dataset
 from mlpq.spec.formula import RATE_WITHOUT_USE, Formula, parse_formula
 from mlpq.spec.formula_program import Program
@@ -41,7 +42,7 @@ MAX_STACKED = 2**20
 # Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
 # hashes.
 _LATER = (
-    "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula",
+    "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula", "content",
 )  # fmt: skip
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
@@ -70,7 +71,7 @@ def parse_clip_norm(value: object) -> float | None:
     return real("clip_norm", "above 0 or none", lambda x: x > 0)(value)
 
 
-DatasetName = Annotated[str, BeforeValidator(one_of("data set", DATASETS))]
+DatasetName = Annotated[str, BeforeValidator(parse_name)]
 Hidden = Annotated[tuple[int, ...], BeforeValidator(parse_hidden)]
 Activation = Annotated[str, BeforeValidator(one_of("activation", ACTIVATIONS))]
 Initialisation = Annotated[str, BeforeValidator(one_of("initialisation", INITIALISATIONS))]
@@ -85,7 +86,8 @@ class JobSpec(BaseModel):
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
     chain; see mlpq_workers.engine.network. `formula` is the canonical text of an own optimizer, whose name is
-    `optimizer` and whose constants are `optimizer_settings`; None for torch's.
+    `optimizer` and whose constants are `optimizer_settings`; None for torch's. `content` is that of an own data set,
+    None of a built-in one.
 
     `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
     all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
@@ -110,6 +112,7 @@ class JobSpec(BaseModel):
     seed: Annotated[int, BeforeValidator(whole("seed", 0, MAX_SEED))]
     parent: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     initialisation: Initialisation = "torch"
+    content: DataContent | None = None
     schedule: Schedule = CONSTANT
     schedule_settings: dict[str, Value] = {}
     warmup: Annotated[float, BeforeValidator(parse_warmup)] = 0.0
@@ -119,6 +122,7 @@ class JobSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        self._check_data()
         self._check_optimizer()
         self._check_schedule()
         if self.parameters > MAX_PARAMETERS:
@@ -135,6 +139,12 @@ class JobSpec(BaseModel):
         if self.dropout and not self.hidden:
             raise ValueError("dropout applies to hidden layers and there is none: leave it out, or add --hidden 32")
         return self
+
+    def _check_data(self) -> None:
+        if self.content is None and self.dataset not in DATASETS:
+            raise ValueError(unknown_dataset(self.dataset))
+        if self.content is not None and self.dataset in DATASETS:
+            raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
 
     def _check_optimizer(self) -> None:
         if (own := self.own_optimizer) is None:
@@ -195,7 +205,12 @@ class JobSpec(BaseModel):
     @property
     def data(self) -> Dataset:
         """The data set that the job trains on."""
-        return DATASETS[self.dataset]
+        return DATASETS[self.dataset] if self.content is None else self.content.dataset(self.dataset)
+
+    @property
+    def data_reference(self) -> str:
+        """The data set as a value of a sweep's `dataset` that means the same content: "digits", "wine@…"."""
+        return self.dataset if self.content is None else f"{self.dataset}@{self.content.sha256}"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -225,6 +240,8 @@ class JobSpec(BaseModel):
     def gang_key_on(self, world_size: int | None, engine: str | None = None) -> str:
         """The fields in which the jobs of a gang agree, as JSON, with the requested world size and engine."""
         key: dict[str, object] = {name: getattr(self, name) for name in _SHAPE}
+        if self.content is not None:
+            key["content"] = self.content.sha256
         if world_size is not None:
             key["world_size"] = world_size
         if engine is not None:

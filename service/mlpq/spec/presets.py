@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlpq.errors import SpecError, nearest
 from mlpq.spec.document import LIST
 from mlpq.spec.job import JobSpec
-from mlpq.spec.sweep import Sweep, option, unknown_key
+from mlpq.spec.sweep import Contents, Sweep, option, unknown_key
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,13 @@ TEXTBOOK_FIGURES = (
 )
 
 
-def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
-    """The jobs of a preset with the keys in `given`, parents before children. Raises SpecError."""
+def preset_jobs(
+    name: str, given: Mapping[str, object], contents: Contents | None = None
+) -> tuple[Sweep, list[JobSpec]]:
+    """The jobs of a preset with the keys in `given`, parents before children; `contents` as for Sweep.jobs.
+
+    Raises SpecError.
+    """
     if name not in PRESETS:
         raise SpecError(f"unknown preset '{name}'{nearest(name, PRESETS)}")
     jobs, open_keys = PRESETS[name]
@@ -49,24 +54,25 @@ def preset_jobs(name: str, given: Mapping[str, object]) -> tuple[Sweep, list[Job
             raise SpecError(unknown_key(key))
         if key not in open_keys:
             raise SpecError(f"the preset {name} determines {key}: leave {option(key)} out, or the preset")
-    return jobs({"experiment": name, **given})
+    return jobs({"experiment": name, **given}, contents or {})
 
 
-def _textbook(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+def _textbook(given: Mapping[str, object], contents: Contents) -> tuple[Sweep, list[JobSpec]]:
     fixed = {**given, "lr": "0.001", "activation": "sigmoid"}
     baseline = Sweep.parse({**fixed, "hidden": "none", "optimizer": "sgd"})
-    mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs()
+    mlp = Sweep.parse({**fixed, "hidden": "32", "optimizer": "sgd"}).jobs(contents=contents)
     continued = []
     for parent in mlp:
         own = {
-            "dataset": parent.dataset, "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
+            "dataset": parent.data_reference, "hidden": "32", "optimizer": "adam", "seeds": parent.seed,
             "batch_size": parent.batch_size, "epochs": parent.epochs,
         }  # fmt: skip
-        continued += Sweep.parse({**fixed, **own}).jobs(parent)
-    return baseline, [*baseline.jobs(), *mlp, *continued]
+        inherited = {} if parent.content is None else {parent.data_reference: parent.content}
+        continued += Sweep.parse({**fixed, **own}).jobs(parent, contents=inherited)
+    return baseline, [*baseline.jobs(contents=contents), *mlp, *continued]
 
 
-def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
+def _fmnist_mlp(given: Mapping[str, object], _: Contents) -> tuple[Sweep, list[JobSpec]]:
     model = {"hidden": "1000,500,100", "activation": "relu", "initialisation": "truncated-normal"}
     sweep = Sweep.parse({"epochs": 100, **given, **model, "dataset": "fashion-mnist", "batch_size": 128})
     return sweep, sweep.jobs()

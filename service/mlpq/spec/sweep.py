@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import MAX_ATTEMPTS
-from mlpq.spec.datasets import DATASETS
+from mlpq.spec.data_content import DataContent, parse_reference, referred
 from mlpq.spec.formula import parse_formulas
 from mlpq.spec.job import (
     ACTIVATIONS,
@@ -49,6 +49,7 @@ from mlpq.spec.parsing import (
     whole,
 )
 
+Contents = Mapping[str, DataContent]
 Values = dict[str, Any]  # of some keys of a sweep
 Texts = tuple[str, ...]
 Numbers = tuple[float, ...]
@@ -82,7 +83,7 @@ class Sweep(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     experiment: Annotated[str, BeforeValidator(parse_experiment)] = "default"
-    dataset: Annotated[Texts, BeforeValidator(several("dataset", one_of("data set", DATASETS)))] = ("fashion-mnist",)
+    dataset: Annotated[Texts, BeforeValidator(several("dataset", parse_reference))] = ("fashion-mnist",)
     hidden: Annotated[tuple[tuple[int, ...], ...], BeforeValidator(parse_hidden_layers)] = ((32,),)
     activation: Annotated[Texts, BeforeValidator(several("activation", one_of("activation", ACTIVATIONS)))] = (
         "sigmoid",
@@ -142,15 +143,16 @@ class Sweep(BaseModel):
         before, branches = self._branches()
         return math.prod(map(len, before)) * sum(math.prod(map(len, branch)) for branch in branches)
 
-    def jobs(self, parent: JobSpec | None = None) -> list[JobSpec]:
+    def jobs(self, parent: JobSpec | None = None, *, contents: Contents | None = None) -> list[JobSpec]:
         """The specs of all combinations, seeds innermost, each once; raises SpecError.
 
-        With `parent`, each job continues from it: shape, seed and validation split must be the parent's.
+        With `parent`, each job continues from it: shape, seed and validation split must be the parent's. `contents` are
+        those of the own data sets, by the values of `dataset`.
         """
         check_count(self.size)
         before, branches = self._branches()
         specs = [
-            self._spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent)
+            self._spec({name: value for part in (*first, *rest) for name, value in part.items()}, parent, contents)
             for first in itertools.product(*before)
             for branch in branches
             for rest in itertools.product(*branch)
@@ -192,10 +194,11 @@ class Sweep(BaseModel):
         values: Sequence[Any] | None = getattr(self, name)
         return alternatives(self.optimizer, self.formula) if name == "optimizer" else values
 
-    def _spec(self, values: Values, parent: JobSpec | None) -> JobSpec:
+    def _spec(self, values: Values, parent: JobSpec | None, contents: Contents | None) -> JobSpec:
         """The spec with one value of each key."""
         rate, decay = values.pop("lr", None), values.pop("weight_decay", None)
         fields = resolved(values.pop("optimizer"), rate, decay, self.formula)
+        fields |= referred(values.pop("dataset"), contents or {})
         for key, value in values.items():
             if isinstance(value, Mapping):
                 fields |= {key: value["name"], f"{key}_settings": {k: each for k, each in value.items() if k != "name"}}
@@ -253,12 +256,14 @@ def inherited(parent: JobSpec) -> dict[str, object]:
     fields = parent.model_dump(mode="json", exclude=_OWN)
     fields["seeds"] = fields.pop("seed")
     fields["hidden"] = fields["hidden"] or "none"
+    fields["dataset"] = parent.data_reference
     return fields
 
 
 # Fields that a job does not take from the job that it continues from.
 _OWN = {
     "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
+    "content",
 }  # fmt: skip
 
 
@@ -271,6 +276,11 @@ def _check_continuation(specs: list[JobSpec], parent: JobSpec) -> None:
                     f"a job that continues from another keeps its model: {name} is {typed_text(mine)} here and "
                     f"{typed_text(theirs)} in the parent; leave {option(name)} out"
                 )
+        if spec.content != parent.content:
+            raise SpecError(
+                f"a job that continues from another keeps its data: {spec.dataset} has had other content since then; "
+                "leave --dataset out"
+            )
         if spec.seed != parent.seed:
             raise SpecError(
                 f"a job that continues from another keeps its seed, {parent.seed}, not {spec.seed}: leave --seeds out"

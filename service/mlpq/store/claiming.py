@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, selec
 from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Status, fingerprint
 from mlpq.records import ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.spec.datasets import DATASETS
+from mlpq.store.data_sets import is_pushed
 from mlpq.store.liveness import delay_is_over, is_alive
 from mlpq.store.reading import UnreadableRowError, claimed_job, is_job_id
 from mlpq.store.schema import attempts, environments, job_results, jobs, workers
@@ -29,14 +30,15 @@ _USE_INDEX_ORDER = select(
 def next_setup(store: Store, worker: str, capabilities: WorkerCapabilities) -> TrainingSetup | None:
     """What the training process must be for the job that the worker would claim next; None where there is none."""
     size = _world_size(capabilities).label("size")
-    query = select(size, jobs.c.requested_engine, _is_large().label("is_large")).where(
-        *_claimable(worker, capabilities)
-    )
+    columns = (size, jobs.c.requested_engine, _is_large().label("is_large"), jobs.c.data_sha256)
+    can_pull = is_pushed(jobs.c.data_sha256)
+    query = select(*columns).where(*_claimable(worker, capabilities), _has_data(capabilities) | can_pull)
     with store.read() as connection:
         row = connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).one_or_none()
     if row is None:
         return None
-    return TrainingSetup(row.size, capabilities.uses_kernel(row.size, row.requested_engine), bool(row.is_large))
+    kernel = capabilities.uses_kernel(row.size, row.requested_engine)
+    return TrainingSetup(row.size, kernel, bool(row.is_large), row.data_sha256)
 
 
 def claim(
@@ -83,6 +85,7 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
         workers.c.device == capabilities.device,
         workers.c.most_ranks >= func.coalesce(jobs.c.world_size, 1),
         workers.c.name != worker,
+        jobs.c.data_sha256.is_(None) | workers.c.data.contains(jobs.c.data_sha256) | is_pushed(jobs.c.data_sha256),
         is_alive(),
     )
     is_due = delay_is_over() & (
@@ -96,6 +99,11 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
         jobs.c.world_size.is_(None) | (jobs.c.world_size <= capabilities.most_ranks),
         jobs.c.not_before.is_(None) | is_due,
     )
+
+
+def _has_data(capabilities: WorkerCapabilities) -> ColumnElement[bool]:
+    """Whether the job needs no own data set, or one that is on the worker's machine."""
+    return jobs.c.data_sha256.is_(None) | jobs.c.data_sha256.in_(sorted(capabilities.data))
 
 
 def _is_large() -> ColumnElement[bool]:
@@ -112,7 +120,7 @@ def _has_setup(capabilities: WorkerCapabilities, setup: TrainingSetup) -> Iterat
 
 def _claim_statement(worker: str, capabilities: WorkerCapabilities, setup: TrainingSetup, limit: int) -> Any:
     """The compare-and-set. Rows that another worker is claiming are skipped, not waited for."""
-    claimable = (*_claimable(worker, capabilities), *_has_setup(capabilities, setup))
+    claimable = (*_claimable(worker, capabilities), _has_data(capabilities), *_has_setup(capabilities, setup))
     leader = (
         select(jobs.c.seq, jobs.c.priority, jobs.c.gang_key)
         .where(*claimable)
@@ -181,7 +189,12 @@ def _insert_attempts(
 
 
 def _data_checksum(spec: Any) -> str | None:
-    dataset = DATASETS.get(str(spec.get("dataset"))) if isinstance(spec, dict) else None
+    if not isinstance(spec, dict):
+        return None
+    content = spec.get("content")
+    if isinstance(content, dict):
+        return str(content.get("sha256"))
+    dataset = DATASETS.get(str(spec.get("dataset")))
     return dataset.checksum if dataset else None
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import BigInteger, cast, func, select, union_all
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, WaitingJobs
-from mlpq.store import queries, reading
+from mlpq.store import queries, reading, worker_queries
 from mlpq.store.schema import (
     epochs,
     experiments,
@@ -55,13 +56,14 @@ def counts(store: Store, ids: Collection[int]) -> dict[int, dict[Status, int]]:
 
 def waiting(store: Store, ids: Collection[int]) -> dict[int, list[WaitingJobs]]:
     """By experiment id, what its queued jobs request."""
-    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size)
-    query = select(*requested, func.count()).where(jobs.c.status == Status.QUEUED, jobs.c.experiment_id.in_(ids))
-    found: dict[int, list[WaitingJobs]] = {id_: [] for id_ in ids}
+    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256)
+    query = select(*requested, func.count().label("jobs"))
+    query = query.where(jobs.c.status == Status.QUEUED, jobs.c.experiment_id.in_(ids))
+    found: dict[int, list[Mapping[str, Any]]] = {id_: [] for id_ in ids}
     with store.read() as connection:
-        for id_, device, world_size, count in connection.execute(query.group_by(*requested).order_by(*requested)):
-            found[id_].append(WaitingJobs(device, world_size, count))
-    return found
+        for row in connection.execute(query.group_by(*requested).order_by(*requested)).mappings():
+            found[row["experiment_id"]].append(dict(row))
+    return {id_: worker_queries.waiting_jobs(store, rows) for id_, rows in found.items()}
 
 
 def history_token(store: Store, experiment_id: int) -> str:

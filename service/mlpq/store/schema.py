@@ -136,6 +136,7 @@ jobs = Table(
     Column("finished_at", UtcDateTime),
     Column("error", Text),
     Column("requested_engine", String(8)),  # by a rerun; NULL leaves it to the worker
+    Column("data_sha256", String(64)),  # of the spec's own data set, which a worker needs; NULL with a built-in one
     UniqueConstraint("experiment_id", "spec_hash", "repeat"),
     _one_of("status", Status),
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -169,6 +170,7 @@ Index(
     jobs.c.experiment_id,
     jobs.c.device,
     jobs.c.world_size,
+    jobs.c.data_sha256,
     postgresql_where=text("status = 'queued'"),
     sqlite_where=text("status = 'queued'"),
 )
@@ -304,6 +306,30 @@ question_caps = Table(  # a table of its own: submitters insert rows, and change
     _key("registered_at", UtcDateTime),
 )
 
+data_sets = Table(  # rows never change; the newest of a name is what it means
+    "data_sets",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    _key("name", String(64)),
+    _key("sha256", String(64)),
+    _key("features", Integer),
+    _key("classes", Integer),
+    _key("train", Integer),
+    _key("test", Integer),
+    _key("size", BigInteger),  # bytes of the file
+    _key("about", Json),
+    _key("registered_at", UtcDateTime),
+    Index(None, "name"),
+)
+
+data_chunks = Table(  # files that were pushed, each in one transaction
+    "data_chunks",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _key("content", Bytes),  # by zlib
+)
+
 workers = Table(
     "workers",
     metadata,
@@ -312,6 +338,7 @@ workers = Table(
     _key("model", Text),  # name of the device
     _key("most_ranks", Integer),  # processes that can train together there: the number of GPUs
     _key("world_size", Integer),  # of a job that requests none
+    Column("data", Text),  # SHA-256 of the own data sets in its data folder, separated by spaces
     _key("jobs_done", Integer, server_default=text("0")),
     _key("started_at", UtcDateTime),
     _key("beat_at", UtcDateTime),

@@ -159,6 +159,7 @@ def _new_row(new: SubmittedJob, repeat: int, parent_id: str | None, placement: P
         "world_size": placement.world_size,
         "requested_engine": placement.engine,
         "gang_key": spec.gang_key_on(placement.world_size, placement.engine),
+        "data_sha256": spec.data.sha256,
         "priority": placement.priority,
         "max_attempts": placement.attempts,
         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
@@ -175,6 +176,7 @@ def _retry_row(old: Row[*tuple[Any, ...]], new: SubmittedJob, repeat: int, paren
         "device",
         "world_size",
         "requested_engine",
+        "data_sha256",
         "priority",
         "max_attempts",
     )

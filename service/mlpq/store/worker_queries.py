@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Integer, cast, func, select
 
 from mlpq.jobs import Status
 from mlpq.records import WaitingJobs, WorkerRecord
-from mlpq.store import reading
+from mlpq.spec.data_content import SHORT_HASH
+from mlpq.store import data_sets, reading
 from mlpq.store.liveness import is_alive
 from mlpq.store.schema import experiments, jobs, workers
 from mlpq.store.session import Store, chunks, now
@@ -27,23 +30,52 @@ def live_workers(store: Store) -> list[WorkerRecord]:
     )
     with store.read() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]
-    return reading.readable(WorkerRecord, [{**row, "device_name": row["model"]} for row in found])
+    own = [{**row, "device_name": row["model"], "data": str(row["data"] or "").split()} for row in found]
+    return reading.readable(WorkerRecord, own)
 
 
 def jobs_without_worker(store: Store, experiment: str | None = None) -> list[WaitingJobs]:
     """Queued jobs that no live worker can run, by what they request."""
-    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size)  # in the order of the index, which has it all
+    # In the order of the index, which has it all.
+    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256)
     query = select(*requested, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED).group_by(*requested)
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
     each = query.subquery()
-    total = select(each.c.device, each.c.world_size, cast(func.sum(each.c.jobs), Integer).label("jobs"))
+    kinds = (each.c.device, each.c.world_size, each.c.data_sha256)
+    total = select(*kinds, cast(func.sum(each.c.jobs), Integer).label("jobs")).group_by(*kinds)
     with store.read() as connection:
-        rows = connection.execute(total.group_by(each.c.device, each.c.world_size)).mappings().all()
+        rows = [dict(row) for row in connection.execute(total).mappings()]
     alive = live_workers(store)
-    found = reading.readable(WaitingJobs, rows)
-    left = [each for each in found if not any(worker.can_run(each.device, each.world_size) for worker in alive)]
-    return sorted(left, key=lambda each: (each.device, each.world_size or 1))
+    left = [each for each in (lacking(each, alive) for each in waiting_jobs(store, rows)) if each is not None]
+    return sorted(left, key=lambda each: (each.device, each.world_size or 1, each.data or ""))
+
+
+def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[WaitingJobs]:
+    """Waiting jobs from rows with what they request and `data_sha256`, without rows that can't be read."""
+    needed = {str(row["data_sha256"]) for row in rows if row["data_sha256"] is not None}
+    pushed = data_sets.pushed(store, needed) if needed else set()
+    names = {sha256: found.reference for sha256, found in data_sets.by_hash(store, needed - pushed).items()}
+    found: dict[tuple[str, int | None, str | None], WaitingJobs] = {}
+    for row in rows:
+        data = None if row["data_sha256"] in pushed else row["data_sha256"]
+        values = {name: row[name] for name in ("device", "world_size", "jobs")}
+        own = {"data": data, "data_name": None if data is None else names.get(data, str(data)[:SHORT_HASH])}
+        for each in reading.readable(WaitingJobs, [{**values, **own}]):
+            key = (each.device, each.world_size, each.data)
+            found[key] = replace(each, jobs=each.jobs + (found[key].jobs if key in found else 0))
+    return list(found.values())
+
+
+def lacking(waiting: WaitingJobs, alive: Sequence[WorkerRecord]) -> WaitingJobs | None:
+    """The waiting jobs, if none of these workers can run them; None otherwise.
+
+    They keep their `data_name` only where a worker could run them if it had that data set.
+    """
+    able = [worker for worker in alive if worker.can_run(waiting.device, waiting.world_size)]
+    if any(worker.can_run(waiting.device, waiting.world_size, waiting.data) for worker in able):
+        return None
+    return waiting if able else replace(waiting, data_name=None)
 
 
 def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> int:

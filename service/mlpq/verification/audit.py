@@ -16,7 +16,7 @@ from mlpq.regular_files import check_inside
 from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.verification import weights
 from mlpq.verification.grading import BEST_EPOCH_FIGURES
-from mlpq.weights_format import predictions_sha256
+from mlpq.weights_format import predicted_classes, predictions_sha256
 
 IMAGES_NOT_RECORDED = "which test images it classifies correctly: not recorded, as by versions before 0.2"
 
@@ -122,13 +122,13 @@ def _check_images(result: JobResult, images: ResultImages | None, unchecked: lis
     if images is None:
         unchecked.append(IMAGES_NOT_RECORDED)
         return
-    confusion, bins, whole = images.confusion, images.calibration, -(-result.test_total // 8)
+    confusion, bins, whole = images.sparse, images.calibration, -(-result.test_total // 8)
     found = {
         "bitmap": (
             images.correct_count,
             result.test_total if len(images.correct) == whole else 8 * len(images.correct),
         ),
-        "confusion": (sum(row[i] for i, row in enumerate(confusion)), sum(map(sum, confusion))),
+        "confusion": (sum(confusion.correct), sum(confusion.totals)),
         "calibration": (sum(each.correct for each in bins), sum(each.images for each in bins)),
     }
     for name, (correct, total) in found.items():
@@ -136,16 +136,17 @@ def _check_images(result: JobResult, images: ResultImages | None, unchecked: lis
             yield f"{name}: {correct} of {total} correct, {result.test_correct} of {result.test_total} in the result"
 
 
-def _check_predictions(images: ResultImages, predictions: bytes) -> Iterator[str]:
+def _check_predictions(images: ResultImages, stored: bytes, classes: int) -> Iterator[str]:
     """The predicted classes give the recorded hash, and with the bitmap the margins of the confusion matrix."""
-    if predictions_sha256(predictions) != images.predictions_sha256:
+    if predictions_sha256(stored) != images.predictions_sha256:
         yield "predictions: the file of weights does not hold the recorded ones"
         return
+    predictions, confusion = predicted_classes(stored, classes), images.sparse
     bits = "".join(f"{byte:08b}" for byte in images.correct)
     correct = Counter(each for each, bit in zip(predictions, bits, strict=False) if bit == "1")
     predicted = Counter(predictions)
-    for i, row in enumerate(images.confusion):
-        if (correct[i], predicted[i]) != (row[i], sum(each[i] for each in images.confusion)):
+    for i, counts in enumerate(zip(confusion.correct, confusion.predicted, strict=False)):
+        if (correct[i], predicted[i]) != counts:
             yield "confusion: the counts are not those of the predictions in the file of weights"
             return
 
@@ -172,4 +173,4 @@ def _check_weights(
     elif file.metadata.get("weights_sha256") != file.sha256 or file.metadata.get("spec_hash") != spec.hash:
         yield f"weights: {path} belongs to another job, by its metadata"
     elif images is not None:
-        yield from _check_predictions(images, file.predictions or b"")
+        yield from _check_predictions(images, file.predictions or b"", spec.data.classes)

@@ -31,7 +31,7 @@ DTYPES = {"F16": ("float16", 2), "F32": ("float32", 4), "F64": ("float64", 8)}  
 class WeightsFile:
     """`sha256` is the hash of the weights, as in a result; `metadata` has the spec hash of their job.
 
-    `predictions` are the predicted classes of the test images, a byte each; None in files of versions before 0.2.
+    `predictions` are the predicted classes of the test rows, as stored; None in files of versions before 0.2.
     """
 
     sha256: str

@@ -333,7 +333,8 @@ class Stack:
     def predictions(self, i: int) -> Predictions:
         """What network i predicted for the test images in the last evaluation; collective."""
         test = self._test
-        return gather_predictions(test.classes[i], test.log_confidences[i], len(self._data.test_y), self._world)
+        n, among = len(self._data.test_y), self._members[0].spec.data.classes
+        return gather_predictions(test.classes[i], test.log_confidences[i], n, among, self._world)
 
     def take_state(self, i: int) -> dict[str, Tensor]:
         """A copy on the CPU of network i's optimizer state, which is empty for plain gradient descent."""

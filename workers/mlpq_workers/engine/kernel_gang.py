@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from mlpq.records import EpochMetrics
 from mlpq_workers.engine.image_set import ImageSet
 from mlpq_workers.engine.rates import epoch_rates
@@ -172,7 +170,7 @@ class KernelTraining:
 
     def _snapshot_with_predictions(self) -> Snapshot:
         assert self._test is not None, "a snapshot is taken after an evaluation"
-        predictions = Predictions(self._test.predicted.astype(np.uint8), self._test.confidences)
+        predictions = Predictions.of(self._test.predicted, self._test.confidences, self._spec.data.classes)
         return replace(self._snapshot(), predictions=predictions)
 
     def _checkpoint(self) -> Checkpoint:

@@ -166,8 +166,9 @@ class PlainTraining:
     def _snapshot_with_predictions(self) -> Snapshot:
         assert self._logits is not None, "a snapshot is taken after an evaluation"
         log = self._logits.log_softmax(1).amax(1)
-        n = len(self._data.test_y)
-        return replace(self._snapshot(), predictions=gather_predictions(self._logits.argmax(1), log, n, self._world))
+        n, among = len(self._data.test_y), self._logits.shape[1]
+        found = gather_predictions(self._logits.argmax(1), log, n, among, self._world)
+        return replace(self._snapshot(), predictions=found)
 
     def _checkpoint(self) -> Checkpoint:
         return self._history.checkpoint(self._snapshot(), to_arrays(take_state(self._optimizer)))

@@ -31,7 +31,10 @@ def snapshot(weights: Mapping[str, Tensor], shuffle: torch.Generator, dropout: t
     return Snapshot(to_arrays(weights), shuffle.get_state().numpy(), dropout.get_state().numpy())
 
 
-def gather_predictions(classes: Tensor, log_confidences: Tensor, n: int, world: World) -> Predictions:
-    """Predictions for all n images, from this rank's part of them, [part]: class indices and logarithms; collective."""
-    whole, logs = world.whole(classes.byte(), n), world.whole(log_confidences, n)
-    return Predictions(whole.cpu().numpy(), logs.cpu().exp().numpy())
+def gather_predictions(classes: Tensor, log_confidences: Tensor, n: int, among: int, world: World) -> Predictions:
+    """Predictions for all n images, from this rank's part of them, [part]: class indices and logarithms; collective.
+
+    There are `among` classes.
+    """
+    whole, logs = world.whole(classes.short(), n), world.whole(log_confidences, n)
+    return Predictions.of(whole.cpu().numpy(), logs.cpu().exp().numpy(), among)

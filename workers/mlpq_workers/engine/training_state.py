@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mlpq import weights_format
 from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
-from mlpq.weights_format import TensorContent
+from mlpq.weights_format import TensorContent, class_bytes
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -27,11 +27,17 @@ Arrays = Mapping[str, Array]
 class Predictions:
     """What a network predicts for the test images, in their order.
 
-    `classes` is uint8 [n]. `confidences` has the softmax of the predicted class, a probability, [n].
+    `classes` is uint8 [n], or uint16 where there are more than 256. `confidences` has the softmax of the predicted
+    class, a probability, [n].
     """
 
-    classes: NDArray[np.uint8]
+    classes: NDArray[np.uint8] | NDArray[np.uint16]
     confidences: Array
+
+    @classmethod
+    def of(cls, classes: Array, confidences: Array, among: int) -> Predictions:
+        """Predictions from class indices of any type, where there are `among` classes."""
+        return cls(classes.astype(np.dtype(f"<u{class_bytes(among)}")), confidences)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from mlpq.errors import DataError, MlpqError
 from mlpq.image_data import DIGITS_MAX, read_digits
+from mlpq.own_data.content import read
+from mlpq.own_data.files import is_here, path_of
 from mlpq.spec.datasets import (
     FILES,
     Dataset,
@@ -42,14 +44,15 @@ UNSIGNED_BYTE = 8  # the code of this element type in an idx header
 DOWNLOAD_TIMEOUT = 30.0  # seconds without data; torchvision sets none, so a stalled mirror would block a worker
 
 
-def load(name: str, data_dir: Path) -> ImageSet:
-    """The data set, downloaded below `data_dir` where it is not found; raises DataError with one line.
+def load(dataset: Dataset, data_dir: Path) -> ImageSet:
+    """The data set, a built-in one downloaded below `data_dir` where it is not found; raises DataError with one line.
 
     Divided by `scale`, pixels have the values that torchvision's ToTensor followed by Flatten gives. Nothing is cached.
     """
-    dataset = dataset_named(name)
     if dataset.bundled:
         return _load_digits(dataset)
+    if dataset.sha256 is not None:
+        return _load_own(dataset, dataset.sha256, data_dir)
     folder = locate(dataset, data_dir)
     files = verify(dataset, folder)
     train_images, train_labels, test_images, test_labels = (files[file] for file in FILES)
@@ -98,6 +101,17 @@ def _load_digits(dataset: Dataset) -> ImageSet:
     return ImageSet(x[:n], y[:n], x[n:], y[n:], DIGITS_MAX, BUNDLED)
 
 
+def _load_own(dataset: Dataset, sha256: str, data_dir: Path) -> ImageSet:
+    path = path_of(sha256, data_dir)
+    if not is_here(sha256, data_dir):
+        raise DataError(f"the data set {dataset.name} is not on this machine: mlpq data pull it, or copy it to {path}")
+    content = read(sha256, data_dir)
+    sizes = (content.features, content.classes, len(content.train_x), len(content.test_x))
+    if sizes != (dataset.features, dataset.classes, dataset.train, dataset.test):
+        raise DataError(f"{path} has other sizes than the job's spec says: submit the job again")
+    return ImageSet(content.train_x, content.train_y, content.test_x, content.test_y, content.scale, str(path))
+
+
 def _download(dataset: Dataset, data_dir: Path) -> Path:
     """Download by torchvision, to a temporary folder first: an incomplete download is never taken for the data set."""
     if importlib.util.find_spec("torchvision") is None:
@@ -108,7 +122,7 @@ def _download(dataset: Dataset, data_dir: Path) -> Path:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=data_dir, prefix=".download-") as temporary:
-            with _silenced(), _timeout(DOWNLOAD_TIMEOUT):
+            with silenced(), timeout(DOWNLOAD_TIMEOUT):
                 getattr(torchvision_datasets(), str(dataset.torchvision))(root=temporary, download=True)
             return import_files(dataset, own_folder(dataset, Path(temporary)), data_dir)
     except MlpqError:
@@ -143,14 +157,14 @@ def _library() -> Any:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Discard what torchvision prints: progress bars, and mirrors that failed."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
-def _timeout(seconds: float) -> Iterator[None]:
+def timeout(seconds: float) -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpq.spec.datasets import Dataset
 from mlpq_workers.engine.world import ALONE, World
 from mlpq_workers.protocol import Event, TrainingSettings
 from mlpq_workers.trainer.data import load
@@ -54,7 +55,7 @@ class TrainingProcess:
         self.is_leaving = False
         self.facts: Mapping[str, object] = engines.facts
         self._waits = 0
-        self._data: dict[str, LoadedData] = {}
+        self._data: dict[tuple[str, str], LoadedData] = {}
 
     def send(self, event: Event) -> None:
         """Send an event to the worker; only rank 0 does."""
@@ -76,9 +77,11 @@ class TrainingProcess:
         self._rendezvous.wait([key], NO_TIMEOUT)
         return str(self._rendezvous.get(key).decode())
 
-    def data(self, dataset: str) -> LoadedData:
+    def data(self, dataset: Dataset) -> LoadedData:
         """A data set; the last one is kept for the next gang. Raises DataError."""
-        if dataset not in self._data:
+        key = dataset.name, dataset.checksum
+        if key not in self._data:
+            self._data = {}  # an own one may take gigabytes
             images = load(dataset, self._data_dir)
-            self._data = {dataset: LoadedData(self.engines.prepare(images), images.source, images.test_y)}
-        return self._data[dataset]
+            self._data = {key: LoadedData(self.engines.prepare(images), images.source, images.test_y)}
+        return self._data[key]

@@ -89,7 +89,7 @@ class GangTraining(Observer):
         self._jobs = {job.token: job for job in jobs}
         self._checkpoints = checkpoints or {}
         spec = jobs[0].spec
-        self._dataset = spec.dataset
+        self._dataset = spec.data
         self._engine = process.engines.engine_of(spec)
         self._gang_size, self._labels = 0, np.empty(0, np.int64)
         self._stops = StopBroadcast(process.world, process.stop_requests)
@@ -134,7 +134,7 @@ class GangTraining(Observer):
                 self._could_not_start(token, error)
             return {}, None
         if data is not None:
-            log.info("data: %s, %s", self._dataset, data.source)
+            log.info("data: %s, %s", self._dataset.name, data.source)
         return jobs, data
 
     def _engine_job(self, job: TrainJob) -> EngineJob:

@@ -16,8 +16,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlpq.errors import MlpqError, StoreError
+from mlpq import data_registry
+from mlpq.errors import DataError, MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, STACKING_DEVICES, Outcome
+from mlpq.own_data.files import stored
 from mlpq.records import AttemptEnding, ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.settings import Settings
 from mlpq.store import claiming, execution, worker_queries
@@ -85,7 +87,12 @@ class Executor:
     def _work_once(self) -> bool:
         """Claim a gang and run it; False where there is none."""
         self._maintain()
-        setup = claiming.next_setup(self._store, self.name, self._capabilities)
+        setup = claiming.next_setup(self._store, self.name, self._with_data())
+        if setup is not None and setup.data is not None:
+            try:
+                self._pull(setup.data)
+            except DataError as error:
+                return self._fail_gang(setup, str(error))
         try:
             # Before the claim: nothing would renew the leases while the training process starts.
             self._ensure_ready(setup)
@@ -108,18 +115,31 @@ class Executor:
         finally:
             self.pulse.paused = False
 
+    def _pull(self, sha256: str) -> None:
+        """Get an own data set that was pushed, unless it is here; raises DataError."""
+        self.pulse.paused = True  # a slow network
+        try:
+            if data_registry.pull(self._store, sha256, self._config.data_dir, self._try_heartbeat):
+                log.info("data: pulled %s", sha256)
+        finally:
+            self.pulse.paused = False
+
+    def _with_data(self, *more: str) -> WorkerCapabilities:
+        """What this worker can run with the own data sets that are here now, and `more`."""
+        return replace(self._capabilities, data=stored(self._config.data_dir).union(more))
+
     def _try_heartbeat(self) -> None:
         with contextlib.suppress(StoreError):
             self._heartbeat()
 
     def _fail_gang(self, setup: TrainingSetup, reason: str) -> bool:
-        """Fail jobs whose training process can't start with their world size: they must not block others."""
+        """Fail jobs that this worker can't prepare for, for that reason: they must not block others."""
         gang = self._claim(setup)
         execution.record(self._store, [AttemptEnding(job, Outcome.FAILED, None, reason, "") for job in gang])
         return bool(gang)
 
     def _claim(self, setup: TrainingSetup) -> list[ClaimedJob]:
-        capabilities = self._capabilities
+        capabilities = self._with_data(*filter(None, [setup.data]))
         limit = worker_queries.fair_share(self._store, capabilities.device, self._gang, capabilities.most_ranks)
         if capabilities.device not in STACKING_DEVICES:
             limit = 1
@@ -155,7 +175,7 @@ class Executor:
 
     def _heartbeat(self) -> None:
         if self._is_due("heartbeat", BEAT_SECONDS):
-            execution.worker_heartbeat(self._store, self.name, self._capabilities)
+            execution.worker_heartbeat(self._store, self.name, self._with_data())
 
     def _is_due(self, what: str, seconds: float) -> bool:
         if time.monotonic() < self._due.get(what, 0.0):

@@ -143,7 +143,7 @@ class Trainer:
         `meanwhile` is called about every second. Raises MlpqError where it does not start.
         """
         is_running = self._process is not None and self._process.poll() is None
-        if is_running and (setup is None or replace(setup, is_large=False) == self.setup):
+        if is_running and (setup is None or replace(setup, is_large=False, data=None) == self.setup):
             return
         self.kill()
         self.spawn(setup)

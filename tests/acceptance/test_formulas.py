@@ -29,7 +29,9 @@ def test_formula_from_the_command_line_to_a_script(served: Site, tmp_path: Path)
     by_constant = served.mlpq("compare", "own", "--by", "optimizer,wd", "--format", "md").out
     for label in ("lion wd=0 ", "lion wd=0.5", "adam"):
         assert label in by_constant
-    assert "the spec has no field 'dw' (did you mean 'wd'?)" in served.mlpq("compare", "own", "--by", "dw", status=2).err
+    assert (
+        "the spec has no field 'wdd' (did you mean 'wd'?)" in served.mlpq("compare", "own", "--by", "wdd", status=2).err
+    )
     (tmp_path / "job.py").write_text(served.mlpq("export", job, "--script").out)
     done = subprocess.run([sys.executable, "job.py"], capture_output=True, text=True, timeout=250, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -60,7 +62,7 @@ def test_formulas_of_one_name_are_compared_as_two_optimizers(served: Site) -> No
             "mine:lr=0.1", "--seeds", "0,1", "--experiment", "twins", "--wait",
         )  # fmt: skip
     sides = served.mlpq("compare", "twins", "--by", "optimizer", "--format", "json").json["arms"]
-    assert len({side["label"] for side in sides}) == 2
+    assert len({side["arm"] for side in sides}) == 2
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,6 @@ SPEC_MODULES = [f"mlpq.spec.{each.name}" for each in pkgutil.iter_modules(mlpq.s
 # The part of a page that has the limits of a module.
 LIMITS = {
     **dict.fromkeys(SPEC_MODULES, section(SPEC_FILE, "Limits")),
-    **{name: section(SPEC_FILE, "Formulas") for name in SPEC_MODULES if name.startswith("mlpq.spec.formula")},
     "mlpq.spec.datasets": DATASETS.read_text(),
     "mlpq.spec.data_content": DATASETS.read_text(),
     "mlpq.cli.spec_file": section(SPEC_FILE, "Limits"),

@@ -144,7 +144,7 @@ def plain(case: Case) -> Callable[[], float]:
     def run() -> float:
         order = epoch_order(60_000, generator)[: case.batches * spec.batch_size]
         began = time.thread_time()
-        training._train_epoch(order)
+        training._train_epoch(order, [spec.lr] * case.batches)
         return (time.thread_time() - began) / case.batches
 
     return run

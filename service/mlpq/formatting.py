@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq.spec.schedules import CONSTANT, SCHEDULES
 from mlpq.verification_records import Grade
 
@@ -28,8 +28,10 @@ def model(spec: JobSpec) -> str:
 
 
 def optimizer(spec: JobSpec) -> str:
-    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the learning rate, and the settings that are not at a default."""
-    return " ".join([spec.optimizer, f"lr={number(spec.lr)}", *_optimizer_settings(spec)])
+    """ "sgd lr=0.1 momentum=0.9 schedule=cosine": the rate, and the settings that are not at their defaults."""
+    own = spec.own_optimizer
+    rate = [f"lr={number(spec.lr)}"] if own is None or own.uses_rate else []
+    return " ".join([spec.optimizer, *rate, *_optimizer_settings(spec)])
 
 
 def optimizer_without_rate(spec: JobSpec) -> str:
@@ -38,8 +40,10 @@ def optimizer_without_rate(spec: JobSpec) -> str:
 
 
 def _optimizer_settings(spec: JobSpec) -> list[str]:
-    defaults = OPTIMIZERS[spec.optimizer].defaults
-    own = [f"{name}={value_of(value)}" for name, value in spec.optimizer_settings.items() if value != defaults[name]]
+    formula, defaults = spec.own_optimizer, spec.optimizer_defaults
+    names = formula.constants if formula else spec.optimizer_settings
+    settings = {name: spec.optimizer_settings[name] for name in names}
+    own = [f"{name}={value_of(value)}" for name, value in settings.items() if value != defaults.get(name)]
     own += [] if spec.schedule == CONSTANT else [f"schedule={schedule(spec)}"]
     own += [f"warmup={number(spec.warmup)}"] if spec.warmup else []
     return own + ([] if spec.clip_norm is None else [f"clip_norm={number(spec.clip_norm)}"])
@@ -61,8 +65,17 @@ def data_set(spec: JobSpec, among: Iterable[JobSpec] = ()) -> str:
 
 def field(name: str, value: object) -> str:
     """ "adam", "lr=0.1", "batch size=32": a field of the spec or an option of an optimizer, as a label."""
-    text = value_of(value).partition("@")[0] if name == "dataset" else value_of(value)
+    text = value_of(value)
+    if name == "formula":
+        text = formula_digest(str(value))
+    elif name == "dataset":
+        text = text.partition("@")[0]
     return text if name in ("optimizer", "dataset", "content", "activation") else f"{field_name(name)}={text}"
+
+
+def formula_digest(text: str) -> str:
+    """The first digits of a formula's SHA-256, which tell formulas of one name apart where there is little space."""
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
 def field_name(name: str) -> str:

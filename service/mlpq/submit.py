@@ -12,7 +12,7 @@ from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord, Placement, Rerun, SubmittedJob
 from mlpq.settings import Settings
 from mlpq.spec.datasets import DATASETS, find, verify
-from mlpq.spec.document import LIST, jobs_of, sweeps_of
+from mlpq.spec.document import LIST, check_formulas, jobs_of, sweeps_of
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
@@ -57,6 +57,7 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     else:
         sweep, *more = sweeps_of(document)
         specs = jobs_of([sweep, *more], contents=contents)
+    check_formulas(document, specs)
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
     requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
     return Submission(sweep.experiment, specs, placement, parent_id, requested)

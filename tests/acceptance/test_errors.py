@@ -117,4 +117,4 @@ def test_missing_files_of_weights_are_named(alone: Site) -> None:
 
 def test_unknown_experiment_and_field(alone: Site) -> None:
     assert "no experiment is called 'nothing'" in alone.mlpq("errors", "nothing", status=2).err
-    assert "the spec has no field 'optimiser'" in alone.mlpq("errors", "x", "--by", "optimiser", status=2).err
+    assert "the spec has no field 'an optimiser'" in alone.mlpq("errors", "x", "--by", "an optimiser", status=2).err

@@ -7,11 +7,12 @@ Prints a table of `weights_sha256`; exits with status 1 where a build differs.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +20,15 @@ import numpy as np
 
 from mlpq.weights_format import TensorContent, weights_sha256
 from mlpq_workers.kernel import Generator, Images, build, initial_weights
-from mlpq_workers.kernel.network import _config
+from mlpq_workers.kernel.config import Configuration
+from mlpq_workers.kernel.library import OperationOfProgram
 from mlpq_workers.kernel.seeding import Weights
 from tests.support.kernel_builds import FLAGS, SOURCES, has_compiler
-from tests.support.kernel_jobs import AnyShape, any_shape, random_images
+from tests.support.kernel_jobs import AnyShape, any_shape, formula, random_floats, random_images
 from tests.support.optimizer_options import OPTIONS
 
 EPOCHS, IMAGES = 2, 500
+ON_FLOATS = "inputs of float32"
 ARM = "aarch64-linux-gnu-gcc"
 
 
@@ -65,13 +68,28 @@ def kinds() -> dict[str, AnyShape]:
         "ReLU, dropout, batch of 200": any_shape(activation="relu", dropout=0.3, batch_size=200, hidden="40,20"),
         "no hidden layer, no bias": any_shape(hidden="none", bias=False, batch_size=1),
         "truncated normal": any_shape(initialisation="truncated-normal", hidden="100"),
+        "clipping, label smoothing": any_shape(clip_norm=0.1, label_smoothing=0.1, l1=0.001, hidden="24,11"),
+        "Adam as a formula": any_shape(**formula("my-adam"), hidden="24,11"),
+        "a formula of every operation": any_shape(**formula("every"), clip_norm=1, batch_size=200, hidden="40,20"),
+        ON_FLOATS: any_shape(hidden="24,11", optimizer="adam"),
     }
+
+
+def configuration_bytes(spec: AnyShape, scale: int) -> Iterator[bytes]:
+    configuration = Configuration(spec, scale)
+    yield bytes(configuration.argument)
+    if (program := configuration.program) is not None:
+        operations = program.scalar_operations + program.vector_operations
+        yield bytes(program)
+        yield ctypes.string_at(program.values, program.scalars * ctypes.sizeof(ctypes.c_double))
+        yield ctypes.string_at(program.operations, operations * ctypes.sizeof(OperationOfProgram))
 
 
 def job_bytes(spec: AnyShape, images: Images) -> bytes:
     weights, dropout = initial_weights(spec, build())
     shuffle, n = Generator(build(), spec.seed), len(images.labels)
-    parts: list[bytes] = [np.array([n, EPOCHS]).tobytes(), bytes(_config(spec, images.scale))]
+    parts: list[bytes] = [np.array([n, EPOCHS, images.pixels.itemsize]).tobytes()]
+    parts += configuration_bytes(spec, images.scale)
     parts += [dropout.get_state().tobytes(), *(values.tobytes() for values in weights.values())]
     parts += [images.pixels.tobytes(), images.labels.tobytes()]
     parts += [shuffle.epoch_order(n).tobytes() for _ in range(EPOCHS)]
@@ -97,12 +115,12 @@ def sha256_of(output: bytes, spec: AnyShape) -> str:
 
 
 def main(targets: Sequence[Target]) -> int:
-    images, failed = random_images(IMAGES), False
+    failed = False
     with tempfile.TemporaryDirectory() as folder:
         programs = [compiled(target, Path(folder)) for target in targets]
         print(f"| job | weights_sha256 by {len(targets)} builds |\n| --- | --- |")
         for kind, spec in kinds().items():
-            job = job_bytes(spec, images)
+            job = job_bytes(spec, (random_floats if kind == ON_FLOATS else random_images)(IMAGES))
             outputs = [
                 subprocess.run([*t.start, str(p), t.build], input=job, stdout=subprocess.PIPE, check=True).stdout
                 for t, p in zip(targets, programs, strict=True)

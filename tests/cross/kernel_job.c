@@ -34,11 +34,27 @@ static void draw(mlpq_generator *g) {
   output(x, 9 * sizeof *x);
 }
 
+/* What the configuration of a formula refers to. */
+static void input_program(mlpq_config *config) {
+  mlpq_program *program = input(sizeof *program);
+  size_t operations = (size_t)(program->scalar_operations + program->vector_operations);
+  program->values = input((size_t)program->scalars * sizeof *program->values);
+  program->operations = input(operations * sizeof *program->operations);
+  config->program = program;
+}
+
+static mlpq_images input_images(size_t n, size_t features, size_t pixel) {
+  void *pixels = input(n * features * pixel);
+  int64_t *labels = input(n * sizeof *labels);
+  return (mlpq_images){pixel == 1 ? pixels : NULL, pixel == 1 ? NULL : pixels, labels, NULL, (int64_t)n};
+}
+
 int main(int count, char **arguments) {
   const mlpq_build *build = mlpq_build_named(count > 1 ? arguments[1] : "plain");
   if (!build) return 1;
-  int64_t *sizes = input(2 * sizeof *sizes), n = sizes[0], epochs = sizes[1], progress;
+  int64_t *sizes = input(3 * sizeof *sizes), n = sizes[0], epochs = sizes[1], progress;
   mlpq_config *config = input(sizeof *config);
+  if (config->optimizer == MLPQ_FORMULA) input_program(config);
   mlpq_generator *generator = input(sizeof *generator);
   mlpq_network *network = build->create(config);
   for (int64_t i = 0; i < config->layers; i++) {
@@ -46,7 +62,7 @@ int main(int count, char **arguments) {
     float *bias = input((size_t)(config->bias * config->widths[i + 1]) * sizeof *bias);
     build->put(network, 0, i, weights, bias);
   }
-  mlpq_images images = {input((size_t)(n * config->widths[0])), input((size_t)n * 8), NULL, n};
+  mlpq_images images = input_images((size_t)n, (size_t)config->widths[0], (size_t)sizes[2]);
   int64_t batches = (n + config->batch_size - 1) / config->batch_size;
   double *rates = malloc((size_t)batches * sizeof *rates);
   for (int64_t i = 0; i < batches; i++) rates[i] = config->lr;
@@ -55,7 +71,7 @@ int main(int count, char **arguments) {
     images.rows = input((size_t)n * 8);
     mlpq_training training = {images, 0, batches, rates, generator, &progress, &stop, 0};
     build->train(network, &training);
-    mlpq_evaluation found = {0, 0, NULL};
+    mlpq_evaluation found = {0, 0, NULL, NULL};
     build->evaluate(network, &images, &found);
     output(&training.loss, sizeof training.loss);
     output(&found.loss, sizeof found.loss);

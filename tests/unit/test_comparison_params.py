@@ -41,7 +41,7 @@ def test_an_invalid_metric_is_rejected(metric: str, target: str, words: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("by", "words"), [("optimiser", "(did you mean 'optimizer'?)"), ("seed", "arms can't be compared by seed")]
+    ("by", "words"), [("opti-mizer", "(did you mean 'optimizer'?)"), ("seed", "arms can't be compared by seed")]
 )
 def test_an_invalid_field_is_rejected(by: str, words: str) -> None:
     with pytest.raises(SpecError) as rejected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -12,10 +13,15 @@ from hypothesis import strategies as st
 from mlpq_workers.kernel import ARITHMETIC, build
 from tests.support.kernel_builds import compiled, has_compiler, run_sanitized
 from tests.support.kernel_exercise import COUNTS, SPECS, builds, same_everywhere
-from tests.support.kernel_jobs import AnyShape, every_option, trained
+from tests.support.kernel_jobs import AnyShape, every_option, every_training_option, trained
 
-# A digest of the results of `every_option`, by the number of the arithmetic.
-RECORDED = {1: "727b3c2a36a92b7b775d6f32156ad13d397d28442f490cbaed949aae346a4028"}
+# Digests of the results of `every_option` and of `every_training_option`, by the number of the arithmetic.
+RECORDED = {
+    1: (
+        "727b3c2a36a92b7b775d6f32156ad13d397d28442f490cbaed949aae346a4028",
+        "214fa4d14c943b3c3e7244a188a188af5d6893426aa61f0e9e7a78349bf5c363",
+    )
+}
 COMPILED = [
     *(("gcc", level) for level in ("-O1", "-O2", "-O3")),
     ("gcc", "-O3", "-mavx2", "-mfma"),  # the plain build with the instructions of another
@@ -24,20 +30,26 @@ COMPILED = [
 ]
 
 
+LISTS = (every_option, every_training_option)
+
+
 @functools.cache
-def expected() -> list[str]:
+def expected(specs: Callable[[], list[AnyShape]]) -> list[str]:
     """The results of the installed library's plain build."""
-    return [trained(spec, build("plain")).fingerprint() for spec in every_option()]
+    return [trained(spec, build("plain")).fingerprint() for spec in specs()]
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("specs", LISTS)
 @pytest.mark.parametrize("how", COMPILED, ids=" ".join)
-def test_every_compiler_and_build_gives_the_same_bits(how: tuple[str, ...]) -> None:
+def test_every_compiler_and_build_gives_the_same_bits(
+    how: tuple[str, ...], specs: Callable[[], list[AnyShape]]
+) -> None:
     if not has_compiler(how[0]):
         pytest.skip(f"{how[0]} is not installed")
     for each in builds(compiled(*how)):
-        found = [trained(spec, each).fingerprint() for spec in every_option()]
-        different = [spec for spec, a, b in zip(every_option(), found, expected(), strict=True) if a != b]
+        found = [trained(spec, each).fingerprint() for spec in specs()]
+        different = [spec for spec, a, b in zip(specs(), found, expected(specs), strict=True) if a != b]
         assert not different, each
 
 
@@ -62,5 +74,5 @@ def test_sanitizers_would_find_an_access_beyond_the_end() -> None:
 
 
 def test_arithmetic_has_its_recorded_results() -> None:
-    digest = hashlib.sha256("".join(expected()).encode()).hexdigest()
-    assert digest == RECORDED[ARITHMETIC], "results have other bits: they need a new number, here and in the kernel"
+    digests = tuple(hashlib.sha256("".join(expected(specs)).encode()).hexdigest() for specs in LISTS)
+    assert digests == RECORDED[ARITHMETIC], "results have other bits: they need a new number, here and in the kernel"

@@ -144,8 +144,8 @@ def test_formula_beside_a_list_of_sweeps_is_for_those_that_use_it() -> None:
     assert [(spec.optimizer, spec.formula is None) for spec in found] == [("mine", False), ("adam", True)]
     with pytest.raises(SpecError, match="the formula mine is not used"):
         plan({"formula": FORMULA, "sweeps": sweeps[1:]})
-    with pytest.raises(SpecError, match="sweep 1: optimizer is empty"):
-        plan({"formula": FORMULA, "sweeps": [{"optimizer": []}]})
+    with pytest.raises(SpecError, match="sweep 1: formula holds for all jobs of a submission"):
+        plan({"sweeps": [{"formula": FORMULA, "optimizer": "mine:lr=0.1,b=0"}]})
 
 
 @pytest.mark.parametrize("options", [{"momentum": {"a": "1"}}, {"momentum": []}, {"betas": [["0.5", "0.9"]]}], ids=str)

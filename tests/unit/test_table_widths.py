@@ -18,6 +18,7 @@ from rich.console import Console, RenderableType
 
 from mlpq.analysis.arms import arms
 from mlpq.analysis.comparison import compare
+from mlpq.analysis.labels import arm_labels
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import JobRecord, WorkerRecord
 from mlpq.report import query_output
@@ -114,9 +115,7 @@ def test_jobs_and_results_name_every_job_at_any_width(width: int, sweep: dict[st
     check(drawn(width, results_table(jobs)), width, flat, [*seeds, "15 ms", *(line[0] for line in cells)])
     check(drawn(width, jobs_table(jobs)), width, [name] * len(jobs), [*seeds, *(line[0] for line in cells)])
     found = arms(jobs)
-    check(
-        drawn(width, arms_table(found)), width, [job.spec.optimizer for job in (arm.first for arm in found)], ["15 ms"]
-    )
+    check(drawn(width, arms_table(found)), width, arm_labels(found), ["15 ms"])
 
 
 @settings(deadline=None, max_examples=50)

@@ -38,16 +38,15 @@ def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -
     found = arms(records, ancestors)
     specs = [arm.spec for arm in found]
     names = {spec.data_reference: formatting.data_set(spec, specs) for spec in specs}
-    groups: dict[tuple[str, str, float, bool], list[Arm]] = {}
+    groups: dict[tuple[str, str | None, str, float, bool], list[Arm]] = {}
     for arm in found:
         spec = arm.spec
         if spec.validation:
-            groups.setdefault((spec.optimizer, spec.data_reference, spec.validation, arm.parent is None), []).append(
-                arm
-            )
+            key = (spec.optimizer, spec.formula, spec.data_reference, spec.validation, arm.parent is None)
+            groups.setdefault(key, []).append(arm)
     return [
         _best_of(f"{optimizer}, {names[data]}" if len(names) > 1 else optimizer, settings)
-        for (optimizer, data, *_), settings in groups.items()
+        for (optimizer, _, data, *_), settings in groups.items()
         if len(settings) > 1
     ]
 

@@ -65,7 +65,7 @@ def parse_by(text: str | None) -> Fields:
     for name in names:
         if name == "seed":
             raise SpecError("arms can't be compared by seed: use --by optimizer, or another field of the spec")
-        if name not in FIELDS:
+        if name not in FIELDS and not name.isidentifier():  # it may be a constant of a formula, see _check_fields
             raise SpecError(f"the spec has no field '{name}'{nearest(name, FIELDS)}")
     return names
 
@@ -140,18 +140,30 @@ class _Group:
 
 
 def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
-    differing = [
-        name for name in DATA_FIELDS if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1
-    ]
+    _check_fields(found, by)
+    kept_apart = [*DATA_FIELDS, *(["formula"] if "optimizer" in by and _has_formulas_of_one_name(found) else [])]
+    differing = [name for name in kept_apart if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1]
     by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
         by_values.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
     groups, specs = [], [arm.spec for arm in found]
     for settings in by_values.values():
         spec = settings[0].spec
-        data = [_shown(spec, name, specs) for name in differing]
+        data = [_shown(spec, name, specs) for name in differing if field_of(spec, name) is not None]
         groups.append(_Group(", ".join([by_label(spec, by, specs), *data]), settings, _rankable(settings)))
     return groups
+
+
+def _check_fields(found: Sequence[Arm], by: Fields) -> None:
+    """Raise SpecError for a field that is neither one of every spec nor a constant of a formula."""
+    constants = {name for arm in found if arm.spec.formula is not None for name in arm.spec.optimizer_settings}
+    for name in by:
+        if name not in FIELDS and name not in constants:
+            raise SpecError(f"the spec has no field '{name}'{nearest(name, {*FIELDS, *constants})}")
+
+
+def _has_formulas_of_one_name(found: Sequence[Arm]) -> bool:
+    return len({(arm.spec.optimizer, arm.spec.formula) for arm in found}) > len({arm.spec.optimizer for arm in found})
 
 
 def _rankable(settings: Sequence[Arm]) -> list[Arm]:
@@ -229,7 +241,7 @@ def by_label(spec: JobSpec, by: Fields, among: Sequence[JobSpec] = ()) -> str:
 
     Options that the optimizer does not have are left out, and its defaults too where `by` has the optimizer itself.
     """
-    defaults = OPTIMIZERS[spec.optimizer].defaults if "optimizer" in by else {}
+    defaults = spec.optimizer_defaults if "optimizer" in by else {}
     values = {name: field_of(spec, name) for name in by}
     present = [name for name in by if values[name] is not None]
     shown = [name for name in present if name not in defaults or values[name] != defaults[name]]

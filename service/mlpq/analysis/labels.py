@@ -120,12 +120,13 @@ def _label(spec: JobSpec, differing: Collection[str]) -> str:
 def _fields(spec: JobSpec) -> dict[str, Hashable]:
     """The fields of a spec, and the options of its optimizer, by name; None for those that do not matter to it."""
     found: dict[str, Hashable] = {}
+    own = spec.own_optimizer
     for name in JobSpec.model_fields:
         if name == "optimizer_settings":
-            found |= {f"{_OPTION}{option}": value for option, value in spec.optimizer_settings.items()}
+            options = own.constants if own else spec.optimizer_settings
+            found |= {f"{_OPTION}{option}": spec.optimizer_settings[option] for option in options}
         elif name not in _PARTS:
             found[name] = getattr(spec, name)
-    own = spec.own_optimizer
     found["content"] = spec.content.reference(spec.dataset) if spec.content else None
     found["activation"] = spec.activation if spec.hidden else None
     found["schedule"] = formatting.schedule(spec)

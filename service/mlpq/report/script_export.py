@@ -12,6 +12,8 @@ from typing import Any
 from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
+from mlpq.report.formula_script import class_name, formula_call, formula_class
+from mlpq.report.script_schedule import scheduler
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
@@ -29,6 +31,7 @@ BEGINNING = """\
 import copy  #: patience
 import gzip  #: files
 import hashlib  #: located
+import math  #: cosine
 import sys  #: located
 from pathlib import Path  #: located
 
@@ -37,7 +40,7 @@ from safetensors import safe_open  #: own
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset$random_split
+from torch.utils.data import DataLoader, TensorDataset$random_split$classes
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
 FILES = {  # of $dataset, and their MD5 checksums  #: files
@@ -89,12 +92,14 @@ for epoch in range(1, $after_last):
     model.train()  #: dropout
     total = 0.0
     for x, y in DataLoader(train, batch_size=$batch_size, shuffle=True, generator=shuffle):
-        loss = cross_entropy(model(x), y)
+        loss = cross_entropy(model(x), y$smoothing)
         total += loss.item() * len(y)
         loss = loss + $l1 * sum(p.abs().sum() for p in model.parameters())  #: l1
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), $clip_norm)  #: clip
         optimizer.step()
+        scheduler.step()  #: schedule
     print(f"epoch {epoch}: train loss {total / len(train):.4f}")
     x, y = validation[:]  #: patience
     with torch.inference_mode():  #: patience
@@ -127,7 +132,7 @@ def script(
     `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
     plain engine, and those of a gang up to rounding. It looks for data in the folder that it is called with, in `data`,
-    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 80 lines, whatever
+    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 85 lines, whatever
     the spec; ancestors add lines where their specs differ.
     """
     chain = [each.spec for each in (*reversed(ancestors), job)]
@@ -144,6 +149,7 @@ def script(
         spec_hash=job.spec_hash,
         recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
+        classes=_classes(chain),
         **_files(spec.data, data_dir),
         threads=threads,
         images=spec.data.train,
@@ -151,6 +157,7 @@ def script(
         held_out=spec.validation_size,
         seed=spec.seed,
         then_dropout=", then the dropout" if "dropout" in features else "",
+        smoothing=_smoothing(settings["label_smoothing"]),
         eval=".eval()" if "dropout" in features else "",
         model=_model(spec, settings["dropout"]),
         sd=TRUNCATED_NORMAL_SD,
@@ -186,6 +193,9 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
         "dropout": any(one.dropout for one in chain),
         "varying_dropout": len({one.dropout for one in chain}) > 1,
         "l1": any(one.l1 for one in chain),
+        "clip": any(one.clip_norm for one in chain),
+        "schedule": any(one.has_varying_lr for one in chain),
+        "cosine": any(one.schedule == "cosine" for one in chain),
         "patience": any(one.patience for one in chain),
         "continues_from_best": any(one.patience for one in chain[:-1]),
     }
@@ -221,7 +231,7 @@ def _comment(text: str) -> str:
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
     """The settings of a chain: the value where its jobs agree, otherwise the name, which becomes a parameter."""
     found = {}
-    for name in ("batch_size", "l1", "dropout", "patience"):
+    for name in ("batch_size", "l1", "dropout", "clip_norm", "label_smoothing", "patience"):
         values = {getattr(spec, name) for spec in chain}
         found[name] = values.pop() if len(values) == 1 else name
     return found
@@ -249,22 +259,66 @@ def _model(spec: JobSpec, dropout: object) -> str:
 
 def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     """The training of one job; for several jobs a function, and a call of it for each."""
+    is_scheduled = any(spec.has_varying_lr for spec in chain)
     if len(chain) == 1:
-        return _wrapped(f"optimizer = {_optimizer(chain[0])}") + f"\n\n{TRAINING}\n"
+        return _steps(chain[0], chain, is_scheduled) + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
+    first = ["optimizer", "scheduler"] if is_scheduled else ["optimizer"]
     calls = []
     for spec in chain:
-        arguments = ", ".join(f"{name}={getattr(spec, name)!r}" for name in varying)
-        calls.append(_wrapped(f"fit({_optimizer(spec)}, {arguments})"))
-    function = f"def fit(optimizer, {', '.join(varying)}):\n{textwrap.indent(TRAINING, '    ')}"
+        if is_scheduled:
+            calls.append(_steps(spec, chain, is_scheduled))
+        arguments = [f"{name}={_argument(name, getattr(spec, name))}" for name in varying]
+        own = first if is_scheduled else [_optimizer(spec, chain)]
+        calls.append(_wrapped(f"fit({', '.join([*own, *arguments])})"))
+    function = f"def fit({', '.join([*first, *varying])}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
 
 
-def _optimizer(spec: JobSpec) -> str:
-    known = OPTIMIZERS[spec.optimizer]
-    own = {name: value for name, value in spec.optimizer_settings.items() if value != known.defaults[name]}
-    settings = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **own}.items())
-    return f"optim.{known.torch_name}(model.parameters(), {settings})"
+def _argument(name: str, value: object) -> str:
+    return 'float("inf")' if name == "clip_norm" and value is None else repr(value)
+
+
+def _smoothing(share: object) -> str:
+    return f", label_smoothing={share}" if share else ""
+
+
+def _steps(spec: JobSpec, chain: Sequence[JobSpec], is_scheduled: bool) -> str:
+    """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
+    lines = [f"optimizer = {_optimizer(spec, chain)}", *([f"scheduler = {scheduler(spec)}"] if is_scheduled else [])]
+    return "\n".join(map(_wrapped, lines))
+
+
+def _classes(chain: Sequence[JobSpec]) -> str:
+    """The classes of the formulas in a chain, one for each that differs."""
+    found: dict[str, str] = {}
+    for spec in chain:
+        if (own := spec.own_optimizer) is not None:
+            name = _class_name(spec, chain)
+            found.setdefault(name, formula_class(spec, own, name))
+    return "".join(f"\n\n\n{text}" for text in found.values()) + ("\n" if found else "")
+
+
+def _class_name(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    """The name of the class of a spec's formula, with a number where the chain has several of that name."""
+    name = class_name(spec)
+    found = dict.fromkeys(_structure(each) for each in chain if class_name(each) == name)
+    return name if len(found) < 2 else f"{name}{list(found).index(_structure(spec)) + 1}"
+
+
+def _structure(spec: JobSpec) -> tuple[object, ...]:
+    """Equal for specs whose formulas one class has; the operations depend on the exponents among the constants."""
+    return spec.formula, spec.program and spec.program.operations
+
+
+def _optimizer(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
+    if (own := spec.own_optimizer) is not None:
+        return formula_call(spec, own, _class_name(spec, chain))
+    settings = {
+        name: value for name, value in spec.optimizer_settings.items() if value != spec.optimizer_defaults[name]
+    }
+    arguments = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **settings}.items())
+    return f"optim.{OPTIMIZERS[spec.optimizer].torch_name}(model.parameters(), {arguments})"
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:

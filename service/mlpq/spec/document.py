@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 from mlpq.errors import SpecError
-from mlpq.spec.formula import parse_formulas
+from mlpq.spec.formula import parse_formula, parse_formulas
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizer_choice import check_use
-from mlpq.spec.parsing import check_count, parse_optimizers
+from mlpq.spec.parsing import check_count
 from mlpq.spec.sweep import OF_SUBMISSION, Contents, Sweep
 
 LIST = "sweeps"  # the key of the list
 MAX_SWEEPS = 1000  # of a document
 
 Document = Mapping[str, object]
-T = TypeVar("T")
 
 
 def with_options(document: Document, options: Document) -> dict[str, object]:
@@ -43,16 +40,21 @@ def sweeps_of(document: Document, defaults: Document | None = None) -> list[Swee
     for name in shared:
         if all(name in own for own in keys):
             raise SpecError(f"every sweep gives {name} itself: leave it out beside '{LIST}'")
-    documents = [{**(defaults or {}), **shared, **own} for own in keys]
-    if shared.get("formula") is not None:
-        _deal_out_formulas(shared, documents)
-    return [_parse(number, document) for number, document in enumerate(documents, 1)]
+    return [_parse(number, {**(defaults or {}), **shared, **own}) for number, own in enumerate(keys, 1)]
 
 
 def jobs_of(sweeps: Sequence[Sweep], parent: JobSpec | None = None, contents: Contents | None = None) -> list[JobSpec]:
     """The jobs of all sweeps in their order, each once; raises SpecError. For the others see Sweep.jobs."""
     check_count(sum(sweep.size for sweep in sweeps))
     return list({spec.hash: spec for sweep in sweeps for spec in sweep.jobs(parent, contents=contents)}.values())
+
+
+def check_formulas(document: Document, specs: Sequence[JobSpec]) -> None:
+    """Raise SpecError for a formula in the document that none of its jobs uses."""
+    used = {spec.optimizer for spec in specs if spec.formula is not None}
+    for name, text in parse_formulas(document.get("formula")).items():
+        if name not in used:
+            raise SpecError(f"the formula {name} is not used: add {parse_formula(name, text).usage}")
 
 
 def _keys_of(number: int, sweep: object) -> Document:
@@ -71,20 +73,5 @@ def _parse(number: int, keys: Document) -> Sweep:
         raise SpecError(f"sweep {number}: {error}") from None
 
 
-def _deal_out_formulas(shared: Document, documents: Sequence[dict[str, object]]) -> None:
-    """Leave each sweep those of the shared formulas that its optimizers name; raises SpecError for one without use."""
-    formulas = parse_formulas(shared["formula"])
-    unused = dict(formulas)
-    for number, document in enumerate(documents, 1):
-        if document.get("formula") is shared["formula"]:
-            try:
-                names = [entry["name"] for entry in parse_optimizers(document.get("optimizer", "sgd"))]
-            except ValueError as error:
-                raise SpecError(f"sweep {number}: {error}") from None
-            document["formula"] = {name: text for name, text in formulas.items() if name in names}
-            unused = _without(unused, names)
-    check_use((), unused, ())
-
-
-def _without(document: Mapping[str, T], names: Sequence[str] | Document) -> dict[str, T]:
+def _without(document: Document, names: Sequence[str] | Document) -> dict[str, object]:
     return {name: value for name, value in document.items() if name not in names}

@@ -151,7 +151,7 @@ def _check(source: Source, statements: tuple[Statement, ...]) -> None:
         raise SpecError(f"formula {source.name} never assigns p: its last statement updates it, as p = p - lr*g")
     read = {node.name for statement in statements for node in _names(statement.value)}
     for statement in statements:
-        if statement.name not in read and statement.name not in ("p", "g"):
+        if statement.name not in read and statement.name != "p":
             raise source.error(statement.at, f"{statement.name} is assigned and never read: remove the statement")
 
 

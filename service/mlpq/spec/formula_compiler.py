@@ -60,8 +60,11 @@ class Compiler:
         names = {"t": scalars[STEP], "lr": scalars[RATE], "p": inputs[PARAMETER], "g": inputs[GRADIENT]}
         names |= dict(zip(self.states, inputs[FIRST_STATE:], strict=True))
         names |= {each: self._constant(value, each) for each, value in self.constants.items()}
+        self._numbers = dict(self.constants)
         for statement in self.statements:
-            names[statement.name] = self._value(statement.value, names)
+            value = self._value(statement.value, names)
+            note_number(self._numbers, statement)
+            names[statement.name] = value
         finals = {PARAMETER: names["p"]} | {FIRST_STATE + i: names[state] for i, state in enumerate(self.states)}
         return self._allocated(inputs, self._outputs(finals))
 
@@ -80,7 +83,7 @@ class Compiler:
             case Apply("norm"):
                 return self._inputs[expression_text(node)]
             case Apply("pow", (base, exponent)):
-                return self._power(node, self._value(base, names), self._value(exponent, names), names)
+                return self._power(node, self._value(base, names), self._value(exponent, names))
         return self._apply(node.code, *(self._value(operand, names) for operand in node.operands))
 
     def _apply(self, code: str, *operands: _Value) -> _Value:
@@ -92,14 +95,14 @@ class Compiler:
             self._values.append(self._known[key])
         return self._known[key]
 
-    def _power(self, node: Apply, base: _Value, exponent: _Value, names: Mapping[str, _Value]) -> _Value:
+    def _power(self, node: Apply, base: _Value, exponent: _Value) -> _Value:
         """A power of scalars is an operation; one of vectors is made of others."""
         if base.kind == exponent.kind == "scalar":
-            result = self._known_number(node, names)
+            result = known_number(node, self._numbers)
             if result is not None and not math.isfinite(result):
                 raise SpecError(f"formula {self.name}: {_excerpt(node)} is too large a number")
             return self._apply("pow", base, exponent)
-        known = self._known_number(node.operands[1], names)
+        known = known_number(node.operands[1], self._numbers)
         if known is not None and not abs(known) <= MAX_EXPONENT:
             raise SpecError(
                 f"formula {self.name}: the exponent of {_excerpt(node)} is {known:g}; "
@@ -121,18 +124,6 @@ class Compiler:
             return self._apply("mul", self._whole_power(base, exponent - 1), base)
         root = self._whole_power(base, exponent // 2)
         return self._apply("mul", root, root)
-
-    def _known_number(self, node: Expression, names: Mapping[str, _Value]) -> float | None:
-        """The value of an expression of numbers and constants; None for others, and where it is none."""
-        match node:
-            case Number(number):
-                return number
-            case Name(name):
-                return names[name].constant if names[name].code == "constant" else None
-            case Apply(("neg" | "add" | "sub" | "mul" | "div" | "pow") as code, operands):
-                known = [self._known_number(operand, names) for operand in operands]
-                return None if None in known else _folded(code, *(each for each in known if each is not None))
-        return None
 
     def _outputs(self, finals: Mapping[int, _Value]) -> dict[int, _Value]:
         """The last values of p and the states by their registers, each the vector result of an operation of its own.
@@ -176,6 +167,27 @@ class Compiler:
             uses_norm_g=self._inputs["norm(g)"] in live,
             uses_norm_p=self._inputs["norm(p)"] in live,
         )
+
+
+def known_number(node: Expression, numbers: Mapping[str, float]) -> float | None:
+    """The value of an expression of numbers and of names whose values are known; None for others."""
+    match node:
+        case Number(number):
+            return number
+        case Name(name):
+            return numbers.get(name)
+        case Apply(("neg" | "add" | "sub" | "mul" | "div" | "pow") as code, operands):
+            known = [known_number(operand, numbers) for operand in operands]
+            return None if None in known else _folded(code, *(each for each in known if each is not None))
+    return None
+
+
+def note_number(numbers: dict[str, float], statement: Statement) -> None:
+    """Add the value that a statement assigns to those that are known, or remove what is not known any more."""
+    known = known_number(statement.value, numbers)
+    numbers.pop(statement.name, None)
+    if known is not None:
+        numbers[statement.name] = known
 
 
 class _Registers:

@@ -58,11 +58,7 @@ def resolved(entry: Entry, lr: float | None, weight_decay: float | None, formula
 
 
 def check_use(entries: Sequence[Entry], formulas: Formulas, keys: Iterable[str]) -> None:
-    """Raise SpecError where a formula, or one of the keys `lr` and `weight_decay`, is of no use to any optimizer."""
-    names = {entry["name"] for entry in entries}
-    for name in formulas:
-        if name not in names:
-            raise SpecError(f"the formula {name} is not used: add {parse_formula(name, formulas[name]).usage}")
+    """Raise SpecError where one of the keys `lr` and `weight_decay` is of no use to any optimizer."""
     for key in keys:
         if all(key in entry or (key == "lr" and _ignores_rate(entry, formulas)) for entry in entries):
             raise SpecError(f"every optimizer specifies its own {key}: leave --{key.replace('_', '-')} out")

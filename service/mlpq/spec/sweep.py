@@ -53,8 +53,8 @@ Contents = Mapping[str, DataContent]
 Values = dict[str, Any]  # of some keys of a sweep
 Texts = tuple[str, ...]
 Numbers = tuple[float, ...]
-# Keys that hold for a whole submission. Each other key but `formula` and `zip` is a factor of the product.
-OF_SUBMISSION = ("experiment", "continue_from", "device", "world_size", "priority", "attempts")
+# Keys that hold for a whole submission. Each other key but `zip` is a factor of the product.
+OF_SUBMISSION = ("experiment", "formula", "continue_from", "device", "world_size", "priority", "attempts")
 OF_OPTIMIZER = {"lr", "weight_decay"}  # keys that do not apply to optimizers that specify their own
 # What other libraries call these keys.
 OTHER_NAMES = {
@@ -92,20 +92,20 @@ class Sweep(BaseModel):
     initialisation: Annotated[
         Texts, BeforeValidator(several("initialisation", one_of("initialisation", INITIALISATIONS)))
     ] = ("torch",)
-    optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
     formula: Annotated[dict[str, str], BeforeValidator(parse_formulas)] = {}
+    optimizer: Annotated[tuple[Values, ...], BeforeValidator(parse_optimizers)] = ({"name": "sgd"},)
     lr: Annotated[Numbers, BeforeValidator(several("lr", parse_lr))] | None = None
     weight_decay: Annotated[Numbers, BeforeValidator(several("weight_decay", parse_decay))] | None = None
     l1: Annotated[Numbers, BeforeValidator(several("l1", parse_penalty_l1))] = (0.0,)
     dropout: Annotated[Numbers, BeforeValidator(several("dropout", parse_dropout))] = (0.0,)
-    epochs: Annotated[tuple[int, ...], BeforeValidator(several("epochs", parse_epochs))] = (10,)
-    batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
-    validation: Annotated[Numbers, BeforeValidator(several("validation", parse_validation))] = (0.0,)
-    patience: Annotated[tuple[int | None, ...], BeforeValidator(several("patience", parse_patience))] = (None,)
     schedule: Annotated[tuple[Values, ...], BeforeValidator(parse_schedules)] = ({"name": "constant"},)
     warmup: Annotated[Numbers, BeforeValidator(several("warmup", parse_warmup))] = (0.0,)
     clip_norm: Annotated[tuple[float | None, ...], BeforeValidator(several("clip_norm", parse_clip_norm))] = (None,)
     label_smoothing: Annotated[Numbers, BeforeValidator(several("label_smoothing", parse_smoothing))] = (0.0,)
+    epochs: Annotated[tuple[int, ...], BeforeValidator(several("epochs", parse_epochs))] = (10,)
+    batch_size: Annotated[tuple[int, ...], BeforeValidator(several("batch_size", parse_batch))] = (32,)
+    validation: Annotated[Numbers, BeforeValidator(several("validation", parse_validation))] = (0.0,)
+    patience: Annotated[tuple[int | None, ...], BeforeValidator(several("patience", parse_patience))] = (None,)
     seeds: Annotated[tuple[int, ...], BeforeValidator(parse_seeds)] = (42,)
     zip: Annotated[tuple[tuple[str, ...], ...], BeforeValidator(parse_zip)] = ()
     continue_from: Annotated[str, BeforeValidator(lambda job: job if job is None else str(job).strip())] | None = None
@@ -210,7 +210,7 @@ class Sweep(BaseModel):
 
 
 _FIELDS = tuple(Sweep.model_fields)
-FACTORS = tuple(name for name in _FIELDS if name not in (*OF_SUBMISSION, "formula", "zip"))
+FACTORS = tuple(name for name in _FIELDS if name not in (*OF_SUBMISSION, "zip"))
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq_workers.engine.formulas import STEPS, build_formula, in_double, rounded, run_vectors, scalar_values
+from mlpq_workers.engine.stack import Shape
 
 
 def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -21,6 +23,8 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
     (3 % of a step of the textbook's network on a CPU).
     """
     parameters = list(parameters)
+    if spec.formula is not None:
+        return build_formula(spec, parameters)
     make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
     foreach = parameters[0].device.type == "cuda"
     optimizer: torch.optim.Optimizer = make(parameters, lr=spec.lr, foreach=foreach, **spec.optimizer_settings)
@@ -72,6 +76,8 @@ def is_plain_descent(spec: JobSpec) -> bool:
 
 def is_capturable(spec: JobSpec) -> bool:
     """Whether a step of the optimizer can be captured in a CUDA graph: it counts nothing on the CPU."""
+    if spec.formula is not None:
+        return False
     make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
     return spec.optimizer == "sgd" or "capturable" in inspect.signature(make).parameters
 
@@ -81,6 +87,8 @@ def settings_key(spec: JobSpec, epochs: int) -> tuple[Any, ...]:
 
     `epochs` is how many the job has behind it when it joins: an optimizer counts the steps of all its rows together.
     """
+    if (program := spec.program) is not None:  # rows of one formula have constants and rates of their own
+        return (bool(spec.l1), spec.optimizer, [(str(spec.formula), program.operations)], (), epochs)
     varying = (spec.schedule, sorted(spec.schedule_settings.items()), spec.warmup, spec.epochs)
     rates = (spec.lr, *(varying if spec.has_varying_lr else ()))
     return (bool(spec.l1), spec.optimizer, sorted(spec.optimizer_settings.items()), rates, epochs)
@@ -196,6 +204,66 @@ class FusedRows(Rows):
         self._bind()
 
 
+class FormulaRows(Rows):
+    """`Rows` by a formula: one program, with constants and a learning rate of each row's own."""
+
+    def __init__(self, specs: Sequence[JobSpec], rows: Tensor, gradients: Tensor) -> None:
+        self._rows, self._gradients = rows, gradients
+        self._programs = [program for spec in specs if (program := spec.program) is not None]
+        self._program = self._programs[0]
+        self._rates: Sequence[float] | Tensor = [spec.lr for spec in specs]
+        self._steps = 0
+        self._states = [torch.zeros_like(rows) for _ in range(self._program.states)]
+        self._is_parameter = None
+        if self._program.uses_norm_g or self._program.uses_norm_p:
+            self._is_parameter = torch.zeros(rows.shape[1], dtype=torch.bool)
+            for start, outputs, inputs in Shape.of(specs[0]).layers:
+                self._is_parameter[start : start + outputs * inputs] = True
+            self._is_parameter = self._is_parameter.to(rows.device)
+
+    def set_rates(self, rates: Sequence[float] | Tensor) -> None:
+        """Set the learning rate of each row in the next steps; a tensor may change without another call."""
+        self._rates = rates
+
+    def step(self) -> None:
+        self._steps += 1
+        rates = self._rates.tolist() if isinstance(self._rates, Tensor) else self._rates
+        none = [0.0] * len(self._programs)
+        norms_g = self._norms(self._gradients) if self._program.uses_norm_g else none
+        norms_p = self._norms(self._rows) if self._program.uses_norm_p else none
+        each = zip(self._programs, rates, norms_g, norms_p, strict=True)
+        values = [scalar_values(program, self._steps, *of_row) for program, *of_row in each]
+        columns = rounded(values, self._rows).T.unsqueeze(2).unbind()
+        run_vectors(self._program, self._rows, self._gradients, self._states, columns)
+
+    def _norms(self, rows: Tensor) -> list[float]:
+        assert self._is_parameter is not None, "the program reads a norm"
+        squares = in_double(rows).square()
+        norms: list[float] = torch.where(self._is_parameter, squares, 0).sum(1).sqrt().tolist()
+        return norms
+
+    def take_state(self, row: int) -> dict[str, Tensor]:
+        states = {str(i): tensor[row].to("cpu", copy=True) for i, tensor in enumerate(self._states)}
+        return {STEPS: torch.tensor(self._steps), **states}
+
+    def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
+        self._steps = int(states[0][STEPS])
+        for i, tensor in enumerate(self._states):
+            tensor.copy_(torch.stack([state[str(i)] for state in states]))
+
+    def take_over(self, other: Rows, kept: Sequence[int]) -> None:
+        assert isinstance(other, FormulaRows)
+        self._steps = other._steps
+        self._states = [tensor[kept] for tensor in other._states]
+
+
+def _row_optimizer(specs: Sequence[JobSpec], rows: Tensor, gradients: Tensor) -> Rows:
+    if specs[0].formula is not None:
+        return FormulaRows(specs, rows, gradients)
+    make = FusedRows if specs[0].optimizer in FusedRows.NAMES else Rows
+    return make(specs[0], rows, gradients)
+
+
 class StackOptimizer:
     """The optimizers of networks that are rows of one matrix, and their L1 penalties.
 
@@ -206,11 +274,10 @@ class StackOptimizer:
         self._rows, self._gradients = rows, gradients
         sizes = [len(list(group)) for _, group in itertools.groupby(keys)]
         self._parts = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
-        self._varying = [specs[part.start].has_varying_lr for part in self._parts]
-        self._groups = []
+        self._varying = [any(spec.has_varying_lr for spec in specs[part]) for part in self._parts]
+        self._groups: list[Rows] = []
         for part in self._parts:
-            make = FusedRows if specs[part.start].optimizer in FusedRows.NAMES else Rows
-            self._groups.append(make(specs[part.start], rows[part], gradients[part]))
+            self._groups.append(_row_optimizer(specs[part], rows[part], gradients[part]))
         penalized = [i for i, spec in enumerate(specs) if spec.l1]
         self._penalized = slice(penalized[0], len(specs)) if penalized else None
         if self._penalized:
@@ -220,7 +287,9 @@ class StackOptimizer:
     def set_rates(self, rates: Sequence[float] | Tensor) -> None:
         """Set the learning rates, one for each row, where they vary. A tensor may change without another call."""
         for part, group, varies in zip(self._parts, self._groups, self._varying, strict=True):
-            if varies:
+            if varies and isinstance(group, FormulaRows):
+                group.set_rates(rates[part])
+            elif varies:
                 group.set_rate(rates[part.start])
 
     def add_penalties(self) -> None:

@@ -40,6 +40,10 @@ def _strides(shape: Sequence[int]) -> list[int]:
     return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
 
 
+def _whole_lines(outputs: int, inputs: int) -> int:
+    return -(-outputs * inputs // LINE) * LINE
+
+
 @dataclass(frozen=True)
 class Shape:
     """What the networks of a stack have in common. `ones` is 1 with biases, 0 without."""
@@ -56,6 +60,13 @@ class Shape:
     def hidden(self) -> tuple[int, ...]:
         return self.widths[1:-1]
 
+    @property
+    def layers(self) -> list[tuple[int, int, int]]:
+        """Where each layer's matrix begins in a row of parameters, its rows, and its columns with the bias."""
+        sizes = [(outputs, inputs + self.ones) for inputs, outputs in itertools.pairwise(self.widths)]
+        starts = itertools.accumulate((_whole_lines(*size) for size in sizes), initial=0)
+        return [(start, *size) for start, size in zip(starts, sizes, strict=False)]
+
 
 class Parameters:
     """The parameters of all networks, one row each, and views of the rows as matrices.
@@ -66,13 +77,12 @@ class Parameters:
 
     def __init__(self, shape: Shape, networks: int, like: Tensor) -> None:
         self.shape = shape
-        sizes = [(outputs, inputs + shape.ones) for inputs, outputs in itertools.pairwise(shape.widths)]
-        starts = [0, *itertools.accumulate(-(-outputs * inputs // LINE) * LINE for outputs, inputs in sizes)]
-        length = (starts[-1] // RUN + 1) * RUN
+        start, *size = shape.layers[-1]
+        length = ((start + _whole_lines(*size)) // RUN + 1) * RUN
         self.rows = like.new_zeros(networks, length)
         self.layers = [
-            self.rows.as_strided((networks, *size), (length, size[1], 1), start)
-            for size, start in zip(sizes, starts, strict=False)
+            self.rows.as_strided((networks, outputs, inputs), (length, inputs, 1), start)
+            for start, outputs, inputs in shape.layers
         ]
 
     def put(self, i: int, weights: Mapping[str, Tensor]) -> None:

@@ -28,7 +28,7 @@ OPERATION_CODES = {code: number for number, code in enumerate(OPERANDS)}
 
 
 class Configuration:
-    """`argument` is that of the kernel's `create`, valid as long as this object, which holds the memory it refers to."""
+    """`argument` is that of the kernel's `create`. It is valid as long as this object, which holds its memory."""
 
     def __init__(self, spec: JobSpec, scale: int) -> None:
         self.argument = Config(
@@ -65,7 +65,7 @@ def program_argument(program: Program) -> ProgramArgument:
         if each.code == "pow" or each.dst == GRADIENT:
             raise ValueError(f"a program must not compute {each}")
         _check(each, range(-program.scalars, program.vectors), range(program.vectors))
-    operations = [(OPERATION_CODES[each.code], *each[2:]) for each in (*scalar, *vector)]
+    operations = [OperationOfProgram(OPERATION_CODES[each.code], *each[2:]) for each in (*scalar, *vector)]
     values = [0.0] * FIRST_CONSTANT + list(program.constants)
     return ProgramArgument(
         states=program.states,

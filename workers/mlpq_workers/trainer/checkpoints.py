@@ -24,6 +24,7 @@ from safetensors.numpy import save as to_safetensors
 from mlpq import regular_files
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
+from mlpq.spec.formula_program import MAX_STATES
 from mlpq.spec.parsing import MAX_PARAMETERS
 from mlpq.weights_format import STATES, largest_file, predictions_metadata, read_header, states_sha256
 from mlpq_workers.engine.training_state import (
@@ -39,8 +40,8 @@ from mlpq_workers.engine.training_state import (
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
 STATE_BYTES = 5056  # of torch.Generator.get_state()
-# The last and the best weights and the optimizer's state, which has at most three values for each, and the curve.
-LARGEST_CHECKPOINT = 5 * largest_file(MAX_PARAMETERS) + 2**26
+# The last and the best weights and the optimizer's state, which has the most values for each in a formula; the curve.
+LARGEST_CHECKPOINT = (2 + MAX_STATES) * largest_file(MAX_PARAMETERS) + 2**26
 
 Owner = Mapping[str, str]
 

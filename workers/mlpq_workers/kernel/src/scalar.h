@@ -79,9 +79,12 @@ static UNUSED double pow64_of_any(double x, double y) {
   if (y == 0.0 || x == 1.0) return 1.0;
   if (x != x || y != y) return x + y;
   int is_whole = b >= 0x1p62 || (double)(int64_t)y == y, is_odd = b < 0x1p62 && is_whole && ((int64_t)y & 1);
-  if (x < 0 && !is_whole) return __builtin_nan("");
   if (a == 0.0 || a > 0x1.fffffffffffffp1023)
     r = (a == 0.0) == (y > 0) ? 0.0 : __builtin_inf();
+  else if (x < 0 && !is_whole)
+    return __builtin_nan("");
+  else if (a == 1.0)
+    r = 1.0;
   else if (is_whole && b <= 64.0) /* exact where the result is */
     r = y > 0 ? power64(a, (int)b) : 1.0 / power64(a, (int)b);
   else

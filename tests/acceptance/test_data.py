@@ -75,9 +75,9 @@ def test_malformed_source_is_one_line_and_stores_nothing(alone: Site, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("digits", "t.csv"), "'digits' is a data set of mlpq"),
-        (("My Data", "t.csv"), "can't be the name of a data set"),
-        (("../mine", "t.csv"), "can't be the name of a data set"),
+        (("digits", "t.csv"), "'digits' is a built-in data set"),
+        (("My Data", "t.csv"), "the name of a data set has 1 to 64 letters"),
+        (("../mine", "t.csv"), "the name of a data set has 1 to 64 letters"),
         (("mine", "t.csv", "--size", "28"), "WIDTHxHEIGHT"),
         (("mine", "t.csv", "--size", "0x5"), "WIDTHxHEIGHT"),
         (("mine", "t.csv", "--split-seed", "-1"), "--split-seed"),

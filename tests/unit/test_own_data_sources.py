@@ -86,6 +86,12 @@ def written(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def in_torchvisions_layout(folder: Path, name: str, content: bytes) -> None:
+    """Both the file as it is downloaded and what it is unpacked to."""
+    written(folder / "MNIST" / "raw" / name, content)
+    written(folder / "MNIST" / "raw" / f"{name}.gz", gzip.compress(content))
+
+
 WAYS: dict[str, Callable[[Path, str, bytes], object]] = {
     "plain": lambda folder, name, content: (folder / name).write_bytes(content),
     "gzip": lambda folder, name, content: (folder / f"{name}.gz").write_bytes(gzip.compress(content)),
@@ -94,10 +100,7 @@ WAYS: dict[str, Callable[[Path, str, bytes], object]] = {
     "zip": lambda folder, name, content: zipped(folder / f"{name}.zip", content),
     "gzip without a suffix": lambda folder, name, content: (folder / name).write_bytes(gzip.compress(content)),
     "with a point": lambda folder, name, content: (folder / name.replace("-idx", ".idx")).write_bytes(content),
-    "torchvision": lambda folder, name, content: [
-        written(folder / "MNIST" / "raw" / file, packed)
-        for file, packed in ((name, content), (f"{name}.gz", gzip.compress(content)))
-    ],
+    "torchvision": in_torchvisions_layout,
     "emnist": lambda folder, name, content: (folder / f"emnist-letters-{name.replace('t10k', 'test')}.gz").write_bytes(
         gzip.compress(content)
     ),

@@ -56,8 +56,7 @@ def test_arrays_of_every_real_type_become_floats(tmp_path: Path, dtype: str) -> 
 
 
 def test_arrays_that_are_not_used_are_named(tmp_path: Path) -> None:
-    pair = {"train_images": X, "train_labels": Y, "test_images": X, "test_labels": Y}
-    np.savez(tmp_path / "medical.npz", **pair, val_images=X)
+    np.savez(tmp_path / "medical.npz", train_images=X, train_labels=Y, test_images=X, test_labels=Y, val_images=X)
     assert "not used of medical.npz: val_images" in added(tmp_path / "medical.npz").notes
 
 
@@ -82,6 +81,17 @@ def zipped(path: Path, content: bytes) -> None:
         archive.writestr(path.stem, content)
 
 
+def written(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def in_torchvisions_layout(folder: Path, name: str, content: bytes) -> None:
+    """Both the file as it is downloaded and what it is unpacked to."""
+    written(folder / "MNIST" / "raw" / name, content)
+    written(folder / "MNIST" / "raw" / f"{name}.gz", gzip.compress(content))
+
+
 WAYS: dict[str, Callable[[Path, str, bytes], object]] = {
     "plain": lambda folder, name, content: (folder / name).write_bytes(content),
     "gzip": lambda folder, name, content: (folder / f"{name}.gz").write_bytes(gzip.compress(content)),
@@ -90,25 +100,18 @@ WAYS: dict[str, Callable[[Path, str, bytes], object]] = {
     "zip": lambda folder, name, content: zipped(folder / f"{name}.zip", content),
     "gzip without a suffix": lambda folder, name, content: (folder / name).write_bytes(gzip.compress(content)),
     "with a point": lambda folder, name, content: (folder / name.replace("-idx", ".idx")).write_bytes(content),
-    "torchvision": lambda folder, name, content: [
-        (folder / "MNIST" / "raw").mkdir(parents=True, exist_ok=True),
-        (folder / "MNIST" / "raw" / name).write_bytes(content),
-        (folder / "MNIST" / "raw" / f"{name}.gz").write_bytes(gzip.compress(content)),
-    ],
+    "torchvision": in_torchvisions_layout,
     "emnist": lambda folder, name, content: (folder / f"emnist-letters-{name.replace('t10k', 'test')}.gz").write_bytes(
         gzip.compress(content)
     ),
-    "7-Zip": lambda folder, name, content: [
-        (folder / name).mkdir(),
-        (folder / name / name.replace("-idx", ".idx")).write_bytes(content),
-    ],
+    "7-Zip": lambda folder, name, content: written(folder / name / name.replace("-idx", ".idx"), content),
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_idx_files_are_read_under_each_name_and_compression(tmp_path: Path, way: str) -> None:
-    for name, content in idx_files().items():
-        WAYS[way](tmp_path, name, content)
+    for name, file in idx_files().items():
+        WAYS[way](tmp_path, name, file)
     content = added(tmp_path).content
     np.testing.assert_array_equal(content.train_x, X.reshape(12, 12), strict=True)
     np.testing.assert_array_equal(content.test_y, Y[:6])

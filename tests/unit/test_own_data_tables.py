@@ -96,7 +96,7 @@ def test_every_type_of_number_of_parquet_is_read(tmp_path: Path) -> None:
     content = raw(tmp_path / "t.parquet", table=kind(), test=str(tmp_path / "t.parquet"))
     for column in content.train_x[:, :-2].T:
         np.testing.assert_array_equal(column, [1, 2, 3, 4])
-    np.testing.assert_array_equal(content.train_x[:, -2], np.float32([1.1, 2.2, 3, 4]))
+    np.testing.assert_array_equal(content.train_x[:, -2], np.array([1.1, 2.2, 3, 4], np.float32))
     np.testing.assert_array_equal(content.train_x[:, -1], [1, 0, 1, 0])
     assert content.about["classes"] == ["1", "2"]
 

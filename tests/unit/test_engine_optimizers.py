@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 
 import pytest
@@ -175,6 +176,8 @@ def test_rows_take_the_steps_of_torchs_optimizers_with_penalties() -> None:
         ({"optimizer": "sgd:weight_decay=0.01"}, False),
         ({"optimizer": "sgd", "l1": 0.1}, False),
         ({"optimizer": "asgd"}, False),
+        ({"optimizer": "sgd", "label_smoothing": 0.1}, True),
+        ({"optimizer": "sgd", "clip_norm": 1}, False),
     ],
     ids=str,
 )
@@ -187,6 +190,7 @@ def test_plain_descent_is_sgd_without_options(keys: dict[str, object], expected:
     moved = weight.detach().clone()
     for gradient in gradients:
         weight.grad = gradient + torch.autograd.grad(l1_penalty([weight], spec.l1), [weight])[0]
+        nn.utils.clip_grad_norm_([weight], math.inf if spec.clip_norm is None else spec.clip_norm)
         optimizer.step()
         moved -= spec.lr * gradient
     assert torch.allclose(weight, moved, rtol=1e-6) is expected

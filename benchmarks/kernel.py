@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -144,7 +145,7 @@ def plain(case: Case) -> Callable[[], float]:
     def run() -> float:
         order = epoch_order(60_000, generator)[: case.batches * spec.batch_size]
         began = time.thread_time()
-        training._train_epoch(order)
+        training._train_epoch(order, [spec.lr] * case.batches)
         return (time.thread_time() - began) / case.batches
 
     return run
@@ -176,6 +177,49 @@ def comparison(case: Case, names: list[str], rounds: int) -> list[str]:
     cells = [f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})" for times in found.values()]
     share = case.operations / best / 1e3 / peak
     return [case.name, str(rounds), *cells, f"{spread(ratios)[1]} ({spread(ratios)[2]})", f"{100 * share:.0f} %"]
+
+
+FORMULA = "m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g**2; p = p - lr*(m/(1-b1**t))/(sqrt(v/(1-b2**t)) + 1e-8)"
+OPTIONS: dict[str, dict[str, object]] = {
+    "Adam": {"optimizer": "adam"},
+    "Adam as a formula": {"formula": f"own: {FORMULA}", "optimizer": "own:lr=0.001,b1=0.9,b2=0.999"},
+    "Lion as a formula": {
+        "formula": "lion: u = sign(0.9*m + 0.1*g); m = 0.99*m + 0.01*g; p = p - lr*u",
+        "optimizer": "lion:lr=1e-4",
+    },
+    "Adam, clipped": {"optimizer": "adam", "clip_norm": 1},
+    "Adam, smoothed labels": {"optimizer": "adam", "label_smoothing": 0.1},
+}
+
+
+def options(name: str, rounds: int) -> str:
+    """What options cost beside Adam without, all in turn: 784-32-10, batch 32."""
+    ways = {way: kernel(case(way, batches=300, **keys), name) for way, keys in OPTIONS.items()}
+    floats = Images(pixels().pixels / np.float32(pixels().scale), pixels().labels, 1)
+    ways["Adam, inputs of float32"] = on_floats(case("", optimizer="adam"), floats, build(name))
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, run in ways.items():
+            found[way].append(run() * 1e6)
+    ratios = {way: [a / b for a, b in zip(times, found["Adam"], strict=True)] for way, times in found.items()}
+    return table(
+        ("µs per batch, one job", "n", "median", "range", "to Adam"),
+        [(way, *spread(times, ".1f"), spread(ratios[way])[1]) for way, times in found.items()],
+    )
+
+
+def on_floats(case: Case, floats: Images, build: Build) -> Callable[[], float]:
+    spec = case.jobs[0]
+    network, shuffle = Network(spec, 1, build), Generator(build, spec.seed)
+    network.put_weights(initial_weights(spec, build)[0])
+
+    def run() -> float:
+        order = shuffle.permutation(60_000)[: case.batches * spec.batch_size]
+        began = time.thread_time()
+        network.train(floats, Epoch(order, spec.batch_size, spec.lr))
+        return (time.thread_time() - began) / case.batches
+
+    return run
 
 
 def two_threads(name: str, rounds: int) -> str:
@@ -242,6 +286,7 @@ def main(rounds: int) -> None:
     rows = [comparison(case, names, rounds) for case in CASES]
     heads = ["today", *(f"kernel, {name}" for name in names)]
     print(table(("µs per model and batch", "n", *heads, "ratio", "of the sgemm peak"), rows) + "\n")
+    print(options(names[0], rounds) + "\n")
     print(two_threads(names[0], rounds) + "\n")
     print(textbook(names[0]))
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pixels, uint8 [n, features], and class indices, int64 [n], of the training and of the test images.
+    """Features, uint8 or float32 [n, features], and class indices, int64 [n], of the training and of the test rows.
 
-    Pixels divided by `scale` are in [0, 1]. `source` is the folder or package that they were read from.
+    A network sees the features divided by `scale`: pixels of images are then in [0, 1], and floats have the scale 1.
+    `source` is the file, folder or package that they were read from.
     """
 
-    train_x: NDArray[np.uint8]
+    train_x: NDArray[np.uint8] | NDArray[np.float32]
     train_y: NDArray[np.int64]
-    test_x: NDArray[np.uint8]
+    test_x: NDArray[np.uint8] | NDArray[np.float32]
     test_y: NDArray[np.int64]
     scale: int
     source: str

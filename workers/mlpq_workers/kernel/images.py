@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import mmap
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Images:
         return ImagesArgument(pixels, values, self.labels.ctypes.data, rows.ctypes.data, len(rows))
 
 
-def _in_huge_pages(pixels: Pixels) -> Pixels:
+def _in_huge_pages(pixels: NDArray[Any]) -> NDArray[Any]:
     """A copy in huge pages where the system has them: a batch's images lie anywhere, and each would miss the TLB.
 
     Without, a batch of the textbook's network takes a fifth longer.

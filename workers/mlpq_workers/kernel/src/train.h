@@ -87,7 +87,7 @@ INLINE void finish(run *r, size_t done, const step *s) {
 /* Which chunk of its batch is computed. */
 typedef struct {
   size_t first, count; /* images */
-  int is_first;
+  int is_first, is_last;
 } chunk;
 
 /* Gradients of the rows k … k + rows - 1 of a panel, to p->c. Row l->inputs is the bias, whose input is 1. */
@@ -165,11 +165,11 @@ static void train_batch(mlpq_network *n, mlpq_training *t, const int64_t *rows, 
   real totals[CHUNK] __attribute__((aligned(LINE)));
   int64_t labels[CHUNK];
   real rate = 1 / (real)count;
-  int is_fused = count <= CHUNK && !needs_all_gradients(n);
+  int needs_all = needs_all_gradients(n);
   if (n->config.dropout != 0) draw_masks(n, count, t->generator);
   for (size_t first = 0, size; first < count; first += size) {
     size = count - first < CHUNK ? count - first : CHUNK;
-    chunk c = {first, size, first == 0};
+    chunk c = {first, size, first == 0, first + size == count};
     gather(n, &t->images, rows + first, size);
     for (size_t i = 0; i < size; i++) labels[i] = t->images.labels[rows[first + i]];
     forward(n, first, size, 1, ahead);
@@ -178,13 +178,15 @@ static void train_batch(mlpq_network *n, mlpq_training *t, const int64_t *rows, 
     begin_backward(n, labels, size, rate, totals);
     for (size_t number = n->count; number-- > 0;) {
       if (number) backward(n, number, first, size);
-      if (is_fused)
+      if (c.is_first && c.is_last && !needs_all) {
         descend(n, number, size, number ? NULL : ahead);
-      else
-        add_gradient(n, number, &c);
+        continue;
+      }
+      add_gradient(n, number, &c);
+      if (c.is_last && !needs_all) step_layer(n, &n->layers[number], &n->step);
     }
   }
-  if (!is_fused) step_all(n);
+  if (needs_all) step_all(n);
 }
 
 static int64_t train(mlpq_network *n, mlpq_training *t) {

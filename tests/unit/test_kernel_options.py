@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mlpq.spec.formula_program import OPERANDS, Operation, Program
+from mlpq_workers.engine.formulas import SCALAR
 from mlpq_workers.engine.rates import epoch_rates
 from mlpq_workers.engine.training_state import EngineJob
 from mlpq_workers.kernel import Build, Epoch, Evaluation, Images, Network, build, initial_weights
@@ -235,7 +236,7 @@ def test_scalars_are_operands_at_every_place(code: str, position: int) -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("code", OPERANDS)
-def test_scalar_operations_are_exact_to_double_precision(code: str) -> None:
+def test_scalar_operations_are_those_of_torchs_engines_to_double_precision(code: str) -> None:
     values = [0.0, 1.0, -1.0, 0.5, 3.0, -2.0, 1e-9, 700.0, -800.0, 0.999, np.inf, -np.inf, np.nan, 1e300, 2.5, -7.0]
     for x in values:
         for y in values:

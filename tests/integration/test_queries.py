@@ -104,6 +104,7 @@ def fill(store: Store) -> None:
         spec(hidden="none", bias=False, l1="1e-7", initialisation="truncated-normal"),
         spec(dropout="0.25", validation="0.1", patience=2, optimizer="adamw", lr="1e30"),
         spec(optimizer="rprop:step_sizes=1e-06/50"),
+        spec(schedule="cosine", warmup=0.25, clip_norm=1, label_smoothing=0.1, epochs=3),
     ]
     submit(store, *arms, experiment="lab", priority=1)
     submit(store, spec(seeds=5), child_of(spec(seeds=5), seeds=5), experiment="other", device="cpu")
@@ -133,6 +134,8 @@ STATEMENTS = (
     "SELECT weight_decay, count(*) FROM results GROUP BY weight_decay ORDER BY weight_decay NULLS LAST",
     "SELECT status, outcome, error FROM results WHERE error IS NOT NULL ORDER BY seq",
     "SELECT initialisation, count(*) FROM results GROUP BY initialisation ORDER BY initialisation",
+    "SELECT schedule, warmup, clip_norm, label_smoothing, count(*) FROM results "
+    "GROUP BY schedule, warmup, clip_norm, label_smoothing ORDER BY schedule",
     "SELECT dataset, activation, requested_device, priority, world_size, gang_size, engine, device, worker, attempt "
     "FROM results ORDER BY seq",
     "SELECT test_correct, test_total, test_accuracy, weights_sha256 FROM results "
@@ -166,8 +169,9 @@ def test_view_has_the_same_columns_types_and_values_on_both_databases(both_store
     assert len(sqlite) == len(postgresql) > 8
     for one, other in zip(sqlite, postgresql, strict=True):
         assert list(one) == list(other) == ["seq", *COLUMNS]
-        assert json.loads(one["optimizer_settings"]) == json.loads(other["optimizer_settings"])
-        for name in set(one) - times - {"optimizer_settings"}:
+        for name in ("optimizer_settings", "schedule_settings"):
+            assert json.loads(one[name]) == json.loads(other[name])
+        for name in set(one) - times - {"optimizer_settings", "schedule_settings"}:
             assert one[name] == other[name], name
             assert type(one[name]) is type(other[name]) or name == "bias", name
         assert [one[name] is None for name in times] == [other[name] is None for name in times]
@@ -189,7 +193,7 @@ def without_times(job: JobRecord) -> JobRecord:
 def test_view_has_a_row_for_every_job(store: Store) -> None:
     fill(store)
     assert Counter(found["status"] for found in raw(store)) == {
-        "succeeded": 5, "failed": 1, "cancelled": 1, "running": 1, "queued": 2, "blocked": 1,
+        "succeeded": 6, "failed": 1, "cancelled": 1, "running": 1, "queued": 2, "blocked": 1,
     }  # fmt: skip
 
 

@@ -43,6 +43,10 @@ JOBS = {
         "warmup": "0.3",
     },
     "logistic": {"hidden": "none", "optimizer": "adagrad"},
+    "formula": {
+        "formula": "mine: m = 0.9*m + g*min(1, c/norm(g)); p = p - lr*m*norm(p)/(1 + norm(p))",
+        "optimizer": "mine:lr=0.1,c=0.3",
+    },
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ def verdicts(comparison: Comparison) -> str:
 
 
 SGD = arm(0, counts(440, 441, 439, 442, 440, 438, 441, 440, 439, 442), optimizer="sgd:lr=0.1")
+SCHEDULED = ("step:size=3", "step:size=3,gamma=0.5", "cosine")
 ADAM = arm(50, counts(442, 444, 441, 443, 442, 440, 444, 442, 441, 443), optimizer="adam")
 
 
@@ -132,6 +133,16 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
         ({"batch_size": 64}, "unequal batch size: 64 in adam lr=0.001, batch size=64; 32 in sgd lr=0.1, batch size=32"),
         ({"hidden": "64,32"}, "unequal hidden: 64,32 in MLP 64,32 sigmoid, adam lr=0.001; 32 in MLP 32 sigmoid, sgd"),
         ({"dropout": 0.2}, "unequal dropout: 0.2 in MLP 32 sigmoid, dropout 0.2, adam lr=0.001; 0 in"),
+        (
+            {"schedule": "step:size=3"},
+            "unequal schedule: step:size=3 in adam lr=0.001 schedule=step:size=3; constant in sgd lr=0.1",
+        ),
+        ({"warmup": 0.1}, "unequal warmup: 0.1 in adam lr=0.001 warmup=0.1; 0 in sgd lr=0.1"),
+        ({"clip_norm": 2}, "unequal clip norm: 2 in adam lr=0.001 clip_norm=2; none in sgd lr=0.1"),
+        (
+            {"label_smoothing": 0.1},
+            "unequal label smoothing: 0.1 in MLP 32 sigmoid, label smoothing 0.1, adam lr=0.001; 0 in MLP 32 sigmoid",
+        ),
     ],
 )  # fmt: skip
 def test_unequal_settings_are_noted(keys: dict[str, Any], note: str) -> None:
@@ -194,6 +205,16 @@ def test_options_of_optimizers_are_fields_too() -> None:
     betas = arm(70, counts(450, 451), optimizer="adam:betas=0.8/0.999")
     labels = [side.label for side in compared(ADAM[:2], betas, by="optimizer,betas").sides]
     assert labels == ["adam betas=0.8/0.999", "adam"]
+
+
+def test_schedules_and_their_options_are_fields_too() -> None:
+    sides = [
+        arm(10 * i, counts(400 + i, 410), validated=80, validation=0.1, schedule=each)
+        for i, each in enumerate(SCHEDULED)
+    ]
+    found = [[side.label for side in compared(*sides, by=by).sides] for by in ("schedule", "schedule,gamma")]
+    assert sorted(found[0]) == ["schedule=cosine", "schedule=step"]
+    assert sorted(found[1]) == ["schedule=cosine", "schedule=step gamma=0.1", "schedule=step gamma=0.5"]
 
 
 def test_best_of_k_chooses_by_validation_and_reports_the_test_set() -> None:

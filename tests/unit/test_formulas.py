@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.spec.document import check_formulas
 from mlpq.spec.formula import Formula, parse_formula, parse_formulas
 from mlpq.spec.formula_program import MAX_STATES, Operation
 from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.spec.sweep import Sweep
+from mlpq.submit import plan
 
 LION = "u = sign(0.9*m + 0.1*g); m = 0.99*m + 0.01*g; p = p - lr*(u + wd*p)"
 
@@ -199,7 +199,7 @@ def test_the_error_about_an_unknown_optimizer_mentions_formulas() -> None:
 
 def test_a_formula_that_no_job_uses_is_refused() -> None:
     with pytest.raises(SpecError, match=r"the formula lion is not used: add --optimizer lion:lr=0\.001,wd=0\.1"):
-        check_formulas({"formula": {"lion": LION}}, jobs())
+        plan({"dataset": "digits", "formula": {"lion": LION}})
 
 
 def test_a_spec_with_a_formula_has_a_hash_of_its_own_and_survives_json() -> None:

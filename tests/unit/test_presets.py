@@ -38,6 +38,13 @@ def test_deepobs_mlp_determines_all_but_the_optimizer() -> None:
         assert (spec.batch_size, spec.initialisation, spec.bias) == (128, "truncated-normal", True)
         assert (spec.dropout, spec.l1, spec.optimizer_settings["weight_decay"]) == (0, 0, 0)
         assert (spec.epochs, spec.validation) == (5, 0.1)
+
+
+def test_deepobs_mlp_takes_what_belongs_to_an_optimizer() -> None:
+    _, specs = preset_jobs("fmnist_mlp", {"schedule": ("constant", "cosine"), "warmup": "5", "clip_norm": "1"})
+    assert [(spec.schedule, spec.warmup, spec.clip_norm) for spec in specs] == [("constant", 5, 1), ("cosine", 5, 1)]
+    with pytest.raises(SpecError, match="the preset fmnist_mlp determines label_smoothing"):
+        preset_jobs("fmnist_mlp", {"label_smoothing": "0.1"})
     assert preset_jobs("fmnist_mlp", {})[1][0].epochs == 100
 
 

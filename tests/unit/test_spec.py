@@ -55,6 +55,74 @@ def test_other_initialisation_is_in_the_canonical_json() -> None:
     assert '"initialisation":"truncated-normal"' in one(initialisation=" Truncated-Normal").canonical()
 
 
+def test_training_options_are_in_the_canonical_json_only_where_they_are_used() -> None:
+    spec = one(schedule="step:size=3", warmup="1", clip_norm=2, label_smoothing=".1")
+    own, plain = json.loads(spec.canonical()), json.loads(one().canonical())
+    assert {name: value for name, value in own.items() if name not in plain} == {
+        "schedule": "step", "schedule_settings": {"gamma": 0.1, "size": 3.0}, "warmup": 1.0, "clip_norm": 2.0,
+        "label_smoothing": 0.1,
+    }  # fmt: skip
+    assert one(schedule="constant", warmup=0, clip_norm="none", label_smoothing=0).hash == one().hash
+
+
+def test_job_that_continues_takes_clipping_and_smoothing_but_no_schedule() -> None:
+    parent = one(schedule="cosine", warmup=1, clip_norm=2, label_smoothing=0.1)
+    (child,) = Sweep.parse({**inherited(parent), "optimizer": "adam"}).jobs(parent)
+    assert (child.schedule, child.warmup, child.clip_norm, child.label_smoothing) == ("constant", 0, 2, 0.1)
+
+
+INVALID_OPTIONS = [
+    ({"schedule": "cosin"}, "unknown schedule 'cosin' (did you mean 'cosine'?)"),
+    ({"schedule": "step"}, "the schedule step needs size, as step:size=10"),
+    ({"schedule": "exponential"}, "the schedule exponential needs gamma, as exponential:gamma=0.95"),
+    ({"schedule": "step:size=1.5"}, "step:size must be a number of epochs, a whole one of 1 or more, not '1.5'"),
+    ({"schedule": "step:size=2,gama=1"}, "the schedule step has no option 'gama' (did you mean 'gamma'?)"),
+    ({"schedule": "constant:gamma=1"}, "the schedule constant has no options: leave 'gamma' out"),
+    ({"schedule": "cosine,linear"}, "one schedule per option: --schedule cosine --schedule linear"),
+    ({"schedule": {"size": 2}}, "a schedule given as a mapping needs the key 'name', as {name: step, size: 10}"),
+    ({"schedule": []}, "schedule is empty: give at least one, as cosine or step:size=10"),
+    ({"schedule": "step:2"}, "'2' in 'step:2' is not a setting: write option=value, as step:size=10"),
+    ({"schedule": "cosine:eta_min=0.1"}, "cosine:eta_min must be at most the learning rate, 0.001"),
+    ({"schedule": "one-cycle:three_phase=1"}, "one-cycle:three_phase must be true or false, not '1'"),
+    (
+        {"schedule": "one-cycle:three_phase=true,pct_start=0.7"},
+        "one-cycle:pct_start must be at most 0.5 with three_phase=true: the way back is as long",
+    ),
+    (
+        {"schedule": "one-cycle", "warmup": 1},
+        "the schedule one-cycle has its own warmup: leave --warmup out, and set its share as one-cycle:pct_start=0.3",
+    ),
+    (
+        {"warmup": 10},
+        "warmup 10 takes all of 10 epochs: give fewer, or a fraction of the training as --warmup 0.1",
+    ),
+    ({"warmup": -1}, "warmup must be a number of 0 or more, not '-1'"),
+    ({"clip_norm": 0}, "clip_norm must be a number above 0 or none, not '0'"),
+    ({"label_smoothing": 1}, "label_smoothing must be a number from 0 to below 1, not '1'"),
+    (
+        {"optimizer": "rprop", "warmup": 1},
+        "rprop reads the learning rate in its first step only: leave --schedule and --warmup out",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "message"), INVALID_OPTIONS, ids=[message for _, message in INVALID_OPTIONS])
+def test_invalid_training_option_is_one_line(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        one(**keys)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"schedule": "cosine"}, {"schedule_settings": {"gamma": 1}}, {"schedule": "step", "schedule_settings": {}},
+     {"schedule": "cosine", "schedule_settings": {"eta_min": "0"}}, {"schedule": "cosine", "schedule_settings": 3}],
+)  # fmt: skip
+def test_stored_schedule_names_every_option(fields: dict[str, Any]) -> None:
+    with pytest.raises((SpecError, ValidationError)):
+        JobSpec.model_validate({**json.loads(one().canonical()), **fields})
+
+
 def test_equivalent_inputs_are_one_spec() -> None:
     same = [
         one(lr="0.1", hidden="16,8", epochs="5", seeds="7", optimizer="SGD", dropout="-0"),
@@ -72,7 +140,8 @@ def test_every_field_changes_the_hash() -> None:
         {"dataset": "mnist"}, {"hidden": "17"}, {"hidden": "16,16"}, {"activation": "relu"}, {"bias": False},
         {"dropout": 0.1}, {"optimizer": "adam"}, {"lr": 0.2}, {"weight_decay": 0.1}, {"l1": 0.1}, {"epochs": 3},
         {"batch_size": 64}, {"validation": 0.2}, {"patience": 2}, {"seeds": 1}, {"optimizer": "sgd:momentum=0.5"},
-        {"initialisation": "truncated-normal"},
+        {"initialisation": "truncated-normal"}, {"schedule": "cosine"}, {"schedule": "cosine:eta_min=1e-5"},
+        {"warmup": 1}, {"clip_norm": 1}, {"label_smoothing": 0.1},
     )  # fmt: skip
     specs = [one(**base), *(one(**{**base, **change}) for change in changes)]
     assert len({spec.hash for spec in specs}) == len(specs)

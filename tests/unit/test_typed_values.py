@@ -253,6 +253,10 @@ def planned(*options: str) -> list[dict[str, object]]:
         ("--epochs", ["1", "2,3"], "epochs"),
         ("--validation", ["0", "0.1,0.2"], "validation"),
         ("--weight-decay", ["0", "0.1"], "optimizer_settings"),
+        ("--schedule", ["linear", "step:size=2,gamma=0.5"], "schedule"),
+        ("--warmup", ["0", "0.1,1"], "warmup"),
+        ("--clip-norm", ["none", "1,0.5"], "clip_norm"),
+        ("--label-smoothing", ["0", "0.1"], "label_smoothing"),
     ],
 )
 def test_repeated_option_accumulates(option: str, values: list[str], field: str) -> None:

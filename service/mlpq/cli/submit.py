@@ -42,6 +42,15 @@ GROUPS = ("hidden", "zip")  # options of which each place is one model, or one g
     help="An own optimizer, as 'mine: m = 0.9*m + g; p = p - lr*m', for --optimizer mine:lr=0.1.",
 )
 @several("--lr", metavar="RATES", help="Learning rates, as 0.1,0.01, for optimizers that don't specify their own.")
+@several(
+    "--schedule",
+    metavar="NAME[:SETTINGS]",
+    help="constant, linear, cosine, step, exponential or one-cycle; settings as step:size=10,gamma=0.1 "
+    "[default: constant].",
+)
+@several("--warmup", metavar="VALUES", help="Epochs in which the rate rises from 0, or below 1 a fraction of all.")
+@several("--clip-norm", metavar="VALUES", help="Largest norm of the gradient, or none; several as none,1.")
+@several("--label-smoothing", metavar="VALUES", help="Share of each label that is spread over all classes, as 0.1.")
 @several("--epochs", metavar="NUMBERS", help="Epochs; several as 10,20 [default: 10].")
 @several("--batch-size", metavar="SIZES", help="Images per batch; several as 32,128 [default: 32].")
 @several("--seeds", metavar="SEEDS", help="42, or 1,2,3, or 0..9 with both ends included [default: 42].")

@@ -52,7 +52,7 @@ def facts_of(job: AnyJob) -> list[tuple[str, str]]:
         *identity,
         ("model", f"{formatting.model(spec)} on {spec.dataset}"),
         ("optimizer", formatting.optimizer(spec)),
-        ("formula", spec.formula or ""),
+        ("formula", f"{spec.formula} [{formatting.formula_digest(spec.formula)}]" if spec.formula else ""),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
         ("validation", f"{formatting.number(spec.validation)} of the training data{early}" if spec.validation else ""),
         ("continues from", job.parent_id or ""),

@@ -13,6 +13,7 @@ from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
 from mlpq.report.formula_script import class_name, formula_call, formula_class
+from mlpq.report.script_schedule import scheduler
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
@@ -30,6 +31,7 @@ BEGINNING = """\
 import copy  #: patience
 import gzip  #: files
 import hashlib  #: files
+import math  #: cosine
 import sys  #: files
 from pathlib import Path  #: files
 
@@ -81,12 +83,14 @@ for epoch in range(1, $after_last):
     model.train()  #: dropout
     total = 0.0
     for x, y in DataLoader(train, batch_size=$batch_size, shuffle=True, generator=shuffle):
-        loss = cross_entropy(model(x), y)
+        loss = cross_entropy(model(x), y$smoothing)
         total += loss.item() * len(y)
         loss = loss + $l1 * sum(p.abs().sum() for p in model.parameters())  #: l1
         optimizer.zero_grad()
         loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), $clip_norm)  #: clip
         optimizer.step()
+        scheduler.step()  #: schedule
     print(f"epoch {epoch}: train loss {total / len(train):.4f}")
     x, y = validation[:]  #: patience
     with torch.inference_mode():  #: patience
@@ -119,7 +123,7 @@ def script(
     `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
     plain engine, and those of a gang up to rounding. It looks for data in the folder that it is called with, in `data`,
-    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 80 lines, whatever
+    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 85 lines, whatever
     the spec; ancestors add lines where their specs differ.
     """
     chain = [each.spec for each in (*reversed(ancestors), job)]
@@ -144,6 +148,7 @@ def script(
         held_out=spec.validation_size,
         seed=spec.seed,
         then_dropout=", then the dropout" if "dropout" in features else "",
+        smoothing=_smoothing(settings["label_smoothing"]),
         eval=".eval()" if "dropout" in features else "",
         model=_model(spec, settings["dropout"]),
         sd=TRUNCATED_NORMAL_SD,
@@ -175,6 +180,9 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
         "dropout": any(one.dropout for one in chain),
         "varying_dropout": len({one.dropout for one in chain}) > 1,
         "l1": any(one.l1 for one in chain),
+        "clip": any(one.clip_norm for one in chain),
+        "schedule": any(one.has_varying_lr for one in chain),
+        "cosine": any(one.schedule == "cosine" for one in chain),
         "patience": any(one.patience for one in chain),
         "continues_from_best": any(one.patience for one in chain[:-1]),
     }
@@ -210,7 +218,7 @@ def _comment(text: str) -> str:
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
     """The settings of a chain: the value where its jobs agree, otherwise the name, which becomes a parameter."""
     found = {}
-    for name in ("batch_size", "l1", "dropout", "patience"):
+    for name in ("batch_size", "l1", "dropout", "clip_norm", "label_smoothing", "patience"):
         values = {getattr(spec, name) for spec in chain}
         found[name] = values.pop() if len(values) == 1 else name
     return found
@@ -238,15 +246,34 @@ def _model(spec: JobSpec, dropout: object) -> str:
 
 def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     """The training of one job; for several jobs a function, and a call of it for each."""
+    is_scheduled = any(spec.has_varying_lr for spec in chain)
     if len(chain) == 1:
-        return _wrapped(f"optimizer = {_optimizer(chain[0], chain)}") + f"\n\n{TRAINING}\n"
+        return _steps(chain[0], chain, is_scheduled) + f"\n\n{TRAINING}\n"
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
+    first = ["optimizer", "scheduler"] if is_scheduled else ["optimizer"]
     calls = []
     for spec in chain:
-        arguments = ", ".join(f"{name}={getattr(spec, name)!r}" for name in varying)
-        calls.append(_wrapped(f"fit({_optimizer(spec, chain)}, {arguments})"))
-    function = f"def fit(optimizer, {', '.join(varying)}):\n{textwrap.indent(TRAINING, '    ')}"
+        if is_scheduled:
+            calls.append(_steps(spec, chain, is_scheduled))
+        arguments = [f"{name}={_argument(name, getattr(spec, name))}" for name in varying]
+        own = first if is_scheduled else [_optimizer(spec, chain)]
+        calls.append(_wrapped(f"fit({', '.join([*own, *arguments])})"))
+    function = f"def fit({', '.join([*first, *varying])}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
+
+
+def _argument(name: str, value: object) -> str:
+    return 'float("inf")' if name == "clip_norm" and value is None else repr(value)
+
+
+def _smoothing(share: object) -> str:
+    return f", label_smoothing={share}" if share else ""
+
+
+def _steps(spec: JobSpec, chain: Sequence[JobSpec], is_scheduled: bool) -> str:
+    """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
+    lines = [f"optimizer = {_optimizer(spec, chain)}", *([f"scheduler = {scheduler(spec)}"] if is_scheduled else [])]
+    return "\n".join(map(_wrapped, lines))
 
 
 def _classes(chain: Sequence[JobSpec]) -> str:

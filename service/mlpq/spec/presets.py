@@ -73,8 +73,12 @@ def _fmnist_mlp(given: Mapping[str, object]) -> tuple[Sweep, list[JobSpec]]:
 
 
 _RUN_KEYS = {"experiment", "epochs", "seeds", "device", "world_size", "priority", "attempts"}
+_OF_STEPS = {"schedule", "warmup", "clip_norm"}  # an optimizer is compared with what belongs to it
 # The function that makes the jobs of a preset, and the keys that the user may set.
 PRESETS = {
     "textbook": (_textbook, {*_RUN_KEYS, "dataset", "batch_size"}),
-    "fmnist_mlp": (_fmnist_mlp, {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience", "zip"}),
+    "fmnist_mlp": (
+        _fmnist_mlp,
+        {*_RUN_KEYS, "optimizer", "formula", "lr", "validation", "patience", "zip", *_OF_STEPS},
+    ),
 }

@@ -61,6 +61,12 @@ def complete_schedule(name: str, given: Mapping[str, object]) -> dict[str, Value
     return {key: _value(name, key, option, given.get(key, option.default)) for key, option in options.items()}
 
 
+def warmup_batches(warmup: float, batches: int, epochs: int) -> int:
+    """How many batches a warmup takes: of so many epochs of `batches` each or, below 1, of that fraction of all."""
+    total = batches * epochs
+    return min(total, round(warmup * (batches if warmup >= 1 else total)))
+
+
 def _value(name: str, key: str, option: Option, value: object) -> Value:
     if value is None:
         raise SpecError(f"the schedule {name} needs {key}, as {name}:{key}={option.example}")

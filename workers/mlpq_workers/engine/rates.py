@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlpq.spec.job import JobSpec
+from mlpq.spec.schedules import warmup_batches
 
 Rates = NDArray[np.float64]
 # Taylor's series of cos and sin, highest powers first, for which the error up to π/4 is below 1e-17.
@@ -30,7 +31,7 @@ def epoch_rates(spec: JobSpec, epoch: int, images: int) -> Rates:
     if not spec.has_varying_lr:
         return np.full(batches, spec.lr)
     total = batches * spec.epochs
-    warmup = min(total, round(spec.warmup * (batches if spec.warmup >= 1 else total)))
+    warmup = warmup_batches(spec.warmup, batches, spec.epochs)
     numbers = np.arange((epoch - 1) * batches, epoch * batches)
     rates = _scheduled(spec, np.maximum(numbers - warmup, 0), max(1, total - warmup), batches)
     return np.where(numbers < warmup, spec.lr * (numbers + 1) / (warmup + 1), rates)

@@ -208,10 +208,7 @@ def test_options_of_optimizers_are_fields_too() -> None:
 
 
 def test_schedules_and_their_options_are_fields_too() -> None:
-    sides = [
-        arm(10 * i, counts(400 + i, 410), validated=80, validation=0.1, schedule=each)
-        for i, each in enumerate(SCHEDULED)
-    ]
+    sides = [arm(10 * i, counts(400 + i, 410), validated=80, schedule=each) for i, each in enumerate(SCHEDULED)]
     found = [[side.label for side in compared(*sides, by=by).sides] for by in ("schedule", "schedule,gamma")]
     assert sorted(found[0]) == ["schedule=cosine", "schedule=step"]
     assert sorted(found[1]) == ["schedule=cosine", "schedule=step gamma=0.1", "schedule=step gamma=0.5"]

@@ -96,11 +96,9 @@ class Script:
 
     @staticmethod
     def scheduler(spec: JobSpec, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        options: dict[str, Any] = spec.schedule_settings
-        if spec.schedule == "step":
-            return torch.optim.lr_scheduler.StepLR(optimizer, int(options["size"]), options["gamma"])
-        assert spec.schedule == "constant"
-        return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+        assert spec.schedule in ("constant", "step")
+        options: dict[str, Any] = {"size": 1, "gamma": 1, **spec.schedule_settings}
+        return torch.optim.lr_scheduler.StepLR(optimizer, int(options["size"]), options["gamma"])
 
     def weights(self) -> list[Tensor]:
         return [p.detach() for p in self.network.parameters()]

@@ -253,7 +253,6 @@ def planned(*options: str) -> list[dict[str, object]]:
         ("--epochs", ["1", "2,3"], "epochs"),
         ("--validation", ["0", "0.1,0.2"], "validation"),
         ("--weight-decay", ["0", "0.1"], "optimizer_settings"),
-        ("--schedule", ["linear", "step:size=2,gamma=0.5"], "schedule"),
         ("--warmup", ["0", "0.1,1"], "warmup"),
         ("--clip-norm", ["none", "1,0.5"], "clip_norm"),
         ("--label-smoothing", ["0", "0.1"], "label_smoothing"),
@@ -269,6 +268,13 @@ def test_repeated_hidden_is_one_model_each() -> None:
     found = [job["hidden"] for job in planned("--hidden", "32", "--hidden", "64,32", "--hidden", "none")]
     assert found == [[32], [64, 32], []]
     assert len(planned("--dataset", "mnist")) == 2
+
+
+def test_repeated_schedule_is_one_schedule_each() -> None:
+    """Commas separate the settings of one."""
+    found = planned("--schedule", "linear", "--schedule", "step:size=2,gamma=0.5", "--schedule", "cosine")
+    assert [job["schedule"] for job in found] == ["linear", "step", "cosine"]
+    assert found[1]["schedule_settings"] == {"size": 2, "gamma": 0.5}
 
 
 def test_repeated_patience_accumulates() -> None:

@@ -152,8 +152,11 @@ static void begin_rmsprop(step *s, const double *set, double lr) {
 }
 
 static void begin_asgd(step *s, const double *set, mlpq_progress *p, double lr) {
-  /* The rate falls with the steps before this one; in single precision, as torch keeps it. */
-  double eta = (float)(lr / pow64(1.0 + set[ASGD_LAMBD] * lr * (double)(p->steps - 1), set[ASGD_ALPHA]));
+  /* The rate falls with the steps before this one; in single precision, as torch keeps it. It is that of the last
+     step, which products[2] has: torch computes the next rate at the end of each. */
+  double before = p->steps == 1 ? lr : p->products[2];
+  double eta = (float)(before / pow64(1.0 + set[ASGD_LAMBD] * before * (double)(p->steps - 1), set[ASGD_ALPHA]));
+  p->products[2] = lr;
   decay_by(s, set[ASGD_DECAY], 0, lr);
   s->rule = RULE_DESCENT;
   s->has_shrink = set[ASGD_LAMBD] != 0;

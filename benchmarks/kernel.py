@@ -195,7 +195,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 def options(name: str, rounds: int) -> str:
     """What options cost beside Adam without, all in turn: 784-32-10, batch 32."""
     ways = {way: kernel(case(way, batches=300, **keys), name) for way, keys in OPTIONS.items()}
-    floats = Images(pixels().pixels / np.float32(pixels().scale), pixels().labels, 1)
+    floats = Images(pixels().pixels.astype(np.float32) / np.float32(pixels().scale), pixels().labels, 1)
     ways["Adam, inputs of float32"] = on_floats(case("", optimizer="adam"), floats, build(name))
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):

@@ -150,6 +150,7 @@ static mlpq_network *create(const mlpq_config *config) {
   n->optimizer.optimizer = config->optimizer;
   memcpy(n->optimizer.settings, config->settings, sizeof config->settings);
   n->optimizer.l1 = config->l1;
+  n->optimizer.lr = config->lr;
   for (int i = 0; i < 3; i++) n->optimizer.progress.products[i] = 1;
   n->x_stride = image_stride((size_t)config->widths[0]);
   if (config->optimizer == MLPQ_FORMULA && !(n->formula = formula_of(config->program))) {

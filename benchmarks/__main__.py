@@ -21,6 +21,7 @@ REPORT = ROOT / "docs" / "explanation" / "benchmarks.md"
 SECTIONS = {
     "gangs": "Gangs",
     "kernel": "The kernel",
+    "formula": "Formulas",
     "sizes": "How large a gang",
     "tuners": "A sweep, compared with Ray Tune and Optuna",
     "overhead": "The queue",

@@ -63,6 +63,8 @@ def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> 
 
 
 def _setting(name: str, side: Side) -> str:
+    if name == "weight_decay" and side.spec.formula is not None and field_of(side.spec, name) is None:
+        return ""  # a formula decays weights, or not, under any name
     return formatting.schedule(side.spec) if name == "schedule" else formatting.value_of(field_of(side.spec, name))
 
 

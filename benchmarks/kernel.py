@@ -77,9 +77,9 @@ CASES = (
 )  # fmt: skip
 
 
-def kernel(case: Case, name: str) -> Callable[[], float]:
+def kernel(case: Case, name: str, images: Images | None = None) -> Callable[[], float]:
     """A measurement of the kernel: seconds of CPU time for each model and batch."""
-    jobs = [in_kernel(spec, build(name)) for spec in case.jobs]
+    jobs = [in_kernel(spec, build(name), images) for spec in case.jobs]
 
     def run() -> float:
         orders = [shuffle.permutation(60_000)[: case.batches * spec.batch_size] for _, _, shuffle, spec in jobs]
@@ -100,10 +100,11 @@ def pixels() -> Images:
 _pixels: Images | None = None
 
 
-def in_kernel(spec: JobSpec, build: Build) -> tuple[Network, Images, Generator, JobSpec]:
-    network = Network(spec, data().scale, build)
+def in_kernel(spec: JobSpec, build: Build, images: Images | None = None) -> tuple[Network, Images, Generator, JobSpec]:
+    images = images or pixels()
+    network = Network(spec, images.scale, build)
     network.put_weights(initial_weights(spec, build)[0])
-    return network, pixels(), Generator(build, spec.seed), spec
+    return network, images, Generator(build, spec.seed), spec
 
 
 def today(case: Case) -> Callable[[], float]:
@@ -179,14 +180,8 @@ def comparison(case: Case, names: list[str], rounds: int) -> list[str]:
     return [case.name, str(rounds), *cells, f"{spread(ratios)[1]} ({spread(ratios)[2]})", f"{100 * share:.0f} %"]
 
 
-FORMULA = "m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g**2; p = p - lr*(m/(1-b1**t))/(sqrt(v/(1-b2**t)) + 1e-8)"
 OPTIONS: dict[str, dict[str, object]] = {
     "Adam": {"optimizer": "adam"},
-    "Adam as a formula": {"formula": f"own: {FORMULA}", "optimizer": "own:lr=0.001,b1=0.9,b2=0.999"},
-    "Lion as a formula": {
-        "formula": "lion: u = sign(0.9*m + 0.1*g); m = 0.99*m + 0.01*g; p = p - lr*u",
-        "optimizer": "lion:lr=1e-4",
-    },
     "Adam, clipped": {"optimizer": "adam", "clip_norm": 1},
     "Adam, smoothed labels": {"optimizer": "adam", "label_smoothing": 0.1},
 }
@@ -196,7 +191,7 @@ def options(name: str, rounds: int) -> str:
     """What options cost beside Adam without, all in turn: 784-32-10, batch 32."""
     ways = {way: kernel(case(way, batches=300, **keys), name) for way, keys in OPTIONS.items()}
     floats = Images(pixels().pixels.astype(np.float32) / np.float32(pixels().scale), pixels().labels, 1)
-    ways["Adam, inputs of float32"] = on_floats(case("", optimizer="adam"), floats, build(name))
+    ways["Adam, inputs of float32"] = kernel(case("", batches=300, optimizer="adam"), name, floats)
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way, run in ways.items():
@@ -206,20 +201,6 @@ def options(name: str, rounds: int) -> str:
         ("µs per batch, one job", "n", "median", "range", "to Adam"),
         [(way, *spread(times, ".1f"), spread(ratios[way])[1]) for way, times in found.items()],
     )
-
-
-def on_floats(case: Case, floats: Images, build: Build) -> Callable[[], float]:
-    spec = case.jobs[0]
-    network, shuffle = Network(spec, 1, build), Generator(build, spec.seed)
-    network.put_weights(initial_weights(spec, build)[0])
-
-    def run() -> float:
-        order = shuffle.permutation(60_000)[: case.batches * spec.batch_size]
-        began = time.thread_time()
-        network.train(floats, Epoch(order, spec.batch_size, spec.lr))
-        return (time.thread_time() - began) / case.batches
-
-    return run
 
 
 def two_threads(name: str, rounds: int) -> str:

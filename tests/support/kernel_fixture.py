@@ -2,8 +2,8 @@
 
     python -m tests.support.kernel_fixture
 
-writes the fixture of the present arithmetic. Run it only together with a new number: a change of any bit of any job
-needs one.
+adds the jobs that are not recorded yet to the fixture of the present arithmetic. It changes no recorded result: a
+change of any bit of any job needs a new number.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mlpq_workers.engine.training_state import EngineJob
 from mlpq_workers.kernel import ARITHMETIC
 from mlpq_workers.trainer.result_images import result_images
 from tests.support.installations import ROOT
+from tests.support.kernel_jobs import FORMULAS, formula
 from tests.support.kernel_training import images, train_by_kernel
 from tests.support.optimizer_options import OPTIMIZERS_AND_OPTIONS
 
@@ -35,6 +36,12 @@ KINDS: list[dict[str, Any]] = [
     {"dropout": "0.3", "hidden": "32,16", "optimizer": "sgd:lr=0.5"},
     {"validation": "0.2", "patience": 2, "epochs": 30, "optimizer": "adam:lr=0.05"},
     {"hidden": "1200,900", "epochs": 1, "optimizer": "adam"},
+    {"clip_norm": "0.1", "optimizer": "adam"},
+    {"label_smoothing": "0.1", "optimizer": "sgd:lr=0.5"},
+    {"clip_norm": "0.2", "label_smoothing": "0.3", "l1": "0.001", "batch_size": 500, "optimizer": "rmsprop"},
+    {"schedule": "cosine", "warmup": "0.3", "clip_norm": "0.5", "optimizer": "sgd:lr=0.5,momentum=0.9"},
+    *map(formula, FORMULAS),
+    {**formula("every"), "clip_norm": "0.1", "hidden": "33,7", "dropout": "0.2", "l1": "0.001"},
 ]
 CHILD = {"optimizer": "adam", "dropout": "0.3"}  # continues from a job with the same dropout
 
@@ -65,7 +72,8 @@ def results() -> dict[str, dict[str, Any]]:
 
 
 def main(file: Path) -> None:
-    file.write_text(json.dumps(results(), indent=1) + "\n")
+    recorded = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(results() | recorded, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ FUNCTIONS: dict[str, tuple[int, Callable[[Values], Values], tuple[float, float],
     "log": (1, np.log, (1, 20_000), 1.0),
     "sigmoid": (2, lambda x: 1 / (1 + np.exp(-x)), (-87, 87), 2.5),
     "tanh": (3, np.tanh, (-20, 20), 1.6),
+    "exp of any": (4, np.exp, (-87, 88.7), 1.1),
+    "log of any": (5, np.log, (1e-3, 1e6), 1.0),
 }
 
 
@@ -70,6 +72,12 @@ def test_double_precision_is_exact_to_1e_14(name: str) -> None:
         ("exp", [-np.inf, -1000, -88, 0, np.nan], [0, 0, 0, 1, np.nan]),
         ("sigmoid", [-np.inf, -1000, 0, 1000, np.inf, np.nan], [0, 0, 0.5, 1, 1, np.nan]),
         ("tanh", [-np.inf, -1000, 0, 1000, np.inf, np.nan], [-1, -1, 0, 1, 1, np.nan]),
+        ("exp of any", [-np.inf, -1000, -88, 0, 88.8, 1000, np.inf, np.nan], [0, 0, 0, 1, *[np.inf] * 3, np.nan]),
+        (
+            "log of any",
+            [-np.inf, -1, -0.0, 0, 1, np.inf, np.nan],
+            [np.nan, np.nan, -np.inf, -np.inf, 0, np.inf, np.nan],
+        ),
     ],
 )
 def test_limits_and_nan(name: str, x: list[float], expected: list[float]) -> None:

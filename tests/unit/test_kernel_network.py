@@ -180,6 +180,9 @@ def bad_calls(run: Run) -> dict[str, object]:
         "state": lambda: network.put_state({"steps": np.array(1)}),
         "kind of pixels": lambda: Images(np.zeros((2, 2)), np.zeros(2, np.int64), 1),  # type: ignore[arg-type]
         "kind of labels": lambda: Images(np.zeros((2, 2), np.uint8), np.zeros(3, np.int64), 1),
+        "scale of floats": lambda: Images(np.zeros((2, 2), np.float32), np.zeros(2, np.int64), 255),
+        "NaN": lambda: Images(np.full((2, 2), np.nan, np.float32), np.zeros(2, np.int64), 1),
+        "infinity": lambda: Images(np.full((2, 2), -np.inf, np.float32), np.zeros(2, np.int64), 1),
         "negative labels": lambda: Images(np.zeros((2, 2), np.uint8), np.array([0, -1]), 1),
         "batches done": lambda: setattr(Epoch(np.arange(9), 3, 0.1), "done", 4),
         "rates": lambda: Epoch(np.arange(9), 3, np.ones(4)),

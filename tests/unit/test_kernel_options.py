@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mlpq.spec.formula_program import OPERANDS, Operation, Program
+from mlpq_workers.engine.formulas import SCALAR
+from mlpq_workers.engine.rates import epoch_rates
+from mlpq_workers.engine.training_state import EngineJob
 from mlpq_workers.kernel import Build, Epoch, Evaluation, Images, Network, build, initial_weights
 from mlpq_workers.kernel.config import program_argument
-from tests.support.gang_training import job
+from tests.support.float_pixels import in_floats
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Interrupt, Record, few, job, train_plain
 from tests.support.kernel_builds import DOUBLE, compiled
 from tests.support.kernel_exercise import builds
 from tests.support.kernel_jobs import FORMULAS, AnyShape, Run, any_shape, formula, images_of, random_images, trained
 from tests.support.kernel_reference import OPERATIONS, Reference, norm
-from tests.support.kernel_training import few_images, train_by_kernel
+from tests.support.kernel_training import assert_equal, few_images, train_by_kernel
+from tests.support.training_options import options
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "clipped": {"clip_norm": 0.05},
@@ -117,6 +123,46 @@ def test_floats_train_to_the_bits_of_the_bytes_that_they_are_computed_from(optim
     assert Run.of(spec, floats, build()).train().fingerprint() == Run.of(spec, images, build()).train().fingerprint()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("number", range(1, 60, 4))
+def test_trainings_in_double_precision_equal_the_plain_engines(number: int) -> None:
+    """With each optimizer in turn; formulas and torch's, schedules among the options."""
+    names = [*OPTIMIZERS_AND_OPTIONS[:: len(FORMULAS)], *FORMULAS]
+    name = names[number % len(names)]
+    own = formula(name) if name in FORMULAS else {"optimizer": name}
+    keys = {**own, **({"lr": 0.0001} if name.startswith("rmsprop") else {}), **options(number, name)}
+    spec = job(**keys, l1=0.001 * (number % 2), batch_size=(50, 200)[number % 3 == 0], hidden="20,9", epochs=2)
+    record = Record()
+    plain = train_plain(spec, in_floats(few(), torch.float64), observer=record)
+    data = few_images()
+    run = Run.of(spec, Images(data.train_x, data.train_y, data.scale), in_double())
+    for metrics in record.epochs["0"]:
+        epoch = run.epoch(epoch_rates(spec, metrics.epoch, len(run.rows)))
+        assert run.network.train(run.images, epoch)
+        assert epoch.loss == pytest.approx(metrics.train_loss, rel=1e-10)
+    for layer, weight in run.network.take_weights().items():
+        expected = plain.final.weights[layer]
+        assert np.abs(weight - expected).max() <= 1e-9 * np.abs(expected).max(), (spec, layer)
+
+
+@pytest.mark.parametrize("keys", [{"clip_norm": 0.05, "label_smoothing": 0.1}, formula("my-adam"), formula("every")])
+def test_resumed_job_has_the_bits_of_an_uninterrupted_one(keys: dict[str, Any]) -> None:
+    spec = job(**keys, epochs=4, dropout=0.2)
+    record = Interrupt({"0": 2})
+    train_by_kernel(spec, data=few_images(), observer=record)
+    resumed = train_by_kernel(EngineJob(spec, resume=record.taken["0"]), data=few_images())
+    assert_equal(resumed.trained("0"), train_by_kernel(spec, data=few_images()).trained("0"))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_job_has_the_bits_in_a_gang_that_it_has_alone(threads: int) -> None:
+    specs = [job(**{"optimizer": "sgd:lr=0.5", **keys}) for keys in OPTIONS.values() if "has_floats" not in keys]
+    together = train_by_kernel(*specs, data=few_images(), threads=threads)
+    for i, spec in enumerate(specs):
+        assert_equal(together.trained(str(i)), train_by_kernel(spec, data=few_images()).trained("0"))
+
+
 # --- every operation, on values of any size
 
 VALUES = np.array(
@@ -190,13 +236,11 @@ def test_scalars_are_operands_at_every_place(code: str, position: int) -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("code", OPERANDS)
-def test_scalar_operations_are_exact_to_double_precision(code: str) -> None:
+def test_scalar_operations_are_those_of_torchs_engines_to_double_precision(code: str) -> None:
     values = [0.0, 1.0, -1.0, 0.5, 3.0, -2.0, 1e-9, 700.0, -800.0, 0.999, np.inf, -np.inf, np.nan, 1e300, 2.5, -7.0]
     for x in values:
         for y in values:
-            expected = float(OPERATIONS[code](*(x, y, x)[: OPERANDS[code]]))
-            if code == "pow" and x == -1 and np.isinf(y):
-                continue  # NaN here, and 1 in C
+            expected = float(SCALAR[code](*(x, y, x)[: OPERANDS[code]]))
             operations = [
                 Operation(code, "scalar", 6, *(4, 5, 4)[: OPERANDS[code]]),
                 Operation("copy", "vector", 4, -1 - 6),
@@ -252,8 +296,8 @@ def test_wide_data_train_as_numpy_does(features: int, classes: int, hidden: str)
 
 def test_gang_trains_on_floats_with_the_bits_of_the_bytes_that_they_are_computed_from() -> None:
     data = few_images()
-    train_x, test_x = (pixels.astype(np.float32) / np.float32(data.scale) for pixels in (data.train_x, data.test_x))
-    floats = dataclasses.replace(data, train_x=train_x, test_x=test_x, scale=1)
+    train, test = (pixels.astype(np.float32) / np.float32(data.scale) for pixels in (data.train_x, data.test_x))
+    floats = dataclasses.replace(data, train_x=train.astype(np.float32), test_x=test.astype(np.float32), scale=1)
     spec = job(optimizer="adam", epochs=2, clip_norm=0.1)
     found = [train_by_kernel(spec, data=each).trained("0") for each in (data, floats)]
     assert found[0].weights_sha256 == found[1].weights_sha256

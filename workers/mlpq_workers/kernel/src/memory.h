@@ -7,8 +7,6 @@
 
 #include "simd.h"
 
-#define LINE 64 /* bytes of a cache line */
-
 INLINE size_t rounded(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
 /* n elements, at least one, at a cache line, all 0; NULL where there is no memory. */

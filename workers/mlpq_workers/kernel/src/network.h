@@ -112,7 +112,7 @@ static int fill_layer(mlpq_network *n, size_t number) {
     is_complete &= (l->gradient = zeros(l->length, sizeof(real))) != NULL;
   is_complete &= (l->z = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
   is_complete &= (l->p = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
-  is_complete &= (l->p_columns = zeros(l->outputs * CHUNK, sizeof(real))) != NULL;
+  is_complete &= (l->p_columns = zeros(rounded(l->outputs, LANES) * CHUNK, sizeof(real))) != NULL;
   if (is_hidden && c->dropout != 0) {
     is_complete &= (l->raw = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
     is_complete &= (l->kept = zeros((size_t)c->batch_size * l->outputs, 1)) != NULL;
@@ -150,6 +150,7 @@ static mlpq_network *create(const mlpq_config *config) {
   n->optimizer.optimizer = config->optimizer;
   memcpy(n->optimizer.settings, config->settings, sizeof config->settings);
   n->optimizer.l1 = config->l1;
+  n->optimizer.lr = config->lr;
   for (int i = 0; i < 3; i++) n->optimizer.progress.products[i] = 1;
   n->x_stride = image_stride((size_t)config->widths[0]);
   if (config->optimizer == MLPQ_FORMULA && !(n->formula = formula_of(config->program))) {

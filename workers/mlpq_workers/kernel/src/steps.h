@@ -1,5 +1,5 @@
-/* Steps that need the gradients of all layers: clipped ones, and those of formulas; and steps of batches of several
-   chunks. */
+/* Steps from gradients that are kept: where a batch takes several chunks, and where a step needs the gradients of all
+   layers, as a clipped one and that of a formula. */
 #ifndef MLPQ_STEPS_H
 #define MLPQ_STEPS_H
 
@@ -74,27 +74,29 @@ static void begin_formula(const mlpq_network *n, double norm) {
   run_scalars(f);
 }
 
-/* The step of all layers, by the gradients that they hold; clipped as by torch.nn.utils.clip_grad_norm_. */
+/* The step of a layer by the gradient that it holds. */
+static void step_layer(const mlpq_network *n, layer *l, const step *s) {
+  if (n->formula) {
+    step_by_formula(n->formula, l);
+  } else {
+    run r = run_of(l, 0, l->length, l->gradient);
+    update(&r, s);
+  }
+}
+
+/* The step of all layers, where it needs the gradients of all; clipped as by torch.nn.utils.clip_grad_norm_. */
 static void step_all(mlpq_network *n) {
   step s = n->step;
   double norm = 0, limit = n->config.clip_norm;
   real factor = 1;
-  if (needs_all_gradients(n) && s.has_l1) {
-    for (size_t i = 0; i < n->count; i++) add_penalty(&n->layers[i], s.l1);
-    s.has_l1 = 0;
-  }
-  if (limit != 0 || (n->formula && n->formula->program.uses_norm_g)) norm = norm_of_gradients(n);
+  for (size_t i = 0; i < n->count && s.has_l1; i++) add_penalty(&n->layers[i], s.l1);
+  s.has_l1 = 0;
+  if (limit != 0 || n->formula->program.uses_norm_g) norm = norm_of_gradients(n);
   if (limit != 0 && !(limit / (norm + 1e-6) >= 1)) factor = (real)(limit / (norm + 1e-6)); /* NaN stays */
   if (n->formula) begin_formula(n, norm * (double)factor);
   for (size_t i = 0; i < n->count; i++) {
-    layer *l = &n->layers[i];
-    if (factor != 1) scale_gradient(l, factor);
-    if (n->formula) {
-      step_by_formula(n->formula, l);
-    } else {
-      run r = run_of(l, 0, l->length, l->gradient);
-      update(&r, &s);
-    }
+    if (factor != 1) scale_gradient(&n->layers[i], factor);
+    step_layer(n, &n->layers[i], &s);
   }
 }
 

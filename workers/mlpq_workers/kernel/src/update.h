@@ -52,7 +52,7 @@ typedef struct {
 typedef struct {
   int64_t optimizer;
   double settings[MLPQ_MAX_SETTINGS];
-  double l1;
+  double l1, lr; /* lr: the spec's */
   mlpq_progress progress;
 } optimizer;
 
@@ -151,12 +151,14 @@ static void begin_rmsprop(step *s, const double *set, double lr) {
   s->c[4] = (real)set[RMSPROP_MOMENTUM];
 }
 
-static void begin_asgd(step *s, const double *set, mlpq_progress *p, double lr) {
+static void begin_asgd(step *s, const optimizer *o, mlpq_progress *p, double lr) {
+  const double *set = o->settings;
   /* The rate falls with the steps before this one; in single precision, as torch keeps it. It is that of the last
-     step, which products[2] has: torch computes the next rate at the end of each. */
-  double before = p->steps == 1 ? lr : p->products[2];
+     step, since torch computes the next rate at the end of each: products[2] where products[1] is 0, else the spec's. */
+  double before = p->steps == 1 ? lr : p->products[1] == 0 ? p->products[2] : o->lr;
   double eta = (float)(before / pow64(1.0 + set[ASGD_LAMBD] * before * (double)(p->steps - 1), set[ASGD_ALPHA]));
-  p->products[2] = lr;
+  p->products[1] = lr == o->lr;
+  p->products[2] = lr == o->lr ? 1 : lr;
   decay_by(s, set[ASGD_DECAY], 0, lr);
   s->rule = RULE_DESCENT;
   s->has_shrink = set[ASGD_LAMBD] != 0;
@@ -202,7 +204,7 @@ static step update_begin(optimizer *o, double lr) {
     case MLPQ_NADAM: begin_nadam(&s, o->settings, p, lr); break;
     case MLPQ_RADAM: begin_radam(&s, o->settings, p, lr); break;
     case MLPQ_RMSPROP: begin_rmsprop(&s, o->settings, lr); break;
-    case MLPQ_ASGD: begin_asgd(&s, o->settings, p, lr); break;
+    case MLPQ_ASGD: begin_asgd(&s, o, p, lr); break;
     case MLPQ_FORMULA: break;
     default: begin_others(&s, o->optimizer, o->settings, p, lr);
   }

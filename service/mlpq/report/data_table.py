@@ -67,9 +67,8 @@ def own_document(found: Own, pushed: Collection[str], data_dir: Path) -> dict[st
 
 def print_data_set(out: Console, described: Mapping[str, Any]) -> None:
     """Print a content of an own data set, a line for each of its facts; long ones are cut."""
-    lines = {**described, **described["about"]}
-    for name in ("about", "built_in"):
-        lines.pop(name)
+    own = {name: value for name, value in described.items() if name not in ("about", "built_in")}
+    lines = {**own, **{f"about.{name}": value for name, value in described["about"].items()}}
     width = max(map(len, lines))
     for name, value in lines.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -37,7 +37,7 @@ from mlpq_workers.kernel.seeding import Weights, initial_weights
 
 from .peak import SIDE
 from .report import machine, spread, table, versions
-from .workload import data
+from .workload import data, kernel_data
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,10 @@ def kernel(case: Case, name: str) -> Callable[[], float]:
     return run
 
 
-def pixels() -> Images:
-    global _pixels
-    _pixels = _pixels or Images(data().train_x.numpy(), data().train_y.numpy(), data().scale)
-    return _pixels
-
-
-_pixels: Images | None = None
-
-
 def in_kernel(spec: JobSpec, build: Build) -> tuple[Network, Images, Generator, JobSpec]:
-    network = Network(spec, data().scale, build)
+    network = Network(spec, kernel_data().train.scale, build)
     network.put_weights(initial_weights(spec, build)[0])
-    return network, pixels(), Generator(build, spec.seed), spec
+    return network, kernel_data().train, Generator(build, spec.seed), spec
 
 
 def today(case: Case) -> Callable[[], float]:
@@ -204,7 +195,6 @@ def two_threads(name: str, rounds: int) -> str:
 def textbook(name: str) -> str:
     """The textbook's three jobs, the third from the weights of the second."""
     _, jobs = preset_jobs("textbook", {})
-    test = Images(data().test_x.numpy(), data().test_y.numpy(), data().scale)
     own, counts = build(name), {}
     parents: dict[str, tuple[Weights, Any]] = {}
     for spec in jobs:
@@ -215,7 +205,7 @@ def textbook(name: str) -> str:
             shuffle.set_state(state)
         for epoch in range(1, spec.epochs + 1):
             network.train(images, Epoch(shuffle.epoch_order(60_000), spec.batch_size, spec.lr))
-            counts[spec.optimizer, spec.hidden, epoch] = network.evaluate(test).correct
+            counts[spec.optimizer, spec.hidden, epoch] = network.evaluate(kernel_data().test).correct
         parents[spec.hash] = network.take_weights(), shuffle.get_state()
     rows = []
     for figure in TEXTBOOK_FIGURES:

@@ -92,7 +92,8 @@ def ray_tune(tuned: bool) -> Counts:
 
     As its manual has it, or `tuned`: actors used again, and no loggers.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # With the priority of the others: by default its processes yield to all other programs.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     if tuned:
         os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
@@ -217,19 +218,15 @@ def cpu_of_ended() -> float:
     return ended.ru_utime + ended.ru_stime
 
 
-def main(repetitions: int) -> None:
-    packages = versions("torch", "ray", "optuna", "scikit-learn", "keras", "jax")
-    print(f"{machine()}, {packages}, {PROCESSES} processes\n")
-    adopt_orphans()
-    ways: dict[str, Callable[[], Sweep]]
-    ways = {"mlpq, its worker to start": partial(mlpq_cold, "auto"), "mlpq, a worker running": mlpq_warm}
-    ways["mlpq by the stack, its worker to start"] = partial(mlpq_cold, "off")
-    ways |= {way: partial(timed, "tuners", way) for way in WAYS}
-    ways |= {way: partial(timed, "libraries", way) for way in libraries.WAYS}
-    ran: dict[str, list[Sweep]] = {way: [] for way in ways}
-    for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
-        for way, run in ways.items():
-            ran[way].append(run())
+def ways() -> dict[str, Callable[[], Sweep]]:
+    found: dict[str, Callable[[], Sweep]]
+    found = {"mlpq, starting a worker": partial(mlpq_cold, "auto"), "mlpq, with a running worker": mlpq_warm}
+    found["mlpq by the stack, starting a worker"] = partial(mlpq_cold, "off")
+    found |= {way: partial(timed, "tuners", way) for way in WAYS}
+    return found | {way: partial(timed, "libraries", way) for way in libraries.WAYS}
+
+
+def comparison(ran: Mapping[str, list[Sweep]]) -> str:
     medians = {way: statistics.median(run.seconds for run in runs) for way, runs in ran.items()}
     cold, warm, *_ = medians.values()
     rows = [
@@ -244,7 +241,18 @@ def main(repetitions: int) -> None:
         for way, runs in ran.items()
     ]
     header = (f"{len(JOBS)} jobs", "n", "median s", "range", "CPU s", *(f"{name}, mean correct" for name in RATES))
-    print(table((*header, "× mlpq, worker to start", "× mlpq, worker running"), rows))
+    return table((*header, "× mlpq, starting a worker", "× mlpq, with a running worker"), rows)
+
+
+def main(repetitions: int) -> None:
+    packages = versions("torch", "ray", "optuna", "scikit-learn", "keras", "jax")
+    print(f"{machine()}, {packages}, {PROCESSES} processes\n")
+    adopt_orphans()
+    ran: dict[str, list[Sweep]] = {way: [] for way in ways()}
+    for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
+        for way, run in ways().items():
+            ran[way].append(run())
+    print(comparison(ran))
 
 
 if __name__ == "__main__":

@@ -162,7 +162,8 @@ WAYS: dict[str, Callable[[], Counts]] = {
 class Sweep:
     """All jobs, done one way: seconds by the clock, CPU seconds of all processes, and what came out.
 
-    The CPU seconds of services and workers that run already are not known.
+    The CPU seconds of services and workers that run already are not known, nor those of Ray, which waits for none of
+    its processes.
     """
 
     seconds: float
@@ -176,7 +177,8 @@ def timed(module: str, way: str) -> Sweep:
     began, used = time.perf_counter(), cpu_of_ended()
     out = subprocess.run(fresh, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
     seconds = time.perf_counter() - began
-    return Sweep(seconds, cpu_of_ended() - used, json.loads(out.splitlines()[-1]))
+    used = cpu_of_ended() - used
+    return Sweep(seconds, None if way.startswith("Ray") else used, json.loads(out.splitlines()[-1]))
 
 
 def submit(env: Mapping[str, str]) -> Sweep:

@@ -10,7 +10,7 @@ import pytest
 from alembic.config import Config
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import insert, text, update
+from sqlalchemy import MetaData, insert, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from mlpq.records import WorkerCapabilities
@@ -121,9 +121,14 @@ def test_row_that_is_older_than_the_checks_stays_and_can_change(empty_url: str) 
     with store.write() as connection:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "0007")
-    submit(store, spec())
-    set_column(store, jobs, "spec", "[]")
-    set_column(store, jobs, "spec_hash", "x\n")
+        then = MetaData()
+        then.reflect(connection)
+        connection.execute(insert(then.tables["experiments"]).values(id=1, name="e", created_at=now()))
+        old = insert(then.tables["jobs"]).values(
+            id="1", experiment_id=1, spec=[], spec_hash="x\n", repeat=0, seed=1, device="auto", priority=0,
+            status="queued", attempt=0, max_attempts=1, cancel_requested=False, created_at=now(),
+        )  # fmt: skip
+        connection.execute(old)
     migrate.upgrade(store)
     with store.write() as connection:
         assert connection.execute(update(jobs).values(priority=9, worker="ann:1:a")).rowcount == 1

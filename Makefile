@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check lint demo test test-compose bench cross chaos mutations soak clean
+.PHONY: help setup check lint demo test test-compose hosts bench cross chaos mutations soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,18 @@ test: lint ## all tests but those of the deployment, with PostgreSQL and Redis s
 	@scripts/system-packages $(PYTHON) compiler data services browser
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup # three on two cores: most of the time they wait
 
-test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, ten minutes
+test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, up to ten minutes
 	@scripts/system-packages $(PYTHON) services
 	$(BIN)/pytest --numprocesses 0 --exitfirst tests/compose/test_deployment.py
 
-bench: setup ## measure every performance claim, half an hour; writes docs/explanation/benchmarks.md
+EPOCHS ?= 600
+
+hosts: setup ## workers and databases on several hosts: cuts, failover, clocks; needs Linux and root, twenty minutes
+	@scripts/hosts true
+	@scripts/system-packages $(PYTHON) services hosts
+	EPOCHS=$(EPOCHS) scripts/hosts $(BIN)/pytest --numprocesses 0 --timeout 1200 tests/hosts
+
+bench: setup ## measure the claims of docs/explanation/benchmarks.md, half an hour; writes that page
 	@scripts/system-packages $(PYTHON) data services
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev,bench]'
 	$(BIN)/python -m benchmarks

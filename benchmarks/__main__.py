@@ -1,4 +1,6 @@
-"""All benchmarks, one after another, into docs/explanation/benchmarks.md: `make bench`. Takes about half an hour.
+"""The benchmarks of docs/explanation/benchmarks.md, one after another, into that page: `make bench`.
+
+Takes about half an hour.
 
     python -m benchmarks [NAME…]
 
@@ -27,8 +29,9 @@ SECTIONS = {
 }
 INTRODUCTION = """# Benchmarks
 
-Each claim has a script in `benchmarks/` that measures all alternatives in one run; `make bench` runs them all and
-writes this page. Shared virtual machines are noisy: rely on the ratios, not on the seconds. Each row gives its range.
+Each section has a script in `benchmarks/` that measures all alternatives in one run; `make bench` runs these scripts
+and writes this page. [Scale](scale.md) and [Statistics](statistics.md#measured) name theirs, which `make bench` does
+not run. Shared virtual machines are noisy: rely on the ratios, not on the seconds. Each row gives its range.
 """
 
 

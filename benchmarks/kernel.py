@@ -1,7 +1,7 @@
 """The kernel beside today's engines: microseconds per model and batch on one thread, and the share of the sgemm peak.
 
 All ways take turns, for some rounds; figures are of the thread's CPU time. `today` is the stack for networks that can
-be stacked, and the plain engine otherwise; both include drawing no order and no evaluation. The share is that of the
+be stacked, and the plain engine otherwise. No time includes drawing an order or an evaluation. The share is that of the
 multiply-adds of the products in the rate of torch's square sgemm, measured in the same rounds. Then two threads with a
 model each, by the clock, and the textbook's counts.
 
@@ -81,9 +81,9 @@ def kernel(case: Case, name: str) -> Callable[[], float]:
     jobs = [in_kernel(spec, build(name)) for spec in case.jobs]
 
     def run() -> float:
+        orders = [shuffle.permutation(60_000)[: case.batches * spec.batch_size] for _, _, shuffle, spec in jobs]
         began = time.thread_time()
-        for network, images, shuffle, spec in jobs:
-            order = shuffle.permutation(60_000)[: case.batches * spec.batch_size]
+        for (network, images, _, spec), order in zip(jobs, orders, strict=True):
             network.train(images, Epoch(order, spec.batch_size, spec.lr))
         return (time.thread_time() - began) / case.batches / len(jobs)
 

@@ -52,8 +52,8 @@ def line(jobs: int, gang: int, workers: int, found: list[Rates]) -> tuple[str, .
 def calls(store: Store) -> dict[str, Callable[[], object]]:
     """Calls that idle workers, waiting users and a Prometheus server repeat."""
     return {
-        "an idle worker looks for a job": lambda: claiming.next_setup(store, "idle", CAPABILITIES),
-        "a worker's heartbeat": lambda: execution.worker_heartbeat(store, "idle", CAPABILITIES),
+        "an idle worker looks for a job": lambda: claiming.next_setup(store, "idle:1:a", CAPABILITIES),
+        "a worker's heartbeat": lambda: execution.worker_heartbeat(store, "idle:1:a", CAPABILITIES),
         "a worker looks for expired leases": lambda: execution.requeue_expired(store),
         "jobs without a worker": lambda: worker_queries.jobs_without_worker(store),
         "`/metrics`": lambda: metrics(store),
@@ -65,7 +65,7 @@ def shares(store: Store) -> Iterator[tuple[str, ...]]:
     alive = 0
     for workers in (10, 100, 1000):
         for number in range(alive, workers):
-            execution.worker_heartbeat(store, f"idle-{number}", CAPABILITIES)
+            execution.worker_heartbeat(store, f"idle-{number}:1:a", CAPABILITIES)
         alive = workers
         times = milliseconds(lambda: worker_queries.fair_share(store, "cpu", 64))
         yield (f"{workers:,}", *spread(times, ".1f"))

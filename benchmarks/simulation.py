@@ -141,7 +141,8 @@ def run(url: str, workers: int, gang: int, seconds: float) -> Rates:
     context = multiprocessing.get_context("fork")  # before any connection is made
     barrier, found = context.Barrier(workers), context.SimpleQueue()
     processes = [
-        context.Process(target=_work, args=(url, f"worker-{n}", gang, seconds, barrier, found)) for n in range(workers)
+        context.Process(target=_work, args=(url, f"worker-{n}:1:a", gang, seconds, barrier, found))
+        for n in range(workers)
     ]
     for process in processes:
         process.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,11 +16,12 @@ from mlpq.errors import DataError, NotFoundError
 from mlpq.image_data import TestSet, read_test_set
 from mlpq.image_records import ResultImages
 from mlpq.records import JobRecord
+from mlpq.regular_files import check_inside, read
 from mlpq.settings import Settings
 from mlpq.spec.datasets import Dataset
 from mlpq.store.image_queries import images_of
 from mlpq.store.session import Store
-from mlpq.weights_format import predictions_of, predictions_sha256, read_header
+from mlpq.weights_format import largest_file, predictions_of, predictions_sha256, read_header
 
 NOT_RECORDED = "versions before 0.2 did not record which test images a result classifies correctly"
 
@@ -37,7 +39,7 @@ def experiment_errors(config: Settings, store: Store, comparison: Comparison) ->
         )
         raise NotFoundError(f"there are no errors to show: {reason}")
     test_sets, notes = _test_sets({arm.dataset.name: arm.dataset for arm in errors.arms}, config.data_dir)
-    predictions = {arm.label: _predictions(arm.jobs.values(), images) for arm in errors.arms}
+    predictions = {arm.label: _predictions(arm.jobs.values(), images, config.artifacts_dir) for arm in errors.arms}
     of_arms = {
         arm.label: _wrong(arm.always_wrong, test_sets.get(arm.dataset.name), predictions[arm.label])
         for arm in errors.arms
@@ -60,15 +62,17 @@ def _test_sets(datasets: Mapping[str, Dataset], data_dir: Path) -> tuple[dict[st
     return found, notes
 
 
-def _predictions(jobs: Iterable[JobRecord], images: Mapping[str, ResultImages]) -> list[bytes]:
+def _predictions(jobs: Iterable[JobRecord], images: Mapping[str, ResultImages], artifacts_dir: Path) -> list[bytes]:
     """The predicted classes of the results whose files of weights can be read here and hold the recorded ones."""
     found = []
     for job in jobs:
         assert job.result is not None, "only jobs with a result have images"
         try:
-            with Path(job.result.weights_file).open("rb") as file:
-                classes = predictions_of(read_header(file)["__metadata__"])
-        except (OSError, ValueError):
+            path = Path(job.result.weights_file)
+            check_inside(path, artifacts_dir)
+            content = read(path, largest_file(job.spec.parameters))
+            classes = predictions_of(read_header(io.BytesIO(content))["__metadata__"])
+        except (OSError, ValueError, TypeError, RecursionError):  # missing, damaged, or elsewhere
             continue
         if classes is not None and predictions_sha256(classes) == images[job.id].predictions_sha256:
             found.append(classes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import Grade, JobRecord, JobResult, WaitingJobs
+from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.verification_records import Grade
 
 
 def short_id(job: str) -> str:
@@ -111,16 +112,18 @@ def seconds(value: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def seeds(values: Sequence[int]) -> str:
-    """ "0..9" for consecutive seeds, else "1,2,5"; no more than eight of a longer list."""
+def seeds(values: Sequence[int], at_most: int | None = 8) -> str:
+    """ "0..9" for consecutive seeds, else "1,2,5"; no more than `at_most` of a longer list."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):
         return f"{values[0]}..{values[-1]}"
-    return ",".join(map(str, values[:8])) + (",…" if len(values) > 8 else "")
+    shown = values[:at_most]
+    return ",".join(map(str, shown)) + (",…" if len(values) > len(shown) else "")
 
 
-def status(job: JobRecord) -> str:
+def status(job: AnyJob) -> str:
     """The status, or "diverged" where that is why the job failed."""
-    return str(job.outcome if job.outcome is Outcome.DIVERGED else job.status)
+    is_diverged = isinstance(job, JobRecord) and job.outcome is Outcome.DIVERGED
+    return str(Outcome.DIVERGED if is_diverged else job.status)
 
 
 def ran_on(result: JobResult) -> str:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 CALIBRATION_BINS = 15
+
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class CalibrationBin(NamedTuple):
@@ -19,9 +22,9 @@ class CalibrationBin(NamedTuple):
     `confidence` is the sum of those probabilities, `correct` counts the images that are classified correctly.
     """
 
-    images: int
-    confidence: float
-    correct: int
+    images: Count
+    confidence: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    correct: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,16 @@ class ResultImages:
     # In JSON the bitmap is base64.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    correct: bytes
-    predictions_sha256: str
-    confusion: Sequence[Sequence[int]]
-    calibration: Sequence[CalibrationBin]
+    correct: Annotated[bytes, Field(strict=True)]
+    predictions_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    confusion: Sequence[Sequence[Count]]
+    calibration: Annotated[Sequence[CalibrationBin], Field(min_length=CALIBRATION_BINS, max_length=CALIBRATION_BINS)]
+
+    def fits(self, classes: int, images: int) -> bool:
+        """Whether it is of so many classes, each with images, and of so many images."""
+        rows = self.confusion
+        is_square = len(rows) == classes and all(len(row) == classes and sum(row) for row in rows)
+        return is_square and sum(map(sum, rows)) == images and len(self.correct) == -(-images // 8)
 
     @property
     def correct_count(self) -> int:
@@ -54,7 +63,7 @@ class ResultImages:
         Naeini et al. 2015; Guo et al. 2017, "On Calibration of Modern Neural Networks", with as many bins.
         """
         distance = sum(abs(each.correct - each.confidence) for each in self.calibration)
-        return distance / sum(each.images for each in self.calibration)
+        return distance / max(1, sum(each.images for each in self.calibration))
 
     @property
     def sha256(self) -> str:

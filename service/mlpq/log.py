@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 
+from mlpq.text import printable
+
 REPEAT_SECONDS = 60  # between two lines of one kind that an outside cause may repeat without end
 
 
@@ -22,13 +24,20 @@ def set_up(log_format: str) -> None:
     logging.getLogger("mlpq").setLevel(logging.INFO)
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Errors and names come from the database: they must not control the terminal. JSON escapes what they contain."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def _formatter(log_format: str) -> logging.Formatter:
     if log_format == "json":
         from pythonjsonlogger.json import JsonFormatter
 
         renamed = {"levelname": "level", "name": "logger"}
         return JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=renamed, timestamp="time")
-    formatter = logging.Formatter("%(asctime)s %(message)s")
+    formatter = _PrintableFormatter("%(asctime)s %(message)s")
     formatter.converter = time.gmtime
     return formatter
 

@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from mlpq.image_records import ResultImages
 from mlpq.jobs import MAX_ATTEMPTS, TORCH_ENGINES, Engine, Outcome, Status
 from mlpq.spec.job import JobSpec
+
+# What the store checks where it reads a row, and the protocol where it reads a message.
+JobId = Annotated[str, Field(pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class EpochMetrics:
     validation_total: int | None
     test_loss: float
     test_correct: int
-    test_total: int
+    test_total: Positive
     seconds: float
 
     @property
@@ -54,20 +62,20 @@ class JobResult:
     equal `arithmetic` have equal bits on every CPU; it is None for engines of torch.
     """
 
-    test_correct: int
-    test_total: int
-    test_loss: float
-    validation_correct: int | None
-    validation_total: int | None
-    validation_loss: float | None
+    test_correct: Count
+    test_total: Positive
+    test_loss: Finite
+    validation_correct: Count | None
+    validation_total: Count | None
+    validation_loss: Finite | None
     best_epoch: int
     epochs_run: int
-    weights_sha256: str
+    weights_sha256: Sha256
     weights_file: str
-    train_seconds: float
+    train_seconds: Finite
     device: str
-    world_size: int
-    gang_size: int
+    world_size: Positive
+    gang_size: Positive
     engine: Engine
     arithmetic: int | None = None
 
@@ -89,15 +97,15 @@ class JobRecord:
     `outcome` is that of its current attempt. `requested_world_size` is None where the worker may choose.
     """
 
-    id: str
+    id: JobId
     experiment: str
     status: Status
     outcome: Outcome | None
     spec: JobSpec
-    spec_hash: str
-    parent_id: str | None
+    spec_hash: Sha256
+    parent_id: JobId | None
     requested_device: str
-    requested_world_size: int | None
+    requested_world_size: Positive | None
     priority: int
     attempt: int
     worker: str | None
@@ -109,17 +117,39 @@ class JobRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableJob:
+    """A job whose row holds what no program of mlpq writes: what can be said of it, and the `reason`.
+
+    Its id may be any text, so it must not become a path or a part of a statement.
+    """
+
+    id: str
+    experiment: str
+    status: Status
+    reason: str
+    error: str | None
+
+    @property
+    def description(self) -> str:
+        """ "unreadable: lr must be a number …": in the place of what can't be said of the job."""
+        return f"unreadable: {self.reason}"
+
+
+AnyJob = JobRecord | UnreadableJob
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedJob:
     """A job that a worker runs under one attempt.
 
     `parent_weights` and `parent_sha256` are the file and the hash of the weights that it continues from, if it does.
     """
 
-    id: str
-    attempt: int
+    id: JobId
+    attempt: Positive
     spec: JobSpec
     parent_weights: str | None
-    parent_sha256: str | None
+    parent_sha256: Sha256 | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +223,13 @@ class AttemptRecord:
     """One execution of a job by one worker, numbered from 1; `outcome` is None while it runs.
 
     `environment` describes what it ran on; see `EnvironmentRecord`. Attempts in equal environments share the
-    `environment_id`.
+    `environment_id`. Only where the row can't be read, which `error` then says, `started_at` is None.
     """
 
     attempt: int
     worker: str
     device: str
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime | None
     outcome: Outcome | None
     error: str | None
@@ -308,7 +338,7 @@ class WaitSnapshot:
 
     unfinished: Sequence[str]
     running: Sequence[RunningJob]
-    finished: Sequence[JobRecord]
+    finished: Sequence[AnyJob]
     obstacle: str
 
 
@@ -325,14 +355,14 @@ class ExperimentRecord:
 class StoredResult:
     """What the tables hold about a finished job, before anything is checked: the spec is JSON as it is stored.
 
-    `result` is None where the row is missing; `outcome`, `environment` and `fingerprint` are those of the attempt
-    `result_attempt`, which produced the result.
+    `result` is None where the row is missing, or can't be read for the reason `problem`; `outcome`, `environment` and
+    `fingerprint` are those of the attempt `result_attempt`, which produced the result.
     """
 
     id: str
     experiment: str
     repeat: int
-    spec: Mapping[str, Any]
+    spec: Any
     spec_hash: str
     seed: int
     attempt: int
@@ -343,57 +373,7 @@ class StoredResult:
     fingerprint: str | None
     result: JobResult | None
     result_attempt: int | None
-
-
-class Grade(StrEnum):
-    """What a verification found, from the most to the least that can be said for a result."""
-
-    SAME_BITS = "same_bits"  # weights, figures and curve
-    SAME_FIGURES = "same_figures"  # within what the order of sums may change
-    CONSISTENT = "consistent"  # within the variation of other seeds or test images
-    REFUTED = "refuted"
-    NOT_VERIFIED = "not_verified"  # there was nothing to compare with
-
-
-@dataclass(frozen=True, slots=True)
-class FigureCheck:
-    """A figure as recorded and as it is now. `agrees`: within the tolerance; None where only equality counts."""
-
-    name: str
-    recorded: Any
-    now: Any
-    agrees: bool | None
-
-    @property
-    def is_same(self) -> bool:
-        return bool(self.recorded == self.now)
-
-
-@dataclass(frozen=True, slots=True)
-class EnvironmentDifference:
-    """A field of the environment that differs; None where a side lacks it."""
-
-    field: str
-    recorded: Any
-    now: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What `mlpq verify` found about a job. `rerun_id` is None where the job could not be run again.
-
-    `checked_at` is None before it is stored.
-    """
-
-    job_id: str
-    rerun_id: str | None
-    grade: Grade
-    reason: str
-    misfits: Sequence[str]
-    unchecked: Sequence[str]
-    figures: Sequence[FigureCheck]
-    differences: Sequence[EnvironmentDifference]
-    checked_at: datetime | None = None
+    problem: str | None = None
 
 
 def _share(correct: int | None, total: int | None) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from mlpq.records import JobRecord, JobResult
+from mlpq.records import AnyJob, JobRecord, JobResult
 
 _SPEC_COLUMNS = (
     "dataset", "hidden", "activation", "bias", "initialisation", "dropout", "optimizer", "lr", "weight_decay",
@@ -36,8 +36,14 @@ FIGURE_COLUMNS = _figure_columns()
 COLUMNS = (*_STATE_COLUMNS, *_SPEC_COLUMNS, *FIGURE_COLUMNS, *_SUBMISSION_COLUMNS, ARITHMETIC)
 
 
-def flat(job: JobRecord) -> dict[str, Any]:
-    """A job as the view `results` shows it: one level, with a key for each of COLUMNS."""
+def flat(job: AnyJob) -> dict[str, Any]:
+    """A job as the view `results` shows it: one level, with a key for each of COLUMNS.
+
+    Of one that can't be read, only the id, the experiment and the status are known, and `error` says why.
+    """
+    if not isinstance(job, JobRecord):
+        known = {"id": job.id, "experiment": job.experiment, "status": job.status}
+        return {**dict.fromkeys(COLUMNS), **known, "error": job.description}
     spec = job.spec.model_dump(mode="json")
     spec["weight_decay"] = job.spec.optimizer_settings.get("weight_decay")
     return {

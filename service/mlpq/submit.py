@@ -46,7 +46,7 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     elif document.get("continue_from") is not None:
         assert store is not None, "continue_from needs the store"
         parent_id = queries.find_job(store, str(document["continue_from"]))
-        (parent,) = queries.jobs_by_id(store, [parent_id])
+        parent = queries.job_by_id(store, parent_id)
         sweep = Sweep.parse({"experiment": parent.experiment, **inherited(parent.spec), **document})
         specs = sweep.jobs(parent.spec)
     else:

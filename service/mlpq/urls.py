@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl
 _USER = r"(?:(?P<user>[^:/?#@\s\[\]]*)"
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]+)?(?::[0-9]{1,5})?"  # the folder of a socket is percent-encoded
 _HOSTS = rf"(?P<hosts>{_HOST}(?:,{_HOST})*)"
-_QUERY = r"(?:\?(?P<query>[^#\s]*))?"
+_PARAMETER = r"\w+=[^&#\s]*"
+_QUERY = rf"(?:\?(?P<query>(?:{_PARAMETER}(?:&{_PARAMETER})*)?))?"
 # As SQLAlchemy and redis-py read them: a password in a PostgreSQL URL may contain / ? and #.
 _PATTERNS = (
     re.compile(
@@ -42,7 +43,7 @@ def masked(url: str) -> str:
     if _LOCAL.fullmatch(url):
         return url
     found = parts(url)
-    if found is None:
+    if found is None or "@" in (found["query"] or ""):  # what reads as the host may be a part of a password
         return _HIDDEN
     shown = url.partition("://")[0] + "://"
     if found["user"] is not None:

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-LENGTH = 8  # bytes
-MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
+LENGTH = 8  # bytes of the length of a header
+HEADER_BYTES = 2**20  # more than the names, the shapes and the metadata of 32 layers take
+PARAMETER_BYTES = 8  # of a value in the widest type
 STATES = ("dropout_state", "shuffle_state")  # metadata of a file of final weights: base64 of the generators' states
 
 
@@ -74,12 +75,17 @@ def read_header(file: IO[bytes]) -> dict[str, Any]:
     and offsets; then the values. Raises ValueError where it is damaged.
     """
     length = int.from_bytes(file.read(LENGTH), "little")
-    if length > MAX_HEADER_BYTES:
+    if length > HEADER_BYTES:
         raise ValueError("header")
     header = json.loads(file.read(length))
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__"), dict):
         raise ValueError("header")
     return header
+
+
+def largest_file(parameters: int) -> int:
+    """The bytes that a file of final weights has at most."""
+    return HEADER_BYTES + PARAMETER_BYTES * parameters
 
 
 def states_sha256(metadata: Mapping[str, str]) -> str:

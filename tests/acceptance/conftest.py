@@ -1,4 +1,4 @@
-"""The textbook's jobs, trained once for all tests."""
+"""The textbook's jobs, trained once for all tests, and a browser."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
+from tests.support.chromium import launched
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
 
 TWO_SITES_SECONDS = 270
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

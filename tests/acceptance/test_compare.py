@@ -8,11 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mlpq.analysis.sequential import anytime_interval, anytime_p
 from mlpq.store import queries
 from tests.support.installations import Site
 
 SWEEP = (
-    "--experiment", "duel", "--dataset", "digits", "--epochs", 4, "--validation", 0.1, "--seeds", "0..6",
+    "--experiment", "duel", "--dataset", "digits", "--epochs", 4, "--validation", 0.1, "--seeds", "0..13",
     "--optimizer", "sgd", "--lr", "0.1,0.5", "--optimizer", "adam:lr=0.01",
 )  # fmt: skip
 CHARTS = ("Learning curves", "Paired differences", "Accuracy against learning rate", "Expected best of k settings")
@@ -21,20 +22,20 @@ QUICK = ("--dataset", "digits", "--epochs", 1)
 
 @pytest.fixture(scope="module")
 def duel(served: Site) -> Site:
-    """A site with two optimizers, one of them at two learning rates, seven seeds."""
+    """A site with two optimizers, one of them at two learning rates; seven seeds choose, seven compare."""
     served.mlpq("submit", *SWEEP, "--wait")
     return served
 
 
 def test_compare_prints_the_verdict(duel: Site) -> None:
-    out = duel.mlpq("compare", "duel", "--by", "optimizer").out
+    out = " ".join(duel.mlpq("compare", "duel", "--by", "optimizer").out.split())
     assert re.search(
-        r"^adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points \(n = 7 pairs, p = 0\.016\)$", out, re.M
+        r"adam is better than sgd by \d+\.\d\d ± \d+\.\d\d points of test accuracy on digits \(n = 7 pairs, p = 0\.016,"
+        r" valid only if n was fixed beforehand; anytime p = 0\.0\d\d, interval ",
+        out,
     )
-    assert "! sgd is sgd lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in " ".join(
-        out.split()
-    )
-    assert "! unequal tuning budgets: adam with 1 setting, sgd with 2 settings" in " ".join(out.split())
+    assert "! sgd is sgd lr=0.5, chosen from 2 settings by mean validation accuracy on seeds 0..6" in out
+    assert "! unequal tuning budgets: adam with 1 setting, sgd with 2 settings" in out
 
 
 def test_compare_in_json_and_markdown_agree(duel: Site) -> None:
@@ -43,8 +44,12 @@ def test_compare_in_json_and_markdown_agree(duel: Site) -> None:
     rows = duel.mlpq("results", "duel", "--format", "json").json
     correct = {(row["optimizer"], row["lr"], row["seed"]): row["test_correct"] for row in rows}
     (pair,) = document["pairs"]
-    differences = [(correct["adam", 0.01, seed] - correct["sgd", 0.5, seed]) / 5 for seed in range(7)]
-    assert pair["seeds"] == list(range(7))
+    differences = [(correct["adam", 0.01, seed] - correct["sgd", 0.5, seed]) / 5 for seed in range(7, 14)]
+    assert pair["seeds"] == list(range(7, 14))
+    assert [each["chosen_on_seeds"] for each in document["arms"]] == [[], list(range(7))]
+    assert pair["p_anytime"] == pytest.approx(anytime_p(differences))
+    interval = anytime_interval(differences)
+    assert pair["interval_anytime"] == pytest.approx([interval.low, interval.high])
     assert pair["difference"] == pytest.approx(sum(differences) / 7)
     assert pair["superiority"] == sum((d > 0) + (d == 0) / 2 for d in differences) / 7
     assert f"- {pair['verdict']}" in markdown
@@ -74,14 +79,18 @@ def test_charts_are_written_as_images_and_as_a_page(duel: Site) -> None:
 
 
 class Outside(HTMLParser):
-    """What a page would load from elsewhere, and its scripts."""
+    """What a page would load from elsewhere, and its scripts; pictures that it contains are neither."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [f"{tag} {name}" for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
+        self.found += [
+            f"{tag} {name}"
+            for name, value in attrs
+            if name in ("src", "href", "srcset", "data") and value and not value.startswith("data:image/png;base64,")
+        ]
         self.found += [tag] if tag in ("script", "link", "iframe", "object") else []
 
 
@@ -97,7 +106,7 @@ def test_a_report_is_one_page_that_needs_nothing_else(duel: Site) -> None:
     assert "adam is better than sgd by" in page
     assert "mlpq verify duel --sample 3" in page
     assert "mlpq compare duel --by optimizer" in page
-    assert page.count("21 jobs") >= 2
+    assert page.count("42 jobs") >= 2
     assert "torch" in page
 
 
@@ -152,6 +161,24 @@ def test_plan_submits_parents_of_missing_seeds(duel: Site) -> None:
     assert all(of[row["parent_id"]] == row["seed"] for row in rows["after"])
 
 
+def test_several_experiments_are_ranked_over_their_problems(duel: Site) -> None:
+    duel.mlpq(
+        "submit", "--experiment", "shapes", *QUICK, "--hidden", 8, "--hidden", 16, "--optimizer", "sgd:lr=0.5",
+        "--optimizer", "adam:lr=0.01", "--seeds", "0..2", "--wait",
+    )  # fmt: skip
+    several = ("compare", "--experiments", "duel,shapes", "--by", "optimizer")
+    document = duel.mlpq(*several, "--format", "json", "--plot", "profiles.svg").json
+    assert [each["problem"] for each in document["problems"]] == [
+        "duel", "shapes: MLP 8 sigmoid", "shapes: MLP 16 sigmoid",
+    ]  # fmt: skip
+    assert sorted(each["arm"] for each in document["arms"]) == ["adam", "sgd"]
+    assert "3 problems can't give a significant result" in document["verdict"]
+    assert document["verdict"] in " ".join(duel.mlpq(*several).out.split())
+    assert f"- {document['verdict']}" in duel.mlpq(*several, "--format", "md").out
+    drawn = "".join(ElementTree.parse(duel.folder / "profiles.svg").getroot().itertext())
+    assert "Performance profiles" in drawn
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -165,6 +192,11 @@ def test_plan_submits_parents_of_missing_seeds(duel: Site) -> None:
         ),
         ("compare duel --plot nowhere/charts.png", "the folder nowhere does not exist"),
         ("report duel -o nowhere/report.html", "the folder nowhere does not exist"),
+        ("compare", "Name one EXPERIMENT, or several with --experiments A,B,C."),
+        ("compare duel --experiments duel,small", "Name one EXPERIMENT, or several with --experiments A,B,C."),
+        ("compare --experiments duel --by optimizer", "one problem has no verdict over several"),
+        ("compare duel --choose-seeds 0..4", "--choose-seeds chooses between the settings of a side: add --by"),
+        ("compare duel --by optimizer --choose-seeds 0..13", "--choose-seeds 0..13 leaves no seed to compare on"),
         ("plan duel --difference 0", "--difference must be a number above 0"),
         ("plan duel --difference 1 --power 80", "--power is a probability between 0 and 1, not 80"),
         ("plan duel --difference 1e-9", "no number of seeds detects a difference of 1e-09 points"),

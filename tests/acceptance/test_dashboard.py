@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from playwright.sync_api import (
-    Browser,
-    BrowserContext,
-    ConsoleMessage,
-    Dialog,
-    Page,
-    Request,
-    expect,
-    sync_playwright,
-)
+from playwright.sync_api import Browser, expect
 
 from mlpq.jobs import Outcome
 from mlpq.records import WorkerCapabilities
 from mlpq.store import claiming, execution, queries
+from tests.support.chromium import SECONDS, opened
 from tests.support.installations import Site
 from tests.support.job_steps import FACTS, failure
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-SECONDS = 1000  # milliseconds
 ATTACK = "<script>document.title = 'attacked'; alert(1)</script>"
 NAME = f"{ATTACK} 100%/2%2F?"
 
-expect.set_options(timeout=60 * SECONDS)
-
 pytestmark = pytest.mark.parametrize("served", ["embedded"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.fail("Chromium is missing: apt install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,35 +32,6 @@ def url(served: Site) -> Iterator[str]:
     )  # fmt: skip
     with served.dashboard() as found:
         yield found
-
-
-@contextmanager
-def opened(chromium: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page of a fresh profile. It must request nothing from other hosts, open no dialog and log no error."""
-    context: BrowserContext = chromium.new_context(base_url=url, **options)
-    context.set_default_timeout(60 * SECONDS)
-    page, host = context.new_page(), urlsplit(url).netloc
-    faults: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            faults.append(message.text)
-
-    def on_dialog(dialog: Dialog) -> None:
-        faults.append(dialog.message)
-        dialog.dismiss()
-
-    def on_request(request: Request) -> None:
-        if urlsplit(request.url).netloc != host:
-            faults.append(request.url)
-
-    page.on("console", on_console)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("dialog", on_dialog)
-    page.on("request", on_request)
-    yield page
-    context.close()
-    assert not faults
 
 
 def pages(site: Site) -> list[str]:

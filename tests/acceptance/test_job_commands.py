@@ -55,7 +55,7 @@ def test_results_table_has_jobs_and_arms(served: Site, lab: list[dict[str, Any]]
     for row in lab[:4]:
         assert f"{row['test_correct']}/500" in table
     assert "mean ± sd" in table
-    assert "0 of 2" in table
+    assert "2, 2 diverged" in table
 
 
 def test_results_in_json_and_csv_are_the_same(served: Site, lab: list[dict[str, Any]]) -> None:

@@ -31,7 +31,7 @@ def test_submit_without_a_worker_names_the_one_to_start(site: Site, options: tup
 
 
 def test_submit_with_a_live_worker_says_nothing_of_it(site: Site) -> None:
-    execution.worker_heartbeat(site.store, "ann", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(site.store, "ann:1:a", WorkerCapabilities("cpu"))
     done = site.mlpq("submit", *QUICK)
     assert "worker" not in done.out + done.err
 

@@ -141,6 +141,11 @@ MUTATIONS = (
         f"{CHAOS}/test_services.py::test_worker_survives_a_database_that_does_not_answer",
     ),
     Mutation(
+        "a client that is silent within a transaction loses its locks",
+        [(f"{STORE}/answers.py", "SILENT_CLIENT_SECONDS * 1000", "0")],
+        f"{INTEGRATION}/test_silent_clients.py",
+    ),
+    Mutation(
         "watchdog over Celery's event loop",
         [(f"{WORKER}/celery_app.py", "Watchdog([executor.pulse, Consumer.pulse])", "Watchdog([executor.pulse])")],
         f"{CHAOS}/test_services.py::test_worker_with_a_hanging_celery_loop_exits",
@@ -190,12 +195,12 @@ MUTATIONS = (
     ),
     Mutation(
         "fsync before rename",
-        [(f"{TRAINER}/checkpoints.py", "            os.fsync(file.fileno())\n", "")],
+        [("service/mlpq/regular_files.py", "                os.fsync(file.fileno())\n", "")],
         f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(
         "a file gets its name only when it is complete",
-        [(f"{TRAINER}/checkpoints.py", 'path.with_name(f".{path.name}.{os.getpid()}")', "path")],
+        [("service/mlpq/regular_files.py", 'f".{path.name}.{secrets.token_hex(8)}"', "path.name")],
         f"{UNIT}/test_checkpoints.py::test_file_is_synced_before_it_is_renamed",
     ),
     Mutation(

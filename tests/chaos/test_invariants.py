@@ -27,7 +27,7 @@ from mlpq.store.schema import attempts, job_results, jobs, metadata
 from mlpq.store.session import Store
 from tests.support.job_steps import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
 
-WORKERS = st.sampled_from(["ann", "bob", "cy"])
+WORKERS = st.sampled_from(["ann:1:a", "bob:2:b", "cy:3:c"])
 PARENTS = [spec(seeds=seed) for seed in range(4)]
 SPECS = [*PARENTS, *(child_of(parent, seeds=parent.seed) for parent in PARENTS[:2])]
 CHOICES = st.lists(st.sampled_from(PARENTS), min_size=1, max_size=3, unique_by=lambda one: one.hash)

@@ -54,10 +54,10 @@ def everything(store: Store, job: str) -> Any:
 
 def stale_attempt(store: Store) -> ClaimedJob:
     """An attempt whose lease expired, and whose job another worker claimed."""
-    claimed = claim_one(store, "ann")
+    claimed = claim_one(store, "ann:1:a")
     let_lease_expire(store, claimed.id)
     assert execution.requeue_expired(store) == [claimed.id]
-    claim_one(store, "bob")
+    claim_one(store, "bob:2:b")
     return claimed
 
 
@@ -118,9 +118,9 @@ def test_repeated_ending_without_a_result_is_recorded_once(store: Store, outcome
 
 def test_repeated_ending_returns_the_current_status(store: Store) -> None:
     (job,) = submit(store, spec())
-    claimed = claim_one(store, "ann")
+    claimed = claim_one(store, "ann:1:a")
     assert fail(store, claimed, Outcome.RELEASED) == "queued"
-    claim_one(store, "bob")
+    claim_one(store, "bob:2:b")
     before = everything(store, job)
     assert fail(store, claimed, Outcome.RELEASED) == "running"
     assert everything(store, job) == before
@@ -128,13 +128,13 @@ def test_repeated_ending_returns_the_current_status(store: Store) -> None:
 
 def test_new_attempt_records_after_the_old_one_was_rejected(store: Store) -> None:
     (job,) = submit(store, spec())
-    stale = claim_one(store, "ann")
+    stale = claim_one(store, "ann:1:a")
     let_lease_expire(store, job)
     execution.requeue_expired(store)
-    claimed = claim_one(store, "bob")
+    claimed = claim_one(store, "bob:2:b")
     assert finish(store, stale, test_correct=1) is None
     finish(store, claimed, test_correct=2)
-    assert (result(store, job).test_correct, row(store, job).attempt, row(store, job).worker) == (2, 2, "bob")
+    assert (result(store, job).test_correct, row(store, job).attempt, row(store, job).worker) == (2, 2, "bob:2:b")
     assert attempts(store, job) == [(1, "lost"), (2, "succeeded")]
 
 
@@ -243,6 +243,7 @@ def test_ended_attempt_has_its_outcome_end_and_log(store: Store, outcome: Outcom
         fail(store, claimed, outcome)
     (attempt,) = queries.attempts_of(store, job)
     assert (attempt.outcome, attempt.log_tail) == (outcome, "the last line")
+    assert attempt.started_at is not None
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.started_at
     assert (attempt.error is None) == (outcome is Outcome.SUCCEEDED)
@@ -278,12 +279,12 @@ def test_database_rejects_an_impossible_state(store: Store, values: dict[str, An
 
 
 def test_worker_is_alive_from_its_heartbeat_until_it_shuts_down(store: Store) -> None:
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
-    execution.worker_heartbeat(store, "bob", WorkerCapabilities("cuda"))
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(store, "bob:2:b", WorkerCapabilities("cuda"))
     assert [(worker.name, worker.device) for worker in worker_queries.live_workers(store)] == [
-        ("ann", "cpu"),
-        ("bob", "cuda"),
+        ("ann:1:a", "cpu"),
+        ("bob:2:b", "cuda"),
     ]
-    execution.remove_worker(store, "ann")
-    assert [worker.name for worker in worker_queries.live_workers(store)] == ["bob"]
+    execution.remove_worker(store, "ann:1:a")
+    assert [worker.name for worker in worker_queries.live_workers(store)] == ["bob:2:b"]

@@ -82,8 +82,8 @@ def test_nothing_is_claimed_from_an_empty_queue(store: Store) -> None:
 
 def test_running_job_is_not_claimed_again(store: Store) -> None:
     submit(store, spec())
-    claim_one(store, "ann")
-    assert claim(store, "bob") == []
+    claim_one(store, "ann:1:a")
+    assert claim(store, "bob:2:b") == []
 
 
 def test_claims_follow_priority_then_order_of_submission(store: Store) -> None:
@@ -121,12 +121,12 @@ def test_blocked_and_finished_jobs_are_not_claimed(store: Store) -> None:
 
 def test_claim_records_the_attempt_and_its_environment(store: Store) -> None:
     (job,) = submit(store, spec())
-    claimed = claim_one(store, "ann")
+    claimed = claim_one(store, "ann:1:a")
     assert (claimed.id, claimed.attempt, claimed.spec) == (job, 1, spec())
     (attempt,) = queries.attempts_of(store, job)
-    assert (attempt.worker, attempt.device, attempt.outcome) == ("ann", "cpu", None)
+    assert (attempt.worker, attempt.device, attempt.outcome) == ("ann:1:a", "cpu", None)
     assert attempt.environment == {**FACTS, "data_checksum": spec().data.checksum}
-    assert (row(store, job).worker, row(store, job).attempt) == ("ann", 1)
+    assert (row(store, job).worker, row(store, job).attempt) == ("ann:1:a", 1)
 
 
 def test_equal_environments_are_one_row(store: Store) -> None:
@@ -148,28 +148,28 @@ def test_lease_follows_the_databases_clock(store: Store) -> None:
 def test_job_that_failed_on_a_worker_is_left_to_others_for_a_while(store: Store) -> None:
     """The worker may be broken; where it is the only one with that device, it tries again."""
     (job,) = submit(store, spec())
-    for name, device in (("ann", "cpu"), ("dora", "cuda")):
+    for name, device in (("ann:1:a", "cpu"), ("dora:4:d", "cuda")):
         execution.worker_heartbeat(store, name, WorkerCapabilities(device))
-    fail(store, claim_one(store, "ann"))
+    fail(store, claim_one(store, "ann:1:a"))
     let_delay_pass(store, job)
-    fail(store, claim_one(store, "ann"))
+    fail(store, claim_one(store, "ann:1:a"))
     let_delay_pass(store, job)
-    execution.worker_heartbeat(store, "bob", WorkerCapabilities("cpu"))
-    assert claim(store, "ann") == []
-    assert claim_one(store, "bob").attempt == 3
+    execution.worker_heartbeat(store, "bob:2:b", WorkerCapabilities("cpu"))
+    assert claim(store, "ann:1:a") == []
+    assert claim_one(store, "bob:2:b").attempt == 3
 
 
 def test_last_attempt_goes_to_another_worker_than_the_failed_one(store: Store) -> None:
     """Otherwise a broken worker could use up all attempts of a sweep while the others are busy."""
     (job,) = submit(store, spec())
-    for name in ("ann", "bob"):
+    for name in ("ann:1:a", "bob:2:b"):
         execution.worker_heartbeat(store, name, WorkerCapabilities("cpu"))
-    fail(store, claim_one(store, "ann"))
+    fail(store, claim_one(store, "ann:1:a"))
     let_delay_pass(store, job, ago=ELSEWHERE_SECONDS + 1)
-    fail(store, claim_one(store, "ann"))
+    fail(store, claim_one(store, "ann:1:a"))
     let_delay_pass(store, job, ago=3600)
-    assert claim(store, "ann") == []
-    assert claim_one(store, "bob").attempt == 3
+    assert claim(store, "ann:1:a") == []
+    assert claim_one(store, "bob:2:b").attempt == 3
 
 
 def test_job_goes_to_a_worker_with_enough_ranks(store: Store) -> None:
@@ -180,33 +180,33 @@ def test_job_goes_to_a_worker_with_enough_ranks(store: Store) -> None:
         WorkerCapabilities("cuda", most_ranks=2, world_size=2),
         WorkerCapabilities("cuda", most_ranks=4, world_size=4),
     )
-    assert claiming.next_setup(store, "ann", WorkerCapabilities("cpu")) == TrainingSetup(1)
-    assert claiming.next_setup(store, "ann", small) == TrainingSetup(2)
-    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9)] == [usual]
-    assert [claimed.id for claimed in claiming.claim(store, "ann", small, FACTS, 9, TrainingSetup(2))] == [two]
-    assert claiming.next_setup(store, "ann", small) is None
-    assert claiming.claim(store, "ann", small, FACTS, 9, TrainingSetup(4)) == []
-    assert [claimed.id for claimed in claiming.claim(store, "bob", large, FACTS, 9)] == [four]
+    assert claiming.next_setup(store, "ann:1:a", WorkerCapabilities("cpu")) == TrainingSetup(1)
+    assert claiming.next_setup(store, "ann:1:a", small) == TrainingSetup(2)
+    assert [claimed.id for claimed in claiming.claim(store, "ann:1:a", small, FACTS, 9)] == [usual]
+    assert [claimed.id for claimed in claiming.claim(store, "ann:1:a", small, FACTS, 9, TrainingSetup(2))] == [two]
+    assert claiming.next_setup(store, "ann:1:a", small) is None
+    assert claiming.claim(store, "ann:1:a", small, FACTS, 9, TrainingSetup(4)) == []
+    assert [claimed.id for claimed in claiming.claim(store, "bob:2:b", large, FACTS, 9)] == [four]
 
 
 def test_jobs_with_different_requested_world_sizes_are_different_gangs(store: Store) -> None:
     submit(store, *specs(seeds="1,2"))
     requested = submit(store, *specs(seeds="3,4"), world_size=2)
     able = WorkerCapabilities("cpu", most_ranks=2, world_size=2)
-    assert len(claiming.claim(store, "ann", able, FACTS, 9)) == 2
-    assert [claimed.id for claimed in claiming.claim(store, "ann", able, FACTS, 9)] == requested
+    assert len(claiming.claim(store, "ann:1:a", able, FACTS, 9)) == 2
+    assert [claimed.id for claimed in claiming.claim(store, "ann:1:a", able, FACTS, 9)] == requested
 
 
 def test_last_attempt_is_not_left_to_a_worker_without_enough_ranks(store: Store) -> None:
     """The other worker has the same device, but fewer GPUs."""
     (job,) = submit(store, spec(), world_size=4, attempts=2)
     large, small = WorkerCapabilities("cuda", most_ranks=4, world_size=4), WorkerCapabilities("cuda", most_ranks=1)
-    for name, able in (("ann", large), ("bob", small)):
+    for name, able in (("ann:1:a", large), ("bob:2:b", small)):
         execution.worker_heartbeat(store, name, able)
-    (claimed,) = claiming.claim(store, "ann", large, FACTS)
+    (claimed,) = claiming.claim(store, "ann:1:a", large, FACTS)
     execution.record(store, [AttemptEnding(claimed, Outcome.FAILED, None, "broken", "")])
     let_delay_pass(store, job)
-    assert [again.id for again in claiming.claim(store, "ann", large, FACTS)] == [job]
+    assert [again.id for again in claiming.claim(store, "ann:1:a", large, FACTS)] == [job]
 
 
 def test_jobs_without_a_worker_are_found(store: Store) -> None:
@@ -215,20 +215,20 @@ def test_jobs_without_a_worker_are_found(store: Store) -> None:
     submit(store, spec(seeds=4))
     cuda, four = WaitingJobs("cuda", None, 2), WaitingJobs("cuda", 4, 1)
     assert worker_queries.jobs_without_worker(store) == [WaitingJobs("auto", None, 1), cuda, four]
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu"))
     assert worker_queries.jobs_without_worker(store) == [cuda, four]
-    execution.worker_heartbeat(store, "bob", WorkerCapabilities("cuda", most_ranks=2))
+    execution.worker_heartbeat(store, "bob:2:b", WorkerCapabilities("cuda", most_ranks=2))
     assert worker_queries.jobs_without_worker(store) == worker_queries.jobs_without_worker(store, "lab") == [four]
-    execution.worker_heartbeat(store, "cora", WorkerCapabilities("cuda", most_ranks=4))
+    execution.worker_heartbeat(store, "cora:5:c", WorkerCapabilities("cuda", most_ranks=4))
     assert worker_queries.jobs_without_worker(store) == []
 
 
 def test_live_worker_has_capabilities_and_job_counts(store: Store) -> None:
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cuda", "2 x H100", 2, 2))
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cuda", "2 x H100", 2, 2))
     submit(store, *specs(seeds="1..3"))
-    for claimed in claiming.claim(store, "ann", WorkerCapabilities("cuda"), FACTS, 2):
+    for claimed in claiming.claim(store, "ann:1:a", WorkerCapabilities("cuda"), FACTS, 2):
         finish(store, claimed)
-    claiming.claim(store, "ann", WorkerCapabilities("cuda"), FACTS)
+    claiming.claim(store, "ann:1:a", WorkerCapabilities("cuda"), FACTS)
     (ann,) = worker_queries.live_workers(store)
     assert (ann.device_name, ann.most_ranks, ann.world_size) == ("2 x H100", 2, 2)
     assert (ann.jobs_running, ann.jobs_done) == (1, 2)

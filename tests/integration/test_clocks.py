@@ -41,7 +41,7 @@ def test_lease_that_is_longer_than_any_is_requeued(store: Store, ahead: int) -> 
     assert execution.requeue_expired(store) == [job]
     assert (status(store, job), attempts(store, job)) == (Status.QUEUED, [(1, Outcome.LOST)])
     assert heartbeat(store, claimed) is None
-    assert finish(store, claim_one(store, "bob")) is Status.SUCCEEDED
+    assert finish(store, claim_one(store, "bob:2:b")) is Status.SUCCEEDED
 
 
 @STRANGE_CLOCKS
@@ -76,31 +76,31 @@ def test_cancelled_job_with_a_lease_in_the_future_is_cancelled_when_it_is_taken_
 @STRANGE_CLOCKS
 @given(ahead=st.integers(TOLERANCE_SECONDS + MARGIN, 10 * 365 * 86_400))
 def test_worker_with_a_heartbeat_in_the_future_is_dead(store: Store, ahead: int) -> None:
-    execution.worker_heartbeat(store, "ann", CPU)
-    execution.worker_heartbeat(store, "bob", CPU)
-    set_beat(store, "ann", ahead)
-    assert [worker.name for worker in worker_queries.live_workers(store)] == ["bob"]
+    execution.worker_heartbeat(store, "ann:1:a", CPU)
+    execution.worker_heartbeat(store, "bob:2:b", CPU)
+    set_beat(store, "ann:1:a", ahead)
+    assert [worker.name for worker in worker_queries.live_workers(store)] == ["bob:2:b"]
     assert " ann" not in change_tokens.ChangeTokens(store).current()
     submit(store, *specs(seeds="0..3"))
     assert worker_queries.fair_share(store, "cpu", 64) == 64
-    execution.worker_heartbeat(store, "ann", CPU)
-    assert {worker.name for worker in worker_queries.live_workers(store)} == {"ann", "bob"}
+    execution.worker_heartbeat(store, "ann:1:a", CPU)
+    assert {worker.name for worker in worker_queries.live_workers(store)} == {"ann:1:a", "bob:2:b"}
 
 
 def test_job_that_failed_is_not_left_to_a_peer_with_a_heartbeat_in_the_future(store: Store) -> None:
     (job,) = submit(store, *specs())
-    execution.worker_heartbeat(store, "bob", CPU)
-    fail(store, claim_one(store, "ann"))
+    execution.worker_heartbeat(store, "bob:2:b", CPU)
+    fail(store, claim_one(store, "ann:1:a"))
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-1)))
-    assert claim(store, "ann") == []
-    set_beat(store, "bob", HOURS)
-    assert [claimed.id for claimed in claim(store, "ann")] == [job]
+    assert claim(store, "ann:1:a") == []
+    set_beat(store, "bob:2:b", HOURS)
+    assert [claimed.id for claimed in claim(store, "ann:1:a")] == [job]
 
 
 def test_delay_before_the_next_attempt_that_is_longer_than_any_is_over(store: Store) -> None:
     (job,) = submit(store, *specs())
-    fail(store, claim_one(store, "ann"))
+    fail(store, claim_one(store, "ann:1:a"))
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(HOURS)))
-    assert [claimed.id for claimed in claim(store, "bob")] == [job]
+    assert [claimed.id for claimed in claim(store, "bob:2:b")] == [job]

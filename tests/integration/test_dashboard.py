@@ -19,10 +19,11 @@ from mlpq.dashboard.pages import EXPERIMENTS_PER_PAGE, JOBS_PER_PAGE
 from mlpq.dashboard.serving import hosts
 from mlpq.experiment import compare_experiment
 from mlpq.jobs import Outcome
-from mlpq.records import Grade, Verification, WorkerCapabilities
+from mlpq.records import WorkerCapabilities
 from mlpq.report.comparison_tables import verdict_lines
 from mlpq.store import execution, queries, verifications
 from mlpq.store.session import Store
+from mlpq.verification_records import Grade, Verification
 from tests.support.dashboard_pages import train, words
 from tests.support.job_steps import (
     claim,
@@ -53,7 +54,7 @@ def test_list_of_experiments_counts_jobs_and_shows_waiting_ones(store: Store, cl
     assert "12 succeeded" in page
     assert "12 of 12" in page
     assert "4 jobs waiting for a cuda worker; none is alive: mlpq worker --device cuda" in page
-    execution.worker_heartbeat(store, "bob:1:x", WorkerCapabilities("cuda", "H100", 2))
+    execution.worker_heartbeat(store, "bob:1:b", WorkerCapabilities("cuda", "H100", 2))
     page = words(client.get("/").text)
     assert "4 jobs for cuda" in page
     assert "1 worker alive (1 cuda), 0 jobs running" in page
@@ -249,11 +250,11 @@ def test_invalid_number_in_the_address_is_a_bad_request(store: Store, client: Te
 def test_user_input_is_escaped(store: Store, client: TestClient) -> None:
     name = f"{ATTACK}/'\"&?#"
     (job, other) = submit(store, spec(), spec(seeds=1), experiment=name)
-    claimed = claim_one(store, worker="<b>ann</b>:1:x")
+    claimed = claim_one(store, worker="<b>ann</b>:1:a")
     execution.record(store, [failure(claimed, Outcome.DIVERGED, ATTACK)])
     claimed = claim_one(store)
     heartbeat(store, claimed, [], ATTACK)
-    execution.worker_heartbeat(store, "<b>ann</b>:1:x", WorkerCapabilities("cpu", ATTACK))
+    execution.worker_heartbeat(store, "<b>ann</b>:1:a", WorkerCapabilities("cpu", ATTACK))
     attack = quote(ATTACK, safe="")
     for address in (
         "/", "/workers", f"/experiments/{quote(name, safe='')}", f"/experiments/{quote(name, safe='')}?by={attack}",

@@ -45,13 +45,13 @@ def test_pages_are_not_modified_until_a_commit(store: Store, client: TestClient)
     claimed = []
     changes: list[Callable[[], object]] = [
         lambda: submit(store, spec(seeds=5), experiment="other"),
-        lambda: execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu")),
+        lambda: execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu")),
         lambda: claimed.extend(claim(store, limit=2)),
         lambda: heartbeat(store, claimed[0], [epoch(1)], "a line"),
         lambda: finish(store, claimed[0]),
         lambda: fail(store, claimed[1], Outcome.RELEASED),
         lambda: submission.cancel(store, [second]),
-        lambda: execution.remove_worker(store, "ann"),
+        lambda: execution.remove_worker(store, "ann:1:a"),
     ]
     for change in changes:
         assert statuses_after(change) == [200] * len(pages)
@@ -60,8 +60,8 @@ def test_pages_are_not_modified_until_a_commit(store: Store, client: TestClient)
 def test_token_changes_when_heartbeats_stop(store: Store) -> None:
     """The token has the names of the live workers, by the database's clock: nobody commits when a worker dies."""
     tokens = ChangeTokens(store)
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
-    assert tokens.current().endswith(" ann")
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu"))
+    assert tokens.current().endswith(" ann:1:a")
     with store.write() as connection:
         connection.execute(update(workers).values(beat_at=now(-LEASE_SECONDS - 1)))
     assert tokens.current().endswith(" ")

@@ -123,7 +123,7 @@ def test_unreadable_spec_fails_and_the_rest_of_its_gang_runs(store: Store) -> No
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == submitted[1]).values(spec={"dataset": "emnist"}))
     assert gangs(store) == [[submitted[0], submitted[2]]]
-    assert "can't read the spec" in whole_row(store, submitted[1])["error"]
+    assert "can't read the job: spec: unknown data set 'emnist'" in whole_row(store, submitted[1])["error"]
 
 
 def test_submittedthat_another_worker_is_claiming_are_skipped(both_stores: tuple[Store, Store]) -> None:
@@ -201,7 +201,7 @@ def test_lost_lease_does_not_affect_the_others_that_are_recorded(store: Store) -
     execution.requeue_expired(store)
     let_lease_expire(store, submitted[2])
     execution.requeue_expired(store)
-    again = claim_one(store, "bob")
+    again = claim_one(store, "bob:2:b")
     before = [whole_row(store, job) for job in submitted[1:3]]
     answer = execution.record(store, [success(gang[0]), success(gang[1]), failure(gang[2]), success(gang[3])])
     assert answer == {submitted[0]: "succeeded", submitted[3]: "succeeded"}
@@ -344,18 +344,18 @@ def test_claim_takes_the_first_job_and_the_next_ones_that_may_join_it(
 def test_live_workers_share_the_queue(store: Store) -> None:
     submit(store, *specs(seeds="0..39"))
     assert worker_queries.fair_share(store, "cpu", 32) == 32
-    for worker in ("ann", "bob", "cy"):
+    for worker in ("ann:1:a", "bob:2:b", "cy:3:c"):
         execution.worker_heartbeat(store, worker, WorkerCapabilities("cpu"))
     shares = []
-    for worker in ("ann", "bob", "cy"):
+    for worker in ("ann:1:a", "bob:2:b", "cy:3:c"):
         shares.append(len(claim(store, worker, limit=worker_queries.fair_share(store, "cpu", 32))))
     assert shares == [14, 14, 12]
     assert worker_queries.fair_share(store, "cpu", 8) == 8
-    execution.worker_heartbeat(store, "dora", WorkerCapabilities("cuda"))
+    execution.worker_heartbeat(store, "dora:4:d", WorkerCapabilities("cuda"))
     assert worker_queries.fair_share(store, "cuda", 32) == 32
 
 
 def test_fair_share_is_at_least_one(store: Store) -> None:
-    for worker in ("ann", "bob"):
+    for worker in ("ann:1:a", "bob:2:b"):
         execution.worker_heartbeat(store, worker, WorkerCapabilities("cpu"))
     assert worker_queries.fair_share(store, "cpu", 32) == 1

@@ -49,12 +49,12 @@ def test_jobs_attempts_and_seconds_match_the_tables(store: Store) -> None:
 
 
 def test_waiting_jobs_expired_leases_and_rejected_writes_are_counted(store: Store) -> None:
-    execution.worker_heartbeat(store, "ann", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cpu"))
     (job,) = submit(store, spec())
-    claimed = claim_one(store, "ann")
+    claimed = claim_one(store, "ann:1:a")
     submit(store, spec(seeds=1), device="cuda")
     found = scraped(store)
-    assert found["mlpq_worker_jobs_running"] == {("cpu", "ann"): 1}
+    assert found["mlpq_worker_jobs_running"] == {("cpu", "ann:1:a"): 1}
     assert found["mlpq_attempts_running"] == {("cpu",): 1}
     assert found["mlpq_jobs_without_worker"] == {("cuda", "auto"): 1}
 

@@ -29,6 +29,8 @@ from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
 from tests.support.job_steps import RESULT, claim, claim_one, finish, result, row, spec, specs, submit, whole_row
 
+ONE, TWO, THREE = (f"{number:08x}-0000-5000-8000-000000000000" for number in (1, 2, 3))
+
 
 def test_schema_and_migrations_agree(store: Store) -> None:
     with store.read() as connection:
@@ -68,7 +70,7 @@ def test_upgrading_twice_changes_nothing(empty_url: str) -> None:
 
 @pytest.fixture
 def first_schema(empty_url: str) -> Iterator[Store]:
-    """A database with the first schema, a finished job "one", and the queued jobs "two" and "three"."""
+    """A database with the first schema, the finished job ONE, and the queued jobs TWO and THREE."""
     store, config = Store(empty_url), alembic_config()
     with store.write() as connection:
         config.attributes["connection"] = connection
@@ -83,17 +85,15 @@ def first_schema(empty_url: str) -> Iterator[Store]:
         add("experiments", name="lab", created_at=clock)
         ended = {"status": "succeeded", "attempt": 1, "finished_at": clock}
         waiting = {"status": "queued", "attempt": 0}
-        for id_, job, state in zip(
-            ("one", "two", "three"), specs(seeds="0..2"), (ended, waiting, waiting), strict=True
-        ):
+        for id_, job, state in zip((ONE, TWO, THREE), specs(seeds="0..2"), (ended, waiting, waiting), strict=True):
             add(
                 "jobs", id=id_, experiment_id=1, spec=json.loads(job.canonical()), spec_hash=job.hash, repeat=0,
                 seed=job.seed, device="auto", priority=0, max_attempts=3, created_at=clock, **state,
             )  # fmt: skip
-        add("attempts", job_id="one", attempt=1, worker="ann", device="cpu", started_at=clock, outcome="succeeded")
+        add("attempts", job_id=ONE, attempt=1, worker="ann:1:a", device="cpu", started_at=clock, outcome="succeeded")
         add(
             "job_results",
-            job_id="one",
+            job_id=ONE,
             attempt=1,
             **{name: value for name, value in asdict(RESULT).items() if name not in ("engine", "arithmetic")},
         )
@@ -104,16 +104,16 @@ def first_schema(empty_url: str) -> Iterator[Store]:
 def test_result_of_the_first_schema_has_the_plain_engine(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
     assert migrate.current(first_schema) == migrate.SCHEMA
-    found = row(first_schema, "one")
+    found = row(first_schema, ONE)
     assert (found.status, found.result) == (Status.SUCCEEDED, replace(RESULT, engine=Engine.PLAIN, gang_size=1))
 
 
 def test_jobs_of_the_first_schema_have_torchs_initialisation(first_schema: Store) -> None:
     """Their specs have no such field."""
     migrate.upgrade(first_schema)
-    assert "initialisation" not in whole_row(first_schema, "one")["spec"]
+    assert "initialisation" not in whole_row(first_schema, ONE)["spec"]
     (other,) = submit(first_schema, spec(initialisation="truncated-normal"))
-    assert [row(first_schema, job).spec.initialisation for job in ("one", "two", other)] == [
+    assert [row(first_schema, job).spec.initialisation for job in (ONE, TWO, other)] == [
         "torch", "torch", "truncated-normal",
     ]  # fmt: skip
     assert [job.is_new for job in submission.submit_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
@@ -121,8 +121,8 @@ def test_jobs_of_the_first_schema_have_torchs_initialisation(first_schema: Store
 
 def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
-    assert whole_row(first_schema, "two")["gang_key"] is None
-    assert [[claimed.id for claimed in claim(first_schema, limit=8)] for _ in range(3)] == [["two"], ["three"], []]
+    assert whole_row(first_schema, TWO)["gang_key"] is None
+    assert [[claimed.id for claimed in claim(first_schema, limit=8)] for _ in range(3)] == [[TWO], [THREE], []]
 
 
 def test_result_without_a_known_engine_is_rejected(first_schema: Store) -> None:

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlpq.settings import read_settings
+import pytest
+
+from mlpq.cli import cli
+from mlpq.cli.local_worker import LocalWorker
+from mlpq.settings import read_settings, settings
 from mlpq.store.migrate import ready_store
 
 
@@ -50,3 +54,21 @@ ready_store(settings())
         [sys.executable, "-c", program], env={**os.environ, "MLPQ_HOME": str(tmp_path)}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_home_is_private_whichever_command_creates_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    monkeypatch.setenv("MLPQ_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    before = os.umask(0)
+    try:
+        with pytest.raises(SystemExit):
+            cli(["data", "import", "mnist", str(tmp_path / "files")])
+        LocalWorker(settings())._opened_log().close()
+    finally:
+        os.umask(before)
+        settings.cache_clear()
+    assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
+    assert modes(tmp_path / "home") == {"worker.log": 0o600}

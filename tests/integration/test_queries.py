@@ -88,7 +88,11 @@ def test_jobs_are_counted_and_filtered_by_status_and_experiment(store: Store) ->
     assert queries.count_by_status(store) == {"blocked": 1, "queued": 3, "succeeded": 1}
     assert queries.count_by_status(store, "two") == {"blocked": 1, "queued": 1}
     assert [found.spec.seed for found in queries.job_records(store, "one", ["queued"])] == [1, 2]
-    assert [found.spec.seed for found in queries.job_records(store, "one", limit=2, newest_first=True)] == [2, 1]
+    assert [
+        found.spec.seed
+        for found in queries.listed_jobs(store, "one", limit=2, newest_first=True)
+        if isinstance(found, JobRecord)
+    ] == [2, 1]
     assert len(queries.job_records(store, statuses=["succeeded", "blocked"])) == 2
 
 

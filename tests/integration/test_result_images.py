@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text, update
 
 from mlpq.jobs import Status
 from mlpq.records import AttemptEnding, TrainingSetup
 from mlpq.store import execution, queries
-from mlpq.store.image_queries import images_of
+from mlpq.store.image_queries import bitmaps_of, images_of
 from mlpq.store.schema import result_images
 from mlpq.store.session import Store
 from mlpq.verification import weights
@@ -84,6 +84,34 @@ def test_result_without_images_is_left_out(store: Store) -> None:
     assert images_of(store, [job]) == {}
 
 
+ODD: dict[str, object] = {
+    "predictions_sha256": "none",
+    "confusion": [["many"]],
+    "calibration": [[1, 0.5, 1]],
+}
+
+
+@pytest.mark.parametrize("column", ODD)
+def test_row_that_no_program_wrote_counts_as_missing(store: Store, column: str) -> None:
+    first, second = submit(store, *specs(seeds="1,2"))
+    execution.record(store, [success(claim_one(store)), success(claim_one(store))])
+    with store.write() as connection:
+        odd = update(result_images).where(result_images.c.job_id == first)
+        connection.execute(odd.values({column: ODD[column]}))
+    assert images_of(store, [first, second]).keys() == {second}
+
+
+def test_bitmap_that_is_no_blob_counts_as_missing(store: Store) -> None:
+    """Only SQLite stores other types in the column."""
+    (job,) = submit(store, spec())
+    execution.record(store, [success(claim_one(store))])
+    if store.is_sqlite:
+        with store.write() as connection:
+            connection.execute(text("UPDATE result_images SET correct = 'text'"))
+    expected = set() if store.is_sqlite else {job}
+    assert images_of(store, [job]).keys() == bitmaps_of(store, [job]).keys() == expected
+
+
 @pytest.mark.parametrize("kernel", [True, False], ids=["kernel", "torch"])
 @pytest.mark.parametrize("keys", [{}, TOO_BIG_TO_STACK], ids=["small", "large"])
 def test_trained_job_records_the_images_that_it_counted(
@@ -100,7 +128,7 @@ def test_trained_job_records_the_images_that_it_counted(
         (stored,) = queries.stored_results(store, [job])
         assert recorded.engine == ("kernel" if kernel else "plain" if keys else "gang")
         assert images.correct_count == recorded.test_correct
-        misfits = audit(stored, queries.curve(store, job), images).misfits
+        misfits = audit(stored, queries.curve(store, job), tmp_path, images).misfits
         assert [misfit for misfit in misfits if not misfit.startswith("world_size")] == []  # FACTS lack it
         file = weights.read(Path(recorded.weights_file))
         assert file.predictions is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from sqlalchemy import text
@@ -12,9 +12,11 @@ from sqlalchemy.exc import DBAPIError
 
 from mlpq.errors import QueryError, StoreError
 from mlpq.jobs import Status
-from mlpq.records import Grade, Placement, SubmittedJob, Verification, WorkerCapabilities
-from mlpq.store import execution, migrate, queries, roles, sql, submission, verifications, worker_queries
+from mlpq.question_records import QuestionSide, QuestionTerms
+from mlpq.records import Placement, SubmittedJob, WorkerCapabilities
+from mlpq.store import execution, migrate, queries, questions, roles, sql, submission, verifications, worker_queries
 from mlpq.store.session import Store
+from mlpq.verification_records import Grade, Verification
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
 from tests.support.roles import (
     OWNER,
@@ -30,6 +32,12 @@ from tests.support.roles import (
 from tests.support.services import Postgres
 
 pytestmark = pytest.mark.xdist_group("roles")  # a server of their own, since roles belong to all databases
+
+
+TERMS = QuestionTerms(
+    by="optimizer", metric="accuracy", target="", against="", difference=0.5, margin=None, alpha=0.05, max_seeds=None,
+    choose_seeds=(), seeds=(0,), pilot=7, sides=(QuestionSide("sgd", ("a",)), QuestionSide("adam", ("b",))),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,10 @@ def stores(server: Postgres, database: str) -> Iterator[Stores]:
     """With a succeeded job, a running one, two queued ones, a blocked and a cancelled one."""
     opened = Stores(Store(server.url(database)), *(Store(server.role_url(role, database)) for role in ROLES[1:]))
     yield opened
-    tables = "experiments, jobs, attempts, epochs, job_results, result_images, verifications, workers, environments"
+    tables = (
+        "experiments, jobs, attempts, epochs, job_results, result_images, verifications, workers, environments, "
+        "questions, question_caps"
+    )
     with opened.admin.write() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     for store in (opened.admin, opened.worker, opened.submitter, opened.reader):
@@ -83,9 +94,20 @@ def filled(stores: Stores) -> Stores:
     claim_one(stores.worker)
     (cancelled,) = submit(stores.submitter, spec(seeds=9))
     submission.cancel(stores.submitter, [cancelled])
-    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
+    execution.worker_heartbeat(stores.worker, "ann:1:a", WorkerCapabilities("cpu"))
     verifications.record(stores.submitter, [Verification(first, None, Grade.SAME_BITS, "", [], [], [], [])])
+    registered = questions.register(stores.submitter, "lab", TERMS)
+    questions.register_caps(stores.submitter, registered, [20])
     return stores
+
+
+def test_submitter_registers_questions_that_readers_see(stores: Stores) -> None:
+    submit(stores.submitter, spec())
+    registered = questions.register(stores.submitter, "lab", TERMS)
+    capped = questions.register_caps(stores.submitter, registered, [20])
+    assert queries.questions_of(stores.reader, "lab") == [capped]
+    with pytest.raises(StoreError, match="permission denied"):
+        questions.register(stores.worker, "lab", replace(TERMS, metric="loss"))
 
 
 def contents(store: Store) -> str:
@@ -93,7 +115,7 @@ def contents(store: Store) -> str:
     parts = [
         f"(SELECT json_agg(t ORDER BY t::text) FROM {table} AS t)"
         for table in ("experiments", "jobs", "attempts", "epochs", "job_results", "result_images", "verifications",
-                      "workers", "environments", "alembic_version")
+                      "workers", "environments", "questions", "question_caps", "alembic_version")
     ]  # fmt: skip
     parts += [
         "(SELECT json_agg(oid ORDER BY oid) FROM pg_class WHERE relnamespace <> 'pg_toast'::regnamespace)",
@@ -137,15 +159,15 @@ def test_submitter_changes_what_waiting_jobs_request(stores: Stores) -> None:
 
 def test_worker_claims_beats_ends_requeues_and_leaves(stores: Stores) -> None:
     submit(stores.submitter, *(spec(seeds=seed) for seed in range(3)), attempts=2)
-    execution.worker_heartbeat(stores.worker, "ann", WorkerCapabilities("cpu"))
-    assert [worker.name for worker in worker_queries.live_workers(stores.reader)] == ["ann"]
+    execution.worker_heartbeat(stores.worker, "ann:1:a", WorkerCapabilities("cpu"))
+    assert [worker.name for worker in worker_queries.live_workers(stores.reader)] == ["ann:1:a"]
     first, second, third = (claim_one(stores.worker) for _ in range(3))
     assert heartbeat(stores.worker, first, log_tail="x") is False
     assert finish(stores.worker, first) is not None
     assert fail(stores.worker, second) is Status.QUEUED
     let_lease_expire(stores.admin, third.id)
     assert execution.requeue_expired(stores.worker) == [third.id]
-    execution.remove_worker(stores.worker, "ann")
+    execution.remove_worker(stores.worker, "ann:1:a")
     statuses = queries.count_by_status(stores.reader)
     assert statuses == {Status.SUCCEEDED: 1, Status.QUEUED: 2}
 
@@ -196,6 +218,10 @@ SUBMITTER_ATTACKS = (
     "INSERT INTO workers (name, device, model, most_ranks, world_size, started_at, beat_at)"
     " VALUES ('evil', 'cpu', 'x', 1, 1, now(), now())",
     "UPDATE verifications SET grade = 'different'",
+    "UPDATE questions SET difference = 1",
+    "UPDATE question_caps SET caps = '[9]'",
+    "DELETE FROM questions",
+    "DELETE FROM question_caps",
     "UPDATE experiments SET name = 'other'",
     "UPDATE experiments SET created_at = '2000-01-01'",
     "UPDATE jobs SET spec = '{}'",
@@ -217,11 +243,13 @@ SUBMITTER_ATTACKS = (
     "UPDATE jobs SET status = 'queued' WHERE status = 'blocked'",  # one of them has a parent that did not succeed
     "SET search_path = pg_temp; UPDATE public.jobs SET status = 'queued' WHERE status = 'blocked'",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
+    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'running', 1, now()",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, finished_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
+    " created_at, finished_at)"
+    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'succeeded', 1, now(), now()",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at, worker) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
+    " created_at, worker)"
+    " SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now(), 'evil'",
 )
 WORKER_ATTACKS = (
     "COPY jobs TO PROGRAM 'id'",
@@ -238,8 +266,10 @@ WORKER_ATTACKS = (
     "UPDATE alembic_version SET version_num = '0001'",
     "INSERT INTO experiments (name, created_at) VALUES ('evil', now())",
     "INSERT INTO jobs (id, experiment_id, spec, spec_hash, repeat, seed, device, priority, status, max_attempts,"
-    " created_at) SELECT 'x', 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
+    " created_at) SELECT gen_random_uuid()::text, 1, '{}', repeat('a', 64), 0, 1, 'cpu', 0, 'queued', 1, now()",
     "INSERT INTO verifications SELECT * FROM verifications",
+    "INSERT INTO question_caps VALUES (7, '[9]', now())",
+    "UPDATE questions SET difference = 1",
     "UPDATE experiments SET name = 'other'",
     "UPDATE jobs SET spec = '{}'",
     "UPDATE jobs SET priority = 9",

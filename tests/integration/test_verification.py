@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import VERIFY, Outcome
-from mlpq.records import FigureCheck, Grade, Rerun, Verification, WorkerCapabilities
+from mlpq.records import Rerun, WorkerCapabilities
 from mlpq.store import claiming, queries, submission
 from mlpq.store.session import Store
 from mlpq.verification import verify
 from mlpq.verification.audit import Audit
+from mlpq.verification_records import FigureCheck, Grade, Verification
 from tests.support.job_steps import (
     FACTS,
     child_of,
@@ -36,7 +38,7 @@ def run_again(store: Store, job: str) -> str:
 
 
 def verified(store: Store, job: str, rerun: str) -> Verification:
-    cases = verify.audit_results(store, [job])
+    cases = verify.audit_results(store, [job], Path("/"))
     verify.conclude(store, cases, {job: rerun})
     return queries.verifications_of(store, job)[-1]
 
@@ -81,7 +83,7 @@ def test_diverged_rerun_refutes_the_result(store: Store, done: str) -> None:
 
 def test_cancelled_rerun_verifies_nothing(store: Store, done: str) -> None:
     submission.cancel(store, [rerun := run_again(store, done)])
-    cases = verify.audit_results(store, [done])
+    cases = verify.audit_results(store, [done], Path("/"))
     cases = [verify.Case(case.stored, case.curve, Audit(case.audit.spec, [], [])) for case in cases]
     (found,) = verify.conclude(store, cases, {done: rerun})
     assert found.grade is Grade.NOT_VERIFIED
@@ -107,25 +109,26 @@ ELSEWHERE = {"torch": "2.14.0"}
 
 
 def test_accuracy_is_compared_with_reruns_of_the_other_seeds(store: Store) -> None:
-    """All four records were altered alike: one rerun alone is the outlier, all reruns together are not."""
-    ids = submit(store, *specs(seeds="1..4"))
-    for correct in (480, 482, 484, 486):
+    """All records were altered alike: one rerun alone is the outlier; all together they refute the whole arm."""
+    ids = submit(store, *specs(seeds="1..8"))
+    for correct in range(480, 496, 2):
         finish(store, claim_one(store), test_correct=correct, best_epoch=2)
     repeats = [rerun_of(store, job) for job in ids]
     reruns = [new.id for new in submission.submit_reruns(store, VERIFY, repeats)]
-    for correct in (420, 422, 424, 426):
+    for correct in range(420, 436, 2):
         claimed = claiming.claim(store, "bob", WorkerCapabilities("cpu"), {**FACTS, **ELSEWHERE})[0]
         finish(store, claimed, test_correct=correct, weights_sha256="cd" * 32)
     cases = [
         verify.Case(case.stored, case.curve, Audit(case.audit.spec, [], []))
-        for case in verify.audit_results(store, ids)
+        for case in verify.audit_results(store, ids, Path("/"))
     ]
     (alone,) = verify.conclude(store, cases[:1], {ids[0]: reruns[0]})
     assert alone.reason.startswith("the new accuracy is outside")
-    assert "of its 3 other seeds" in alone.reason
+    assert "the 99.5 % prediction interval of its 7 other seeds" in alone.reason
     together = verify.conclude(store, cases, dict(zip(ids, reruns, strict=True)))
-    assert [found.grade for found in together] == [Grade.REFUTED] * 4
-    assert all("the recorded accuracy is outside" in found.reason for found in together)
+    assert [found.grade for found in together] == [Grade.REFUTED] * 8
+    average = "over 8 seeds of its arm the recorded accuracies differ from the new ones by +12.00 points on average"
+    assert all(found.reason.startswith(average) for found in together)
 
 
 def test_parent_outside_the_verification_is_listed_as_unchecked(store: Store) -> None:
@@ -136,7 +139,7 @@ def test_parent_outside_the_verification_is_listed_as_unchecked(store: Store) ->
     finish(store, claim_one(store))
     lines = {}
     for ids in ([child], [parent, child]):
-        found = verify.conclude(store, verify.audit_results(store, ids), dict.fromkeys(ids, rerun.id))
+        found = verify.conclude(store, verify.audit_results(store, ids, Path("/")), dict.fromkeys(ids, rerun.id))
         lines[len(ids)] = found[-1].unchecked
     note = f"job {parent[:8]}, from which it continues: mlpq verify {parent[:8]}"
     assert (note in lines[1], note in lines[2]) == (True, False)

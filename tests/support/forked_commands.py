@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 IMPORTS = (
-    "mlpq.doctor", "mlpq.cli", "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.job_details",
+    "mlpq.doctor", "mlpq.cli", "mlpq.decide", "mlpq.cli.race_view",
+    "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.job_details",
     "mlpq.report.html_report", "mlpq.analysis.planning", "mlpq.report.progress", "mlpq.report.script_export",
     "mlpq.report.planning_tables", "mlpq.waiting", "mlpq.store.submission",
     "mlpq.store.migrate", "mlpq.store.sql", "mlpq.submit", "mlpq.verification.verify", "celery", "psycopg",

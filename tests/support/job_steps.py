@@ -103,16 +103,16 @@ def rerun_of(store: Store, job: str, parent_id: str | None = None) -> Rerun:
     return Rerun(row(store, job).spec, parent_id, "cpu", 1)
 
 
-def claim(store: Store, worker: str = "ann", device: str = "cpu", limit: int = 1) -> list[ClaimedJob]:
+def claim(store: Store, worker: str = "ann:1:a", device: str = "cpu", limit: int = 1) -> list[ClaimedJob]:
     return claiming.claim(store, worker, WorkerCapabilities(device), FACTS, limit)
 
 
-def claim_one(store: Store, worker: str = "ann") -> ClaimedJob:
+def claim_one(store: Store, worker: str = "ann:1:a") -> ClaimedJob:
     (job,) = claim(store, worker)
     return job
 
 
-def claim_rest(store: Store, worker: str = "ann", limit: int = 1) -> list[ClaimedJob]:
+def claim_rest(store: Store, worker: str = "ann:1:a", limit: int = 1) -> list[ClaimedJob]:
     """Claim until nothing is left."""
     claimed: list[ClaimedJob] = []
     while found := claim(store, worker, limit=limit):
@@ -149,8 +149,7 @@ def fail(store: Store, job: ClaimedJob, outcome: Outcome = Outcome.FAILED, error
 
 def row(store: Store, job: str) -> JobRecord:
     """The job as the store returns it."""
-    (found,) = queries.jobs_by_id(store, [job])
-    return found
+    return queries.job_by_id(store, job)
 
 
 def result(store: Store, job: str) -> JobResult:

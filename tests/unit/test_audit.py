@@ -62,6 +62,7 @@ def record_of(job: JobSpec, folder: Path, curve: Curve, best: int) -> StoredResu
     )  # fmt: skip
 
 
+ANYWHERE = Path("/")
 EARLY: dict[str, object] = {"validation": 0.1, "patience": 2, "epochs": 9}
 JOB = spec(**EARLY)
 LOSSES = (0.5, 0.4, 0.4, 0.6)  # the second is the best: two more epochs are not below it
@@ -90,16 +91,16 @@ def test_consistent_record_has_no_misfit(
     tmp_path: Path, keys: dict[str, object], losses: tuple[float, ...], best: int
 ) -> None:
     job, curve = spec(**keys), curve_of(*losses)
-    found = audit(record_of(job, tmp_path, curve, best), curve)
+    found = audit(record_of(job, tmp_path, curve, best), curve, tmp_path)
     assert (found.misfits, found.unchecked, found.spec) == ([], [IMAGES_NOT_RECORDED], job)
 
 
 def test_record_of_a_continued_job_is_consistent(tmp_path: Path) -> None:
     child, curve = child_of(JOB, validation=0.1, epochs=2), curve_of(0.5, 0.4)
     record = record_of(child, tmp_path, curve, best=2)
-    assert audit(record, curve).misfits == []
-    assert "parent: " in audit(replace(record, parent_hash="ab" * 32), curve).misfits[0]
-    assert "parent: " in audit(replace(record, parent_hash=None), curve).misfits[0]
+    assert audit(record, curve, ANYWHERE).misfits == []
+    assert "parent: " in audit(replace(record, parent_hash="ab" * 32), curve, ANYWHERE).misfits[0]
+    assert "parent: " in audit(replace(record, parent_hash=None), curve, ANYWHERE).misfits[0]
 
 
 Change = Callable[[StoredResult, Curve], tuple[StoredResult, Curve]]
@@ -158,7 +159,7 @@ SPECS = {
 def test_altered_spec_is_a_misfit_and_is_not_returned(
     record: StoredResult, curve: Curve, change: Change, message: str
 ) -> None:
-    found = audit(*change(record, curve))
+    found = audit(*change(record, curve), ANYWHERE)
     assert message in found.misfits[0]
     assert found.spec is None
 
@@ -190,7 +191,7 @@ MISFITS = {
 
 @pytest.mark.parametrize(("change", "message"), MISFITS.values(), ids=MISFITS.keys())
 def test_misfit_is_named(record: StoredResult, curve: Curve, change: Change, message: str) -> None:
-    found = audit(*change(record, curve))
+    found = audit(*change(record, curve), ANYWHERE)
     assert any(message in misfit for misfit in found.misfits), found.misfits
     assert found.spec == JOB
 
@@ -200,7 +201,7 @@ def test_job_that_stopped_too_early_is_a_misfit(tmp_path: Path) -> None:
     for keys in (EARLY, to_the_end):
         curve = curve_of(0.5, 0.4, 0.6)
         best = 2 if "patience" in keys else 3
-        found = audit(record_of(spec(**keys), tmp_path, curve, best), curve)
+        found = audit(record_of(spec(**keys), tmp_path, curve, best), curve, tmp_path)
         assert found.misfits == ["epochs_run: this spec does not stop after epoch 3"]
 
 
@@ -211,19 +212,19 @@ def weights_path(record: StoredResult) -> Path:
 
 def test_weights_of_another_job_are_a_misfit(record: StoredResult, curve: Curve, tmp_path: Path) -> None:
     weights_file(tmp_path, "ab" * 32)
-    assert "belongs to another job" in audit(record, curve).misfits[0]
+    assert "belongs to another job" in audit(record, curve, ANYWHERE).misfits[0]
 
 
 def test_damaged_weights_are_a_misfit(record: StoredResult, curve: Curve) -> None:
     path = weights_path(record)
     path.write_bytes(path.read_bytes()[:-1])
-    assert audit(record, curve).misfits == [f"weights: {path} is damaged"]
+    assert audit(record, curve, ANYWHERE).misfits == [f"weights: {path} is damaged"]
 
 
 def test_unreadable_weights_are_unchecked(record: StoredResult, curve: Curve) -> None:
     path = weights_path(record)
     path.unlink()
-    found = audit(record, curve)
+    found = audit(record, curve, ANYWHERE)
     assert (found.misfits, found.unchecked) == (
         [],
         [IMAGES_NOT_RECORDED, f"the weights: {path}: No such file or directory"],

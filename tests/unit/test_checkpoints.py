@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -211,13 +212,14 @@ def test_file_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest
         events.append(("fsync", named(descriptor)))
         fsync(descriptor)
 
-    def recorded_replace(source: Path, target: Path) -> None:
-        events.append(("rename", source.name, target.name))
-        replace(source, target)
+    def recorded_replace(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
+        events.append(("rename", source, target))
+        replace(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(os, "replace", recorded_replace)
     save_checkpoint(interrupted(EngineJob(job(epochs=2)), after=[1]).taken["0"], OWNER, tmp_path, 1)
     (file,) = tmp_path.iterdir()
-    temporary = f".{file.name}.{os.getpid()}"
+    temporary = events[0][1]
+    assert re.fullmatch(rf"\.{re.escape(file.name)}\.[0-9a-f]{{16}}", temporary), "a name that nobody can guess"
     assert events == [("fsync", temporary), ("rename", temporary, file.name), ("fsync", tmp_path.name)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,8 @@ from rich.console import Console
 
 from mlpq.analysis.arms import arms
 from mlpq.analysis.best_of_k import best_of
-from mlpq.analysis.comparison import Comparison, compare
+from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.fairness import notes
-from mlpq.analysis.metrics import Curve
-from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.planning import needs, seeds_for, seeds_missing
 from mlpq.analysis.verdicts import overall, p_phrase, verdict
 from mlpq.errors import SpecError
@@ -24,32 +22,8 @@ from mlpq.records import JobRecord
 from mlpq.report.charts import by_learning_rate
 from mlpq.report.comparison_tables import comparison_markdown, print_comparison, to_document
 from mlpq.spec.sweep import Sweep
-from tests.support.result_rows import curve, job_record, specs, with_figures
-
-
-def arm(first: int, counts: Mapping[int, int | None], validated: int | None = None, **keys: Any) -> list[JobRecord]:
-    """The jobs of an arm: for each seed the count of correct test images, of 500; None for a job that is queued.
-
-    `validated` is their validation accuracy in percent.
-    """
-    found = []
-    for offset, (seed, correct) in enumerate(counts.items()):
-        (spec,) = specs(seeds=seed, **({"validation": 0.1} if validated is not None else {}), **keys)
-        job = job_record(spec, first + offset, correct)
-        if validated is not None:
-            job = with_figures(job, validation_correct=validated, validation_total=100, validation_loss=1.0)
-        found.append(job)
-    return found
-
-
-def counts(*values: int) -> dict[int, int | None]:
-    return dict(enumerate(values))
-
-
-def compared(*sides: Sequence[JobRecord], curves: Mapping[str, Curve] | None = None, **params: str) -> Comparison:
-    """The comparison of all these jobs, with the given ComparisonParams."""
-    records = [job for side in sides for job in side]
-    return compare(records, [], curves or {}, ComparisonParams(**params))
+from tests.support.compared_arms import arm, compared, counts, diverged
+from tests.support.result_rows import curve, job_record, with_figures
 
 
 def verdicts(comparison: Comparison) -> str:
@@ -67,7 +41,10 @@ def test_arms_are_ranked_by_their_means_and_paired_by_seed() -> None:
     assert (pair.a.label, pair.seeds) == ("adam lr=0.001", tuple(range(10)))
     assert pair.paired is not None
     assert pair.paired.difference == pytest.approx(0.4)
-    assert verdicts(found) == "adam lr=0.001 is better than sgd lr=0.1 by 0.40 ± 0.10 points (n = 10 pairs, p = 0.002)"
+    assert verdicts(found) == (
+        "adam lr=0.001 is better than sgd lr=0.1 by 0.40 ± 0.10 points of test accuracy on digits (n = 10 pairs, "
+        "p = 0.002, valid only if n was fixed beforehand; anytime p = 0.005, interval 0.25 to 0.58)"
+    )
 
 
 def test_missing_seeds_are_noted_and_left_out_of_the_pairs() -> None:
@@ -88,31 +65,49 @@ def test_the_better_arm_of_a_pair_is_the_better_one_on_the_common_seeds() -> Non
 
 def test_without_a_common_seed_there_is_no_verdict() -> None:
     found = compared(arm(0, {0: 400}, optimizer="sgd"), arm(9, {1: 410}, optimizer="adam"))
-    assert verdicts(found) == "adam lr=0.001 and sgd lr=0.001 can't be compared: no seed has a figure in both"
+    assert verdicts(found) == (
+        "adam lr=0.001 and sgd lr=0.001 can't be compared in test accuracy on digits: no seed has a figure in both"
+    )
 
 
 def test_too_few_seeds_for_significance_are_reported_with_the_number_needed() -> None:
     found = compared(SGD[:4], ADAM[:4])
-    figures = "0.40 ± 0.26 points (n = 4 pairs, p = 0.12)"
-    assert f"no detectable difference between adam lr=0.001 and sgd lr=0.1: {figures}" in verdicts(found)
+    figures = "0.40 ± 0.26 points of test accuracy on digits (n = 4 pairs, p = 0.12, "
+    assert verdicts(found).startswith(f"undecided between adam lr=0.001 and sgd lr=0.1: {figures}")
     assert verdicts(found).endswith("4 pairs can't give a significant result: at least 6 are needed")
 
 
-def test_a_small_difference_is_reported_with_the_seeds_that_would_detect_it() -> None:
+def test_an_observed_difference_is_no_advice_on_the_number_of_seeds() -> None:
     other = arm(50, counts(441, 440, 440, 441, 441, 437, 443, 439, 441, 442), optimizer="adam")
-    assert "a difference this small takes about 129 more seeds to detect" in verdicts(compared(SGD, other))
+    found = verdicts(compared(SGD, other))
+    assert found.startswith("no detectable difference between adam lr=0.001 and sgd lr=0.1: 0.06 ± 0.18 points")
+    assert "more" not in found
+
+
+@pytest.mark.parametrize(("arms_compared", "fewest"), [(2, 6), (4, 8), (8, 11)])
+def test_the_number_of_pairs_needed_allows_for_the_correction(arms_compared: int, fewest: int) -> None:
+    """6 for one comparison, 8 for 6, 11 for 28: so many pairs are the first with a p-value up to 5 % after Holm's."""
+    few = [arm(100 * i, counts(*[100 * (i % 4) + i] * 5), optimizer=f"sgd:lr=0.{i + 1}") for i in range(arms_compared)]
+    found = verdicts(compared(*few))
+    assert found.endswith(f": at least {fewest} are needed")
+    assert ("after Holm's correction" in found) == (arms_compared > 2)
+    enough = [arm(100 * i, counts(*[20 * i + 1] * fewest), optimizer=f"sgd:lr=0.{i + 1}") for i in range(arms_compared)]
+    assert all(pair.p_adjusted <= 0.05 for pair in compared(*enough).pairs)
 
 
 def test_equal_figures_are_no_difference() -> None:
     same = arm(50, {job.spec.seed: job.result.test_correct for job in SGD if job.result}, optimizer="adam")
-    assert "p = 1.00); the means are equal" in verdicts(compared(SGD, same))
+    found = verdicts(compared(SGD, same))
+    assert "p = 1.00, " in found
+    assert found.endswith("; the means are equal")
 
 
 def test_the_overall_verdict_compares_every_arm_with_the_best() -> None:
     near = arm(70, counts(443, 442, 443, 441, 442, 442, 443, 442, 441, 442), optimizer="adamw")
     far = arm(90, counts(*[430] * 10), optimizer="adagrad")
     assert overall(compared(ADAM, near, far)) == (
-        "adam lr=0.001 has the best mean; no detectable difference from adamw lr=0.001; adagrad lr=0.01 is worse"
+        "adam lr=0.001 has the best mean test accuracy on digits; no detectable difference from adamw lr=0.001; "
+        "adagrad lr=0.01 is worse"
     )
     assert overall(compared(ADAM, near)) is None
 
@@ -128,25 +123,6 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
         compared(SGD, ADAM, third, against="ada")
     with pytest.raises(SpecError, match="no arm is called 'lion'"):
         compared(SGD, ADAM, third, against="lion")
-
-
-def test_settings_are_chosen_by_validation_and_never_by_the_test_set() -> None:
-    good = arm(0, counts(400, 400), validated=90, optimizer="sgd:lr=0.1")
-    lucky = arm(20, counts(450, 450), validated=80, optimizer="sgd:lr=0.5")
-    adam = arm(40, counts(420, 420), validated=85, optimizer="adam")
-    found = compared(good, lucky, adam, by="optimizer")
-    sides = {side.label: side.spec.lr for side in found.sides}
-    assert sides == {"adam": 0.001, "sgd": 0.1}
-    assert "sgd is sgd lr=0.1, chosen from 2 settings by mean validation accuracy on seeds 0,1" in notes(found)
-    assert any(
-        note.startswith("unequal tuning budgets: adam with 1 setting, sgd with 2 settings") for note in notes(found)
-    )
-
-
-def test_without_validation_no_setting_is_chosen() -> None:
-    found = compared(SGD, arm(20, counts(450, 450), optimizer="sgd:lr=0.5"), ADAM, by="optimizer")
-    assert [side.label for side in found.sides] == ["sgd lr=0.5", "adam", "sgd lr=0.1"]
-    assert any(note.startswith("no setting was chosen, since there are no validation figures") for note in notes(found))
 
 
 @pytest.mark.parametrize(
@@ -190,13 +166,16 @@ def test_epochs_and_seconds_to_a_target_use_the_validation_split_where_there_is_
         slow[0].id: curve([10, 20, 85]), slow[1].id: curve([10, 20, 84]),
     }  # fmt: skip
     found = compared(fast, slow, metric="epochs", target="85", curves=curves)
-    assert [dict(side.values) for side in found.sides] == [{0: 2, 1: 1}, {0: 3}]
-    assert notes(found) == ["sgd lr=0.001: left out seed 1 (never reached 85 %)"]
+    assert [dict(side.values) for side in found.sides] == [{0: 2, 1: 1}, {0: 3, 1: math.inf}]
+    assert notes(found) == [
+        "sgd lr=0.001: 1 of 2 seeds never reached 85 % (1), counted as slower than any that reached it"
+    ]
     assert verdicts(found).startswith(
-        "no detectable difference between adam lr=0.001 and sgd lr=0.001: 1.0 epochs (n = 1 pair, p = 1.00)"
+        "undecided between adam lr=0.001 and sgd lr=0.001: ∞ epochs to 85 % accuracy (median) on digits (n = 2 pairs, "
+        "sign test, p = 0.50, "
     )
     seconds = compared(fast, slow, metric="seconds", target="85", curves=curves)
-    assert [dict(side.values) for side in seconds.sides] == [{0: 1.0, 1: 0.5}, {0: 1.5}]
+    assert [dict(side.values) for side in seconds.sides] == [{0: 1.0, 1: 0.5}, {0: 1.5, 1: math.inf}]
 
 
 def test_a_lower_loss_is_better() -> None:
@@ -264,48 +243,15 @@ def test_tables_fit_80_columns_and_all_formats_agree() -> None:
 def test_only_the_pairs_with_the_best_arm_are_shown_of_too_many() -> None:
     many = [arm(100 * i, counts(*[400 + i] * 6), optimizer=f"sgd:lr=0.{i}") for i in range(1, 8)]
     markdown = comparison_markdown(compared(*many), [])
-    assert markdown.count("- no detectable difference between sgd lr=0.7 and") == 6
+    assert markdown.count("- undecided between sgd lr=0.7 and") == 6
     assert "- 15 pairs without sgd lr=0.7 not shown: --format json has all" in markdown
 
 
 def test_all_pairs_with_a_reference_are_shown_however_many() -> None:
     many = [arm(100 * i, counts(*[400 + i] * 6), optimizer=f"sgd:lr=0.{i:02}") for i in range(1, 19)]
     markdown = comparison_markdown(compared(*many, against="sgd lr=0.05"), [])
-    assert markdown.count("- no detectable difference between") == 17
+    assert markdown.count("- undecided between") == 17
     assert "not shown" not in markdown
-
-
-def diverged(records: Sequence[JobRecord]) -> list[JobRecord]:
-    """The same jobs, but all of them diverged."""
-    return [replace(job, status=Status.FAILED, outcome=Outcome.DIVERGED, result=None) for job in records]
-
-
-def test_a_lucky_seed_of_a_setting_that_diverged_on_the_others_is_not_chosen() -> None:
-    steady = arm(0, counts(*[440] * 10), validated=88, optimizer="sgd:lr=0.1")
-    wild = arm(20, counts(*[450] * 10), validated=89, optimizer="sgd:lr=1")
-    found = compared(steady, [*wild[:1], *diverged(wild[1:])], by="optimizer")
-    assert [side.spec.lr for side in found.sides] == [0.1]
-    assert any(
-        "chosen from 1 of 2 settings (the others have failed seeds or no result)" in note for note in notes(found)
-    )
-
-
-def test_settings_are_chosen_on_the_seeds_that_all_of_them_have() -> None:
-    few = arm(0, counts(440, 440), validated=88, optimizer="sgd:lr=0.1")
-    many = arm(20, counts(440, 440), validated=87, optimizer="sgd:lr=1")
-    many += arm(30, dict.fromkeys(range(2, 9), 440), validated=95, optimizer="sgd:lr=1")
-    (side,) = compared(few, many, by="optimizer").sides
-    assert (side.spec.lr, side.selection.seeds) == (0.1, (0, 1))
-
-
-def test_settings_are_not_chosen_across_data_sets() -> None:
-    records = [
-        *arm(0, counts(400, 400), validated=80, optimizer="adam"),
-        *arm(20, counts(490, 490), validated=98, optimizer="adam", dataset="mnist"),
-    ]
-    found = compared(records, arm(60, counts(410, 410), validated=80, optimizer="sgd"), by="optimizer")
-    assert [side.label for side in found.sides] == ["adam, mnist", "sgd, digits", "adam, digits"]
-    assert best_of(records) == []
 
 
 def test_arms_with_equal_labels_get_distinct_ones() -> None:
@@ -334,25 +280,16 @@ def test_an_arm_that_is_better_on_the_common_seeds_is_reported_as_better() -> No
     third = arm(60, dict.fromkeys(range(12), 300), optimizer="adagrad")
     found = compared(lucky, arm(30, dict.fromkeys(range(8), 445), optimizer="sgd"), third)
     assert overall(found) == (
-        "adam lr=0.001 has the best mean; adagrad lr=0.01 is worse; sgd lr=0.001 is better on the common seeds"
+        "adam lr=0.001 has the best mean test accuracy on digits; adagrad lr=0.01 is worse; sgd lr=0.001 is better on "
+        "the common seeds"
     )
-
-
-def test_settings_of_any_field_count_in_the_tuning_budget() -> None:
-    batches = [
-        arm(20 * i, counts(430, 430 + i), validated=80 + i, optimizer="adam", batch_size=2**i) for i in (4, 5, 6)
-    ]
-    found = notes(compared(*batches, arm(0, counts(400, 400), validated=70, optimizer="sgd"), by="optimizer"))
-    assert any(note.startswith("unequal tuning budgets: adam with 3 settings, sgd with 1 setting") for note in found)
-    assert any(note.startswith("adam is adam lr=0.001, batch size=64, chosen from 3 settings") for note in found)
-    assert any(note.startswith("unequal batch size: 64 in adam; 32 in sgd") for note in found)
 
 
 def test_unequal_weight_decay_is_noted() -> None:
     found = notes(
         compared(arm(0, counts(400), optimizer="sgd:weight_decay=0.01"), arm(5, counts(400), optimizer="adam"))
     )
-    assert "unequal weight decay: 0.01 in sgd lr=0.001 weight_decay=0.01; 0 in adam lr=0.001" in found
+    assert "unequal weight decay: 0 in adam lr=0.001; 0.01 in sgd lr=0.001 weight_decay=0.01" in found
 
 
 def test_shared_time_of_a_gang_is_noted_for_seconds() -> None:

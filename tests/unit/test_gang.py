@@ -380,7 +380,7 @@ def test_either_engine_continues_from_a_saved_result_of_a_gang(tmp_path: Path) -
     outcome = train_together(parent, data=few()).trained("0")
     path = tmp_path / "weights.safetensors"
     save(outcome, parent.hash, path)
-    start = load_start(path, outcome.weights_sha256)
+    start = load_start(path, outcome.weights_sha256, path.parent)
     child = job(parent, optimizer="adam", dropout=0.3)
     gang = train_together(EngineJob(child, start), data=few()).trained("0")
     assert_same(gang, train_together(EngineJob(child, outcome.final), data=few()).trained("0"))

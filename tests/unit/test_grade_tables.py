@@ -7,9 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from mlpq.records import EnvironmentDifference, FigureCheck, Grade, JobRecord, Verification
+from mlpq.records import JobRecord
 from mlpq.report.grades import print_grades, print_history, summary, verification_document
 from mlpq.verification.verify import sampled
+from mlpq.verification_records import EnvironmentDifference, FigureCheck, Grade, Verification
 from tests.support.result_rows import SUBMITTED, job_id, job_record, specs, with_figures
 
 IDS = [job_id(number) for number in range(10)]

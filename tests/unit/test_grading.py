@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlpq.records import Grade
 from mlpq.verification.grading import (
     COMPARED_FIGURES,
     Judgment,
@@ -20,8 +19,10 @@ from mlpq.verification.grading import (
     environment_differences,
     judge,
     prediction_interval,
+    refute_arms,
     standard_errors,
 )
+from mlpq.verification_records import Grade
 from tests.support.job_steps import RESULT, epoch
 
 FACTS = {"torch": "2.13.0", "cpu": "EPYC", "threads": 1, "device": "cpu", "world_size": 1, "determinism": None}
@@ -127,6 +128,35 @@ def test_both_accuracies_must_be_within_the_prediction_interval_of_the_other_see
     assert of(9400, 8700).reason.startswith("the recorded accuracy is outside 83.3")
     assert of(8700, 8000).reason.startswith("the new accuracy is outside")
     assert of(9400, 8000).reason.startswith("the recorded and new accuracies are outside")
+
+
+def test_one_percent_is_split_over_the_checks_of_a_call() -> None:
+    recorded, now = run(**LARGE), run(ELSEWHERE, **{**LARGE, **OTHER_WEIGHTS, "test_correct": 8100})
+    alone, of_many = judge(recorded, now, lambda: SEEDS), judge(recorded, now, lambda: SEEDS, 100)
+    assert (alone.grade, of_many.grade) == (Grade.REFUTED, Grade.CONSISTENT)
+    assert "99.99 % prediction interval" in of_many.reason
+    assert alone.gain == pytest.approx(0.0605)
+    assert judge(recorded, recorded).gain is None
+
+
+def chance(*gains: float | None) -> list[Judgment]:
+    return [Judgment(Grade.CONSISTENT, "", gain=gain) for gain in gains]
+
+
+def grades(arms: list[list[Judgment]]) -> list[list[Grade]]:
+    return [[judgment.grade for judgment in arm] for arm in refute_arms(arms)]
+
+
+def test_an_arm_whose_records_all_exceed_their_reruns_is_refuted() -> None:
+    good, bad = chance(*[0.001, -0.002] * 5), chance(*[0.001, 0.002] * 5, None)
+    assert grades([good, bad]) == [[Grade.CONSISTENT] * 10, [Grade.REFUTED] * 10 + [Grade.CONSISTENT]]
+    assert refute_arms([bad])[0][0].reason == (
+        "over 10 seeds of its arm the recorded accuracies differ from the new ones by +0.15 points on average, which "
+        "chance does not explain (sign-flip test, p = 0.002)"
+    )
+    assert grades([chance(*[0.001] * 7)]) == [[Grade.CONSISTENT] * 7]  # 2 / 2**7 is above 1 %
+    assert grades([chance(*[0.001] * 8)] * 2) == [[Grade.CONSISTENT] * 8] * 2  # 2 / 2**8 is, for two arms
+    assert refute_arms([chance(None)]) == [chance(None)]
 
 
 def test_prediction_interval_is_that_of_students_t() -> None:

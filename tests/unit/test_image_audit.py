@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages
-from mlpq.records import EpochMetrics, Grade, StoredResult
+from mlpq.records import EpochMetrics, StoredResult
 from mlpq.verification.audit import audit
 from mlpq.verification.grading import Run, judge
+from mlpq.verification_records import Grade
 from mlpq.weights_format import predictions_sha256
 from tests.support.job_steps import RESULT
-from tests.unit.test_audit import JOB, LOSSES, curve_of, record_of, weights_path
+from tests.unit.test_audit import ANYWHERE, JOB, LOSSES, curve_of, record_of, weights_path
 
 LABELS = np.arange(500) % 2
 PREDICTED = np.where(np.arange(500) < 402, LABELS, 1 - LABELS).astype(np.uint8)  # the first 402 are correct
@@ -62,7 +63,7 @@ def curve() -> list[EpochMetrics]:
 
 
 def test_consistent_images_have_no_misfit(record: StoredResult, curve: list[EpochMetrics]) -> None:
-    found = audit(record, curve, IMAGES)
+    found = audit(record, curve, ANYWHERE, IMAGES)
     assert (found.misfits, found.unchecked) == ([], [])
 
 
@@ -103,7 +104,7 @@ MISFITS: dict[str, tuple[Change, str]] = {
 def test_misfit_of_images_is_named(
     record: StoredResult, curve: list[EpochMetrics], change: Change, message: str
 ) -> None:
-    assert message in audit(record, curve, change(IMAGES)).misfits
+    assert message in audit(record, curve, ANYWHERE, change(IMAGES)).misfits
 
 
 def test_predictions_with_a_wrong_hash_are_damage(record: StoredResult, curve: list[EpochMetrics]) -> None:
@@ -111,7 +112,7 @@ def test_predictions_with_a_wrong_hash_are_damage(record: StoredResult, curve: l
     content = path.read_bytes()
     start = content.index(b'"predictions": "') + len(b'"predictions": "')
     path.write_bytes(content[:start] + (b"B" if content[start : start + 1] == b"A" else b"A") + content[start + 1 :])
-    assert audit(record, curve, IMAGES).misfits == [f"weights: {path} is damaged"]
+    assert audit(record, curve, ANYWHERE, IMAGES).misfits == [f"weights: {path} is damaged"]
 
 
 def run(images: ResultImages | None, device: str = "cpu", weights_sha256: str = "ab" * 32) -> Run:
@@ -161,4 +162,5 @@ def test_equal_weights_err_on_the_same_images_up_to_the_tolerance() -> None:
 def test_expected_calibration_error() -> None:
     """Two bins: 300 images with accuracy 0.9 and confidence 0.8, 200 with 0.5 and 0.6."""
     bins = [CalibrationBin(300, 240.0, 270), CalibrationBin(200, 120.0, 100)]
+    bins += [CalibrationBin(0, 0.0, 0)] * (CALIBRATION_BINS - 2)
     assert replace(IMAGES, calibration=bins).calibration_error == pytest.approx(0.6 * 0.1 + 0.4 * 0.1)

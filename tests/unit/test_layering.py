@@ -23,7 +23,13 @@ LEARNING = {"torch", "torchvision", "numpy", "safetensors", "sklearn"}
 RENDERING = {"rich", "altair", "fastapi", "uvicorn", "jinja2"}
 
 SOURCES = sorted([*SERVICE.rglob("*.py"), *WORKERS.rglob("*.py")])
-WRITING = ("mlpq.store.claiming", "mlpq.store.execution", "mlpq.store.submission", "mlpq.store.verifications")
+WRITING = (
+    "mlpq.store.claiming",
+    "mlpq.store.execution",
+    "mlpq.store.submission",
+    "mlpq.store.verifications",
+    "mlpq.store.questions",
+)
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -36,7 +42,7 @@ def imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_only_submission_cancel_verify_and_the_worker_import_the_modules_that_write() -> None:
+def test_only_submission_decide_cancel_verify_and_the_worker_import_the_modules_that_write() -> None:
     writers = {
         str(file.relative_to(ROOT))
         for file in SOURCES
@@ -44,6 +50,7 @@ def test_only_submission_cancel_verify_and_the_worker_import_the_modules_that_wr
     }
     assert writers == {
         "service/mlpq/cli/cancel.py",
+        "service/mlpq/decide.py",
         "service/mlpq/submit.py",
         "service/mlpq/verification/verify.py",
         "workers/mlpq_workers/worker/executor.py",

@@ -319,7 +319,7 @@ def saved(digits: Data, tmp_path: Path) -> tuple[Trained, Path]:
 
 def test_saved_state_is_loaded_bit_for_bit(saved: tuple[Trained, Path]) -> None:
     outcome, path = saved
-    start = load_start(path, outcome.weights_sha256)
+    start = load_start(path, outcome.weights_sha256, path.parent)
     assert weights_sha256(start.weights) == outcome.weights_sha256
     assert np.array_equal(start.shuffle_state, outcome.final.shuffle_state)
     assert np.array_equal(start.dropout_state, outcome.final.dropout_state)
@@ -329,13 +329,13 @@ def test_saved_state_is_loaded_bit_for_bit(saved: tuple[Trained, Path]) -> None:
 def test_continuing_from_the_file_equals_continuing_from_memory(saved: tuple[Trained, Path], digits: Data) -> None:
     outcome, path = saved
     spec = job(job(dropout=0.5), optimizer="adam", dropout=0.5)
-    from_file = train_plain(spec, digits, start=load_start(path, outcome.weights_sha256))
+    from_file = train_plain(spec, digits, start=load_start(path, outcome.weights_sha256, path.parent))
     assert from_file.weights_sha256 == train_plain(spec, digits, start=outcome.final).weights_sha256
 
 
 def error_of(path: Path, sha256: str) -> str:
     with pytest.raises(DataError) as error:
-        load_start(path, sha256)
+        load_start(path, sha256, path.parent)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import fields
 
 from mlpq.records import EpochMetrics, JobResult
 from mlpq.results_view import COLUMNS, flat
 from mlpq.store.schema import epochs, job_results
-from tests.support.installations import ROOT
 from tests.support.result_rows import job_record, specs
 
 
@@ -44,14 +42,3 @@ def test_a_job_has_a_value_for_each_column() -> None:
     assert tuple(done) == tuple(queued) == COLUMNS
     assert (done["test_accuracy"], done["weight_decay"], done["hidden"]) == (0.9, 0.01, [32])
     assert {queued[name] for name in names(JobResult)} == {None}
-
-
-def test_every_column_is_documented() -> None:
-    (page,) = (ROOT / "docs").rglob("results-schema.md")
-    table = page.read_text().split("## Tables")[0]
-    documented = {name for line in table.splitlines() if line.startswith("|") for name in _names_in_first_cell(line)}
-    assert documented == {"seq", *COLUMNS}
-
-
-def _names_in_first_cell(line: str) -> list[str]:
-    return re.findall(r"`(\w+)`", line.split("|")[1])

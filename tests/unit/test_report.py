@@ -211,7 +211,7 @@ def test_csv_has_a_heading_and_one_line_per_job() -> None:
     assert [line["bias"] for line in lines] == ["true", "false", "true"]
     assert [line["test_correct"] for line in lines] == ["450", "", ""]
     assert [line["outcome"] for line in lines] == ["succeeded", "", "diverged"]
-    assert lines[0]["created_at"] == "2026-03-02T09:30:00+00:00"
+    assert lines[0]["created_at"] == "2026-03-02T09:30:00.000000+00:00"
     assert json.loads(lines[1]["optimizer_settings"])["betas"] == [0.8, 0.99]
     assert lines[2]["error"] == 'the loss became "nan", | in epoch 1'
 

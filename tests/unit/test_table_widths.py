@@ -7,6 +7,7 @@ import random
 import string
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -18,12 +19,20 @@ from rich.console import Console, RenderableType
 from mlpq.analysis.arms import arms
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.params import ComparisonParams
-from mlpq.records import JobRecord
+from mlpq.records import JobRecord, WorkerRecord
 from mlpq.report import query_output
 from mlpq.report.comparison_tables import pairs_table, sides_table
-from mlpq.report.tables import arms_table, jobs_table, plain_table, print_tables, results_lines, results_table
+from mlpq.report.tables import (
+    arms_table,
+    jobs_table,
+    plain_table,
+    print_tables,
+    results_lines,
+    results_table,
+    workers_table,
+)
 from mlpq.spec.job import JobSpec
-from tests.support.result_rows import job_record, specs, with_figures
+from tests.support.result_rows import SUBMITTED, job_record, specs, with_figures
 
 WIDTHS = st.integers(20, 200)
 WORDS = st.text(string.ascii_letters + string.digits + "-_é数", min_size=1, max_size=30)
@@ -63,6 +72,14 @@ def test_no_cell_is_dropped_and_no_figure_is_cut(
     check(
         drawn(width, table), width, [cell for row in rows for cell in row], [cell for row in rows for cell in row[2:]]
     )
+
+
+@settings(deadline=None)
+@given(width=WIDTHS, host=WORDS, device=NAMES)
+def test_workers_fit_whatever_their_hosts_and_devices_are_called(width: int, host: str, device: str) -> None:
+    beat, name = SUBMITTED + timedelta(seconds=1), f"{host}:4711:0a1b"
+    worker = WorkerRecord(name, "cuda", device, 2, 1, 31, 12, SUBMITTED, beat, beat + timedelta(seconds=4))
+    check(drawn(width, workers_table([worker])), width, [name, f"cuda: {device}"], ["31", "12", "4.0 s"])
 
 
 def records(chosen: list[JobSpec], seed: int) -> list[JobRecord]:

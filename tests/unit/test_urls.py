@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import make_url
 
@@ -42,6 +42,8 @@ def refusal(name: str, url: str) -> str:
     return ""
 
 
+@example("{scheme}{separator}ann:{secret}@host/lab", "postgresql", "://", "@", "?")
+@example("{scheme}{separator}ann:{secret}@host/lab", "postgresql", "://", "@", "?a=")
 @given(
     shape=st.sampled_from(SHAPES),
     scheme=st.sampled_from(SCHEMES),

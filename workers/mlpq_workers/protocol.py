@@ -86,6 +86,11 @@ class TrainJob(Message):
     weights_file: Path
 
     @property
+    def artifacts_dir(self) -> Path:
+        """The folder of the files of all jobs; each has its own in it."""
+        return self.weights_file.parent.parent
+
+    @property
     def token(self) -> str:
         """What events call this attempt."""
         return attempt_token(self.id, self.attempt)

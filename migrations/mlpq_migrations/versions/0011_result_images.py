@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 
 Id = sa.String(36).with_variant(sa.String(36, collation="C"), "postgresql")
 Json = sa.JSON().with_variant(JSONB(), "postgresql")

@@ -4,13 +4,15 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from mlpq_migrations import view
+from mlpq_migrations import checks, view
 
 revision = "0012"
 down_revision = "0011"
 
 Id = sa.String(36).with_variant(sa.String(36, collation="C"), "postgresql")
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+RESULT_CHECKS = (("weights_sha256", checks.SHA256), ("test_total", checks.POSITIVE))  # a copied table has no triggers
 
 VIEW = """
 CREATE VIEW results AS
@@ -23,26 +25,27 @@ SELECT
     {text:dataset} AS dataset,
     {hidden} AS hidden,
     {text:activation} AS activation,
-    CAST({text:bias} AS BOOLEAN) AS bias,
+    {boolean:bias} AS bias,
     coalesce({text:initialisation}, 'torch') AS initialisation,
-    CAST({text:dropout} AS DOUBLE PRECISION) AS dropout,
+    {number:dropout} AS dropout,
     {text:optimizer} AS optimizer,
-    CAST({text:lr} AS DOUBLE PRECISION) AS lr,
-    CAST({text:optimizer_settings,weight_decay} AS DOUBLE PRECISION) AS weight_decay,
+    {number:lr} AS lr,
+    {number:optimizer_settings,weight_decay} AS weight_decay,
     {text:optimizer_settings} AS optimizer_settings,
-    CAST({text:l1} AS DOUBLE PRECISION) AS l1,
+    {number:l1} AS l1,
     jobs.seed,
-    CAST({text:epochs} AS INTEGER) AS epochs,
-    CAST({text:batch_size} AS INTEGER) AS batch_size,
-    CAST({text:validation} AS DOUBLE PRECISION) AS validation,
-    CAST({text:patience} AS INTEGER) AS patience,
+    {integer:epochs} AS epochs,
+    {integer:batch_size} AS batch_size,
+    {number:validation} AS validation,
+    {integer:patience} AS patience,
     job_results.test_correct,
     job_results.test_total,
-    CAST(job_results.test_correct AS DOUBLE PRECISION) / job_results.test_total AS test_accuracy,
+    CAST(job_results.test_correct AS DOUBLE PRECISION) / nullif(job_results.test_total, 0) AS test_accuracy,
     job_results.test_loss,
     job_results.validation_correct,
     job_results.validation_total,
-    CAST(job_results.validation_correct AS DOUBLE PRECISION) / job_results.validation_total AS validation_accuracy,
+    CAST(job_results.validation_correct AS DOUBLE PRECISION) / nullif(job_results.validation_total, 0)
+        AS validation_accuracy,
     job_results.validation_loss,
     job_results.best_epoch,
     job_results.epochs_run,
@@ -85,10 +88,13 @@ def upgrade() -> None:
         batch.drop_constraint(op.f("ck_job_results_engine"), type_="check")
         batch.create_check_constraint(op.f("ck_job_results_engine"), "engine IN ('gang', 'plain', 'kernel')")
     if is_sqlite:
+        for column, check in RESULT_CHECKS:
+            for statement in checks.triggers("job_results", column, check, "sqlite"):
+                op.get_bind().exec_driver_sql(statement)
         _create_images()
         op.execute("INSERT INTO result_images SELECT * FROM kept_images")
         op.drop_table("kept_images")
-    op.execute(view.statement(VIEW, op.get_bind().dialect.name))
+    op.get_bind().exec_driver_sql(view.safe_statement(VIEW, op.get_bind().dialect.name))
 
 
 def _create_images() -> None:

@@ -7,21 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mlpq.analysis.summary import Summary, summarize
-from mlpq.jobs import Status
+from mlpq.jobs import Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """The jobs that differ only in the seed: one record for each spec, in order of appearance.
+    """The jobs that differ only in the seed: one record for each seed, in order of appearance.
 
-    `accuracy` summarizes test accuracies from 0 to 1, `seconds` is the mean training time; both are None before the
-    first success. `parent` is a job of the arm that this one continues from, None where it starts from new weights.
+    `accuracy` summarizes test accuracies from 0 to 1, None before the first; a diverged run counts with the accuracy of
+    chance, so that an arm is never better for it. `diverged` has the seeds of such runs, and of those whose parent
+    diverged. `seconds` is the mean training time, None before the first success. `parent` is a job of the arm that this
+    one continues from, None where it starts from new weights.
     """
 
     records: Sequence[JobRecord]
     accuracy: Summary | None
+    diverged: frozenset[int]
     seconds: float | None
     parent: JobRecord | None
 
@@ -39,15 +42,27 @@ class Arm:
 def arms(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -> list[Arm]:
     """The arms of `records`, in order of appearance. A spec that ran several times counts once: it is one sample.
 
-    `ancestors` are the jobs outside `records` that some of them continue from, all generations.
+    Where that gives an arm two jobs with one seed, which continue from different jobs, those that continue from one job
+    are an arm: seeds pair jobs. `ancestors` are the jobs outside `records` that some of them continue from,
+    all generations.
     """
     by_id = {job.id: job for job in (*ancestors, *records)}
     groups: dict[str, dict[str, JobRecord]] = {}
     for job in records:
         group = groups.setdefault(_arm_key(_lineage(job, by_id)), {})
-        if job.status is Status.SUCCEEDED or job.spec_hash not in group:
-            group[job.spec_hash] = job
-    return [_arm(list(group.values()), by_id) for group in groups.values()]
+        if job.status is Status.SUCCEEDED or job.spec.hash not in group:  # of the spec itself: a column may be wrong
+            group[job.spec.hash] = job
+    return [_arm(jobs, by_id) for group in groups.values() for jobs in _with_distinct_seeds(list(group.values()))]
+
+
+def _with_distinct_seeds(jobs: list[JobRecord]) -> list[list[JobRecord]]:
+    """These jobs of different specs, separated by the parent if two of them have one seed."""
+    if len({job.spec.seed for job in jobs}) == len(jobs):
+        return [jobs]
+    by_parent: dict[str | None, list[JobRecord]] = {}
+    for job in jobs:
+        by_parent.setdefault(job.spec.parent, []).append(job)
+    return list(by_parent.values())
 
 
 def group_specs(specs: Sequence[JobSpec]) -> list[list[JobSpec]]:
@@ -64,23 +79,35 @@ def group_specs(specs: Sequence[JobSpec]) -> list[list[JobSpec]]:
 
 def _arm(records: list[JobRecord], by_id: Mapping[str, JobRecord]) -> Arm:
     results = [job.result for job in records if job.result is not None]
+    diverged = frozenset(job.spec.seed for job in records if has_diverged(job, by_id))
+    figures = [*(result.test_accuracy for result in results), *[1 / records[0].spec.data.classes] * len(diverged)]
     return Arm(
         records=records,
-        accuracy=summarize([result.test_accuracy for result in results]) if results else None,
+        accuracy=summarize(figures) if figures else None,
+        diverged=diverged,
         seconds=sum(result.train_seconds for result in results) / len(results) if results else None,
         parent=by_id.get(records[0].parent_id or ""),
     )
 
 
+def has_diverged(job: JobRecord, by_id: Mapping[str, JobRecord]) -> bool:
+    """Whether it failed because it diverged, or a job that it continues from did."""
+    return job.status is Status.FAILED and any(each.outcome is Outcome.DIVERGED for each in _generations(job, by_id))
+
+
 def _lineage(job: JobRecord, by_id: Mapping[str, JobRecord]) -> list[JobSpec]:
-    """The specs of the job and of those that it continues from, itself first."""
-    found = [job.spec]
-    while job.parent_id is not None:
-        job = by_id[job.parent_id]
-        found.append(job.spec)
-    return found
+    """The specs of the job and of those that it continues from as far as they can be read, itself first."""
+    return [each.spec for each in _generations(job, by_id)]
+
+
+def _generations(job: JobRecord, by_id: Mapping[str, JobRecord]) -> list[JobRecord]:
+    found = {job.id: job}
+    while (parent := by_id.get(job.parent_id or "")) is not None and parent.id not in found:
+        found[parent.id] = job = parent
+    return list(found.values())
 
 
 def _arm_key(lineage: Sequence[JobSpec]) -> str:
-    """What two jobs of one arm agree in: every field but the seed, in each generation."""
-    return json.dumps([spec.model_dump(mode="json", exclude={"seed", "parent"}) for spec in lineage], sort_keys=True)
+    """What two jobs of one arm agree in: every field but the seed, in each generation, and whether they know all."""
+    specs = [spec.model_dump(mode="json", exclude={"seed", "parent"}) for spec in lineage]
+    return json.dumps([*specs, lineage[-1].parent is None], sort_keys=True)

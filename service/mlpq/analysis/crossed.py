@@ -15,7 +15,7 @@ Casella & McCulloch 1992, "Variance Components", section 4.7). No bootstrap of s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -44,13 +44,14 @@ def image_variance(differences: NDArray[np.int8]) -> float:
     return float((images / (m - 1) - rest / ((n - 1) * (m - 1))) / (n * m))
 
 
-def with_image_errors(comparison: Comparison, bitmaps: Mapping[str, bytes]) -> Comparison:
+def with_image_errors(comparison: Comparison, bitmaps_of: Callable[[Iterable[str]], Mapping[str, bytes]]) -> Comparison:
     """The comparison of test accuracies with `standard_error_images` of each pair; others are returned as they are.
 
-    `bitmaps` say which test images the results classify correctly, by job id.
+    `bitmaps_of` reads which test images the results classify correctly, by job id.
     """
     if comparison.metric.name != "accuracy":
         return comparison
+    bitmaps = bitmaps_of(jobs_compared(comparison))
     pairs = (replace(pair, standard_error_images=_standard_error(pair, bitmaps)) for pair in comparison.pairs)
     return replace(comparison, pairs=tuple(pairs))
 
@@ -84,18 +85,19 @@ def _standard_error(pair: Pair, bitmaps: Mapping[str, bytes]) -> float | None:
     seeds = [seed for seed in pair.seeds if seed in bits[0] and seed in bits[1]]
     if own is None or len(seeds) < FEWEST_SEEDS or pair.a.spec.dataset != pair.b.spec.dataset:
         return None
-    a, b = (_unpacked([each[seed] for seed in seeds], pair.a.spec.data.test) for each in bits)
+    a, b = (np.stack([each[seed] for seed in seeds]) for each in bits)
     return math.sqrt(own**2 + PERCENT**2 * max(0.0, image_variance(a - b)))
 
 
-def _bits_by_seed(side: Side, bitmaps: Mapping[str, bytes]) -> dict[int, bytes]:
-    return {job.spec.seed: bitmaps[job.id] for job in side.arm.records if job.id in bitmaps}
-
-
-def _unpacked(bitmaps: list[bytes], images: int) -> NDArray[np.int8]:
-    """[bitmaps, images], 1 where an image is classified correctly."""
-    packed = np.frombuffer(b"".join(bitmaps), np.uint8).reshape(len(bitmaps), -1)
-    return np.unpackbits(packed, axis=1, count=images).view(np.int8)
+def _bits_by_seed(side: Side, bitmaps: Mapping[str, bytes]) -> dict[int, NDArray[np.int8]]:
+    """For each seed with a bitmap of the test set's size, [images]: 1 where an image is classified correctly."""
+    images = side.spec.data.test
+    found = {job.spec.seed: bitmaps[job.id] for job in side.arm.records if job.id in bitmaps}
+    return {
+        seed: np.unpackbits(np.frombuffer(bitmap, np.uint8), count=images).view(np.int8)
+        for seed, bitmap in found.items()
+        if len(bitmap) == -(-images // 8)
+    }
 
 
 def _why_unknown(pairs: list[Pair]) -> str:

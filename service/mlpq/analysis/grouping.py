@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mlpq import formatting
 from mlpq.analysis.arms import Arm
+from mlpq.analysis.choice import Choice, choose, choosing_seeds
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import Status
+from mlpq.records import JobRecord
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS, Value
 
 Fields = tuple[str, ...]
+Seeds = tuple[int, ...]
 FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
@@ -27,14 +29,32 @@ LABEL_FIELDS = ("dataset", "epochs", "batch_size", "validation", "patience")  # 
 class Selection:
     """The setting that represents a group of settings: `arm` is the best of `tried` by mean validation accuracy.
 
-    `ranked` of them could be compared, on `seeds`, which is empty where there was nothing to select.
+    `choice` numbers the settings as `ranked` has them, those of `tried` that could be compared, on `seeds`; it is None
+    where that is a single one, and `seeds` is empty where there was nothing to select. The choice may still change
+    while jobs of the seeds `pending` are not finished.
     """
 
     label: str
     arm: Arm
     tried: tuple[Arm, ...]
-    ranked: int = 1
-    seeds: tuple[int, ...] = ()
+    ranked: tuple[Arm, ...] = ()
+    choice: Choice | None = None
+    seeds: Seeds = ()
+    pending: Seeds = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The arms to compare. Settings were chosen on `choosing`, which is empty where nothing was chosen.
+
+    `has_unselected`: some settings had no validation figures to select by, so each of them is compared. `is_shared`:
+    there are so few seeds that those which chose must also compare.
+    """
+
+    selections: list[Selection]
+    has_unselected: bool = False
+    choosing: Seeds = ()
+    is_shared: bool = False
 
 
 def parse_by(text: str | None) -> Fields:
@@ -54,61 +74,141 @@ def field_of(spec: JobSpec, name: str) -> FieldValue:
     return value
 
 
-def select_settings(found: Sequence[Arm], by: Fields) -> tuple[list[Selection], bool]:
-    """The arms to compare, and whether some settings had no validation figures to select by.
+def select_settings(found: Sequence[Arm], by: Fields, choosing: Sequence[int] = ()) -> Selected:
+    """The arms to compare; with `by`, arms that agree in those fields and in the data are settings of one group.
 
-    Without `by`, every arm is compared. With it, arms that agree in those fields and in the data are settings of one
-    group, represented by the best of them by validation accuracy; without validation figures, each setting is compared.
+    A group of several is represented by the best of them by validation accuracy on the seeds `choosing`, by default
+    `choosing_seeds`; without validation figures, each setting is compared by itself. Raises SpecError where `choosing`
+    leaves no seed to compare on.
     """
     if not by:
-        return [Selection(label, arm, (arm,)) for label, arm in zip(_labels(found, found), found, strict=True)], False
+        labels = _labels(found, found)
+        return Selected([Selection(label, arm, (arm,)) for label, arm in zip(labels, found, strict=True)])
+    groups = _groups(found, by)
+    if choosing and all(len(group.settings) == 1 for group in groups):
+        raise SpecError("no side has several settings to choose from: leave --choose-seeds out")
+    seeds = tuple(choosing)
+    if not seeds and any(group.has_choice for group in groups):
+        seeds = choosing_seeds(_common_seeds(groups))
+    selections: list[Selection] = []
+    has_unselected = False
+    for group in groups:
+        if (chosen := _chosen(group, seeds)) is not None:
+            selections.append(chosen)
+        else:
+            labels = _labels(group.settings, found)
+            selections += [Selection(name, arm, (arm,)) for name, arm in zip(labels, group.settings, strict=True)]
+            has_unselected = True
+    return _selected(selections, has_unselected, seeds, bool(choosing))
+
+
+def group_settings(found: Sequence[Arm], by: Fields) -> dict[str, Sequence[Arm]]:
+    """The settings of each side by its label; without `by`, each arm is a side."""
+    if not by:
+        return {label: [arm] for label, arm in zip(_labels(found, found), found, strict=True)}
+    return {group.label: group.settings for group in _groups(found, by)}
+
+
+def find_label(typed: str, labels: Sequence[str]) -> str:
+    """The label that was typed, or its beginning; raises SpecError where there is none, or several."""
+    found = [label for label in labels if label == typed] or [label for label in labels if label.startswith(typed)]
+    if len(found) != 1:
+        problem = "no arm is called" if not found else "several arms begin with"
+        raise SpecError(f"{problem} '{typed}': type one of {'; '.join(labels)}")
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The settings of one side; `ranked` are those that it may choose from, empty without a validation split."""
+
+    label: str
+    settings: Sequence[Arm]
+    ranked: Sequence[Arm]
+
+    @property
+    def has_choice(self) -> bool:
+        return len(self.settings) > 1 and bool(self.ranked)
+
+
+def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
     differing = [
         name for name in DATA_FIELDS if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1
     ]
-    groups: dict[tuple[str, ...], list[Arm]] = {}
+    by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
-        groups.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
-    selections: list[Selection] = []
-    has_unselected = False
-    for settings in groups.values():
+        by_values.setdefault(tuple(str(field_of(arm.spec, name)) for name in (*by, *differing)), []).append(arm)
+    groups = []
+    for settings in by_values.values():
         spec = settings[0].spec
         data = [formatting.field(name, field_of(spec, name)) for name in differing]
-        label = ", ".join([by_label(spec, by), *data])
-        selection = Selection(label, settings[0], (settings[0],)) if len(settings) == 1 else _best(label, settings)
-        if selection is not None:
-            selections.append(selection)
-        else:
-            labels = _labels(settings, found)
-            selections += [Selection(name, arm, (arm,)) for name, arm in zip(labels, settings, strict=True)]
-            has_unselected = True
-    return selections, has_unselected
+        groups.append(_Group(", ".join([by_label(spec, by), *data]), settings, _rankable(settings)))
+    return groups
 
 
-def _best(label: str, settings: Sequence[Arm]) -> Selection | None:
-    """The setting with the best mean validation accuracy on the seeds that all ranked settings have; None without one.
+def _rankable(settings: Sequence[Arm]) -> list[Arm]:
+    """The settings that a side may choose from, in an order that does not depend on that of the jobs.
 
-    Settings with a failed seed are ranked only where all have one, so that a lucky seed that survived decides nothing.
+    None without a validation split. Settings with seeds that failed, other than by divergence, are ranked only where
+    all have some.
     """
-    sound = [arm for arm in settings if not any(_has_failed(job.status) for job in arm.records)]
-    ranked = [(arm, figures) for arm in sound or settings if (figures := _validation_by_seed(arm))]
-    seeds = sorted(set.intersection(*(set(figures) for _, figures in ranked))) if ranked else []
-    if not seeds:
+    sound = [arm for arm in settings if not any(_is_lost(job, arm) for job in arm.records)]
+    ranked = [arm for arm in sound or settings if arm.spec.validation]
+    return sorted(ranked, key=lambda arm: arm.spec.model_dump_json(exclude={"seed", "parent"}))
+
+
+def _is_lost(job: JobRecord, arm: Arm) -> bool:
+    return job.status in (Status.FAILED, Status.CANCELLED) and job.spec.seed not in arm.diverged
+
+
+def _common_seeds(groups: Sequence[_Group]) -> list[int]:
+    """The seeds submitted in every arm that may be compared; where there is none, in all settings to choose from."""
+    every = [arm for group in groups for arm in (group.ranked or group.settings)]
+    several = [arm for group in groups if group.has_choice for arm in group.ranked]
+    for found in (every, several):
+        seeds = [{job.spec.seed for job in arm.records if not _is_lost(job, arm)} for arm in found]
+        if common := set.intersection(*seeds):
+            return sorted(common)
+    return []
+
+
+def _chosen(group: _Group, choosing: Sequence[int]) -> Selection | None:
+    """The setting with the best mean validation accuracy on the seeds of `choosing` that all ranked ones have; None
+    where there is no such seed."""
+    ranked, tried = tuple(group.ranked), tuple(group.settings)
+    if len(tried) == 1:
+        return Selection(group.label, tried[0], tried)
+    scores = [_validation_by_seed(arm) for arm in ranked]
+    seeds = tuple(seed for seed in choosing if all(seed in each for each in scores))
+    if not seeds or not ranked:
         return None
-    arm, _ = max(ranked, key=lambda one: statistics.fmean(one[1][seed] for seed in seeds))
-    return Selection(label, arm, tuple(settings), len(ranked), tuple(seeds))
+    if len(ranked) == 1:
+        return Selection(group.label, ranked[0], tried, ranked, seeds=seeds)
+    choice = choose(scores, seeds)
+    jobs = [job for arm in ranked for job in arm.records if job.spec.seed in choosing]
+    pending = {job.spec.seed for job in jobs if not job.status.is_finished}
+    return Selection(group.label, ranked[choice.best], tried, ranked, choice, seeds, tuple(sorted(pending)))
 
 
-def _has_failed(status: Status) -> bool:
-    return status in (Status.FAILED, Status.CANCELLED)
+def _selected(selections: list[Selection], has_unselected: bool, seeds: Seeds, is_given: bool) -> Selected:
+    if not any(selection.seeds for selection in selections):
+        return Selected(selections, has_unselected)
+    left = {job.spec.seed for selection in selections for job in selection.arm.records} - set(seeds)
+    if not left and is_given:
+        raise SpecError(
+            f"--choose-seeds {formatting.seeds(seeds)} leaves no seed to compare on: name fewer, or submit more seeds"
+        )
+    return Selected(selections, has_unselected, seeds, is_shared=not left)
 
 
 def _validation_by_seed(arm: Arm) -> dict[int, float]:
-    """Validation accuracies from 0 to 1 by seed: the only figures by which a setting may be selected."""
-    return {
-        job.spec.seed: accuracy
-        for job in arm.records
-        if job.result is not None and (accuracy := job.result.validation_accuracy) is not None
-    }
+    """Validation accuracies from 0 to 1 by seed, that of chance for a diverged run: the only figures by which a setting
+    may be selected."""
+    scores = dict.fromkeys(arm.diverged, 1 / arm.spec.data.classes)
+    for job in arm.records:
+        if job.result is not None and (accuracy := job.result.validation_accuracy) is not None:
+            scores[job.spec.seed] = accuracy
+    return scores
 
 
 def by_label(spec: JobSpec, by: Fields) -> str:

@@ -94,7 +94,7 @@ def image_errors(comparison: Comparison, images: Mapping[str, ResultImages]) -> 
     without = []
     for side in comparison.sides:
         jobs = [job for job in side.arm.records if job.result is not None and job.spec.seed in side.values]
-        known = {job.spec.seed: job for job in sorted(jobs, key=lambda job: job.spec.seed) if job.id in images}
+        known = {job.spec.seed: job for job in sorted(jobs, key=lambda job: job.spec.seed) if _is_known(job, images)}
         if known:
             found = {seed: images[job.id] for seed, job in known.items()}
             bits.append({seed: _unpacked(each.correct, side.spec.data.test) for seed, each in found.items()})
@@ -102,6 +102,11 @@ def image_errors(comparison: Comparison, images: Mapping[str, ResultImages]) -> 
         elif jobs:
             without.append(side.label)
     return ImageErrors(arms, _pairs(arms, bits), without, _always_wrong(arms))
+
+
+def _is_known(job: JobRecord, images: Mapping[str, ResultImages]) -> bool:
+    """Whether its result says which images it classifies correctly, for as many as the data set has."""
+    return job.id in images and images[job.id].fits(job.spec.data.classes, job.spec.data.test)
 
 
 def wilson_interval(share: float, n: int) -> Interval:

@@ -32,20 +32,38 @@ class Interval:
     low: float
     high: float
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether both ends are finite."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def negated(self) -> Interval:
+        """That of B − A, where this is the interval of A − B."""
+        return Interval(-self.high, -self.low)
+
 
 @dataclass(frozen=True)
 class Paired:
     """A compared with B over n pairs: the mean difference A − B, its uncertainty and its significance.
 
     `sd` is the sample standard deviation of the differences, None for a single pair, 0 where all are equal up to
-    rounding. Both intervals are 95 % confidence intervals of the mean difference. `t_interval` is Student's, None for
-    a single pair. `bootstrap_interval` is the studentized bootstrap's, None for fewer than FEWEST_FOR_BOOTSTRAP pairs,
-    and where so many differences are equal that resamples often have no spread.
+    rounding; `skewness` is theirs, None for fewer than 3 pairs or without a spread. `sd_ratio` is the larger of the
+    sample standard deviations of A and of B over the smaller one: infinite where only one is 0, None where both are,
+    and for a single pair.
+
+    `t_interval` and `bootstrap_interval` are 95 % confidence intervals of the mean difference. The first is Student's,
+    None for a single pair; the second is the studentized bootstrap's, None for fewer than FEWEST_FOR_BOOTSTRAP pairs,
+    and where so many differences are equal that resamples often have no spread. `t_simultaneous` and
+    `bootstrap_simultaneous` are the same at the confidence level of `paired`, as `better_interval` is.
 
     `p_value` is that of the two-sided sign-flip permutation test of the mean difference: `exact` for up to
     MOST_FOR_EXACT pairs, otherwise estimated from SIGN_FLIPS random flips.
     `better` estimates P(A > B), where a tie counts one half (Bouthillier et al. 2021, "Accounting for Variance in
     Machine Learning Benchmarks").
+
+    With `by_signs`, some figures may be infinite: `difference` is the median, `p_value` that of the sign test, the
+    sign-flip test of the signs of the differences, and the spread, the skewness and the other intervals are None.
     """
 
     n: int
@@ -56,9 +74,20 @@ class Paired:
     p_value: float
     exact: bool
     better: float
+    better_interval: Interval
+    t_simultaneous: Interval | None = None
+    bootstrap_simultaneous: Interval | None = None
+    skewness: float | None = None
+    sd_ratio: float | None = None
+    by_signs: bool = False
+
+    @property
+    def simultaneous(self) -> Interval | None:
+        """The interval to show: the studentized bootstrap's, else Student's t."""
+        return self.bootstrap_simultaneous or self.t_simultaneous
 
 
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Paired:
     """Compare figures a[i] with b[i], which are of one seed each.
 
     Raises ValueError unless there is at least one pair and all figures are finite. Deterministic: resamples come from
@@ -72,16 +101,81 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     mean = _zeroed(statistics.fmean(differences), rounding)
     sd = _zeroed(statistics.stdev(differences), rounding) if n > 1 else None
     exact = n <= MOST_FOR_EXACT
+    by_t = [None if sd is None else _t_interval(mean, sd, n, level) for level in (CONFIDENCE, confidence)]
+    wide_enough = bool(sd) and n >= FEWEST_FOR_BOOTSTRAP
+    bootstraps = _bootstrap_t(differences, mean, sd, (CONFIDENCE, confidence)) if sd and wide_enough else [None, None]
+    better = _share_better(a, b)
     return Paired(
         n=n,
         difference=mean,
         sd=sd,
-        t_interval=None if sd is None else _t_interval(mean, sd, n, CONFIDENCE),
-        bootstrap_interval=_bootstrap_t(differences, mean, sd) if sd and n >= FEWEST_FOR_BOOTSTRAP else None,
+        t_interval=by_t[0],
+        bootstrap_interval=bootstraps[0],
         p_value=_sign_flip_p(differences, 2 * n * rounding, exact),
         exact=exact,
-        better=sum((x > y) + (x == y) / 2 for x, y in zip(a, b, strict=True)) / n,
+        better=better,
+        better_interval=share_interval(better, n, confidence),
+        t_simultaneous=by_t[1],
+        bootstrap_simultaneous=bootstraps[1],
+        skewness=_skewness(differences) if sd and n > 2 else None,
+        sd_ratio=_sd_ratio(a, b, rounding),
     )
+
+
+def paired_by_signs(a: Sequence[float], b: Sequence[float], confidence: float = CONFIDENCE) -> Paired:
+    """Compare figures as `paired` does, but by the signs of the differences only.
+
+    Infinite figures are beyond all others. Raises ValueError unless there is at least one pair.
+    """
+    differences = [0.0 if x == y else x - y for x, y in zip(a, b, strict=True)]
+    if not differences:
+        raise ValueError("a comparison needs at least one pair of figures")
+    median = statistics.median(differences)
+    n, better = len(differences), _share_better(a, b)
+    exact = n <= MOST_FOR_EXACT
+    return Paired(
+        n=n,
+        difference=0.0 if math.isnan(median) else median,
+        sd=None,
+        t_interval=None,
+        bootstrap_interval=None,
+        p_value=_sign_flip_p([float((x > 0) - (x < 0)) for x in differences], 0.0, exact),
+        exact=exact,
+        better=better,
+        better_interval=share_interval(better, n, confidence),
+        by_signs=True,
+    )
+
+
+def differences_so_far(a: Sequence[float], b: Sequence[float]) -> list[float]:
+    """The differences A − B in the order of the pairs, all of them finite, for tests that look after each pair.
+
+    Where only one of a pair is infinite, the difference has its sign and the largest magnitude of the pairs before; so
+    later pairs change nothing, and no flip of a sign changes another pair. Two infinite figures are a tie.
+    """
+    found: list[float] = []
+    largest = 0.0
+    for x, y in zip(a, b, strict=True):
+        if x == y:
+            found.append(0.0)
+        elif math.isfinite(x - y):
+            found.append(_zeroed(x - y, ROUNDING * (abs(x) + abs(y))))
+        else:
+            found.append(math.copysign(largest or 1.0, x - y))
+        largest = max(largest, abs(found[-1]))
+    return found
+
+
+def share_interval(share: float, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """The interval of Clopper & Pearson 1934 for a probability, from its share in `n` trials; n >= 1.
+
+    It excludes one half exactly where the sign test without ties rejects. Ties may count one half of a trial each: the
+    interval is then too wide rather than too narrow.
+    """
+    tail, wins = (1 - confidence) / 2, share * n
+    low = float(special.betaincinv(wins, n - wins + 1, tail)) if wins > 0 else 0.0
+    high = float(special.betaincinv(wins + 1, n - wins, 1 - tail)) if wins < n else 1.0
+    return Interval(low, high)
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval | None:
@@ -111,6 +205,18 @@ def sd_interval(sd: float, n: int, confidence: float = CONFIDENCE) -> Interval:
     tail = (1 - confidence) / 2
     low, high = (sd * math.sqrt((n - 1) / special.chdtri(n - 1, upper)) for upper in (tail, 1 - tail))
     return Interval(low, high)
+
+
+def is_skewed(found: Paired) -> bool:
+    """Whether the differences are so skewed that the sign-flip test, which assumes symmetric ones, is in doubt.
+
+    The skewness is above 1 and more than twice its standard error for normal differences.
+    """
+    n = found.n
+    if found.skewness is None or n < 4:
+        return False
+    error = math.sqrt(6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3)))
+    return abs(found.skewness) > max(1.0, 2 * error)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -159,13 +265,33 @@ def _zeroed(value: float, rounding: float) -> float:
     return 0.0 if abs(value) <= rounding else value
 
 
+def _share_better(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum((x > y) + (x == y) / 2 for x, y in zip(a, b, strict=True)) / len(a)
+
+
+def _skewness(values: Sequence[float]) -> float:
+    """The adjusted Fisher-Pearson coefficient of at least 3 values with a spread; 0 for symmetric ones."""
+    n, mean = len(values), statistics.fmean(values)
+    second, third = (statistics.fmean((value - mean) ** power for value in values) for power in (2, 3))
+    return math.sqrt(n * (n - 1)) / (n - 2) * third / math.sqrt(second) ** 3
+
+
+def _sd_ratio(a: Sequence[float], b: Sequence[float], rounding: float) -> float | None:
+    if len(a) < 2:
+        return None
+    low, high = sorted(_zeroed(statistics.stdev(values), rounding) for values in (a, b))
+    return high / low if low else math.inf if high else None
+
+
 def _t_interval(mean: float, sd: float, n: int, confidence: float) -> Interval:
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2)) * sd / math.sqrt(n)
     return Interval(mean - half, mean + half)
 
 
-def _bootstrap_t(differences: Sequence[float], mean: float, sd: float) -> Interval | None:
-    """The equal-tailed studentized bootstrap, or bootstrap-t: Efron & Tibshirani 1993, chapter 12; Hall 1988.
+def _bootstrap_t(
+    differences: Sequence[float], mean: float, sd: float, levels: Sequence[float]
+) -> list[Interval | None]:
+    """For each level the equal-tailed studentized bootstrap: Efron & Tibshirani 1993, chapter 12; Hall 1988.
 
     Quantiles of the resamples' t statistics, each with its own mean and standard deviation, replace those of Student's
     t. With 10 normal differences its coverage is 95 %, where the percentile and BCa bootstraps have 90 %; it exceeds
@@ -179,9 +305,13 @@ def _bootstrap_t(differences: Sequence[float], mean: float, sd: float) -> Interv
     flat = spreads < 1e-6  # n times the same value, up to rounding
     t = means / np.where(flat, 1, spreads)
     t[flat & (np.abs(means) > 1e-6)] *= np.inf
-    tail = (1 - CONFIDENCE) / 2
-    least, most = np.quantile(t, [tail, 1 - tail], method="inverted_cdf")
-    return Interval(mean - float(most) * sd, mean - float(least) * sd) if np.isfinite(most - least) else None
+    found: list[Interval | None] = []
+    for level in levels:
+        tail = (1 - level) / 2
+        least, most = np.quantile(t, [tail, 1 - tail], method="inverted_cdf")
+        interval = Interval(mean - float(most) * sd, mean - float(least) * sd) if np.isfinite(most - least) else None
+        found.append(interval)
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -49,11 +49,14 @@ def needs(comparison: Comparison, difference: float, power: float) -> list[Seeds
 
 
 def seeds_for(comparison: Comparison, n: int) -> list[int]:
-    """`n` seeds for every arm: those submitted, except where the job of any arm failed, and then unused ones."""
+    """`n` seeds to compare on: those submitted, except where the job of any arm failed, and then unused ones.
+
+    A diverged run is a figure like any other: its seed stays.
+    """
     submitted = {seed for side in comparison.sides for seed in (*side.values, *side.missing)}
     lost = {seed for side in comparison.sides for seed, missing in side.missing.items() if missing.is_lost}
     kept = sorted(submitted - lost)[:n]
-    first = max(submitted, default=-1) + 1
+    first = max((*submitted, *comparison.choosing), default=-1) + 1
     return [*kept, *range(first, first + n - len(kept))]
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from mlpq import __version__
+from mlpq import __version__, terminal
 from mlpq.cli import (
     cancel,
     compare,
     dashboard,
     data,
     db,
+    decide,
     doctor,
     errors,
     export,
@@ -41,6 +42,7 @@ class OneLineErrors(click.Group):
     """A group that prints errors of the user as one line on standard error, with exit status 2."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        terminal.guard()
         try:
             status = self._run(*args, **extra)
             streams.flush()
@@ -147,6 +149,7 @@ for module in (
     results,
     compare,
     plan,
+    decide,
     errors,
     report,
     verify,

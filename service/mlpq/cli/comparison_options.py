@@ -23,6 +23,10 @@ _OPTIONS = (
     click.option(
         "--against", metavar="ARM", default="", help="Compare each arm with this one only, not with each other.",
     ),
+    click.option(
+        "--choose-seeds", metavar="SEEDS", default="",
+        help="Seeds that choose the setting of a side, as 0..4; the others compare [default: the first half].",
+    ),
 )  # fmt: skip
 
 
@@ -30,12 +34,13 @@ def comparison_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options; the command gets them as `params`, checked ComparisonParams."""
 
     @wraps(command)
-    def with_params(*, by: str, metric: str, target: str, against: str, **options: Any) -> None:
+    def with_params(*, by: str, metric: str, target: str, against: str, choose_seeds: str, **options: Any) -> None:
         from mlpq.analysis.params import ComparisonParams
 
-        params = ComparisonParams(by, metric, target, against)
+        params = ComparisonParams(by, metric, target, against, choose_seeds)
         params.parsed_metric()  # invalid options are reported before the database is opened
         params.parsed_by()
+        params.parsed_choose_seeds()
         command(params=params, **options)
 
     for option in reversed(_OPTIONS):

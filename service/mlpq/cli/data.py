@@ -30,10 +30,10 @@ def fetch(name: str) -> None:
     import subprocess
 
     from mlpq.errors import MlpqError
-    from mlpq.settings import python_module, settings
+    from mlpq.settings import python_module
     from mlpq.spec.datasets import dataset_named, find, verify
 
-    dataset, data_dir = dataset_named(name), settings().data_dir
+    dataset, data_dir = dataset_named(name), _data_dir()
     if dataset.bundled:
         click.echo(f"{dataset.name} comes with mlpq: there is nothing to fetch")
         return
@@ -57,7 +57,6 @@ def fetch(name: str) -> None:
 def import_(name: str, folder: Path) -> None:
     """Copy the files of NAME from DIR into mlpq's data folder, after verifying their checksums."""
     from mlpq.errors import DataError
-    from mlpq.settings import settings
     from mlpq.spec.datasets import dataset_named, import_files
 
     dataset = dataset_named(name)
@@ -65,5 +64,22 @@ def import_(name: str, folder: Path) -> None:
         raise DataError(f"{dataset.name} comes with mlpq: there is nothing to import")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    target = import_files(dataset, folder, settings().data_dir)
+    target = import_files(dataset, folder, _data_dir())
     click.echo(f"{dataset.name}: imported into {target}, checksums verified")
+
+
+def _data_dir() -> Path:
+    """The data folder. Its parent is the home by default, which must be private whoever creates it first."""
+    from mlpq.errors import DataError, reason_of
+    from mlpq.regular_files import make_private_folder
+    from mlpq.settings import settings
+
+    config = settings()
+    if config.data_dir.is_relative_to(config.home):
+        try:
+            make_private_folder(config.home)
+        except OSError as error:
+            raise DataError(
+                f"can't create the folder {config.home}: {reason_of(error)}; set MLPQ_HOME to one that you own"
+            ) from error
+    return config.data_dir

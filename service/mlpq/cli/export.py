@@ -26,7 +26,7 @@ def command(job: str, script: bool, output: str | None) -> None:
     file = None if output in (None, "-") else output_file(str(output))
     config = settings()
     store = ready_store(config)
-    (record,) = queries.jobs_by_id(store, [queries.find_job(store, job)])
+    record = queries.job_by_id(store, queries.find_job(store, job))
     ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
     text = script_of(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
     if file is None:

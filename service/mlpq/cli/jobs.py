@@ -35,7 +35,7 @@ def command(experiment: str | None, statuses: tuple[str, ...], limit: int | None
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
     most = limit or (50 if format_ == "table" else None)
-    records = queries.job_records(store, experiment, statuses, most, newest_first=True)[::-1]
+    records = queries.listed_jobs(store, experiment, statuses, most, newest_first=True)[::-1]
     if format_ == "json":
         click.echo(tables.jobs_json(records))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import BinaryIO
 
 from mlpq.errors import MlpqError, reason_of
 from mlpq.jobs import GANG
+from mlpq.regular_files import make_private_folder
 from mlpq.settings import Settings, python_module
 
 STOP_SECONDS = 30
@@ -66,8 +68,8 @@ class LocalWorker:
 
     def _opened_log(self) -> BinaryIO:
         try:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
-            return self._log.open("ab")
+            make_private_folder(self._log.parent)
+            return os.fdopen(os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
         except OSError as error:
             raise MlpqError(
                 f"can't write {self._log}: {reason_of(error)}; set MLPQ_HOME to a folder you own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -34,7 +35,8 @@ def command(
     """Compute how many seeds a comparison needs.
 
     From the spread of the existing seeds: how many seeds detect a true difference of D with probability P, at a
-    significance level of 5 % (corrected for several comparisons).
+    significance level of 5 % (corrected for several comparisons). The p-value of mlpq compare is valid only for a
+    number of seeds that was fixed beforehand; mlpq decide may look after each round, and stops as soon as it can.
 
     \b
     mlpq plan sweep --by optimizer --difference 0.2 --power 0.8
@@ -72,6 +74,12 @@ def command(
     elif missing:
         jobs = formatting.count_of(sum(len(each) for _, each in missing), "job")
         click.echo(f"{jobs} missing: --submit submits them")
+        click.echo(f"{_decide_command(experiment, params, difference)} submits only as many as a decision takes")
+
+
+def _decide_command(experiment: str, params: ComparisonParams, difference: float) -> str:
+    options = [word for name, value in params.given().items() for word in (f"--{name}", value)]
+    return shlex.join(["mlpq", "decide", experiment, *options, "--difference", f"{difference:g}", "--wait"])
 
 
 def _print_json(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Sequence[int], new: int) -> None:
@@ -92,4 +100,7 @@ def _print_table(comparison: Comparison, found: Sequence[SeedsNeeded], seeds: Se
     for note in notes(comparison):
         click.echo(f"! {note}")
     tables.console().print(needs_table(found, comparison.metric))
-    click.echo(f"\n{formatting.count_of(len(seeds), 'seed')} in each arm detect a difference of {goal}")
+    chose = (
+        f" besides {formatting.seeds(comparison.choosing)}, which chose the settings," if comparison.choosing else ""
+    )
+    click.echo(f"\n{formatting.count_of(len(seeds), 'seed')} in each arm{chose} detect a difference of {goal}")

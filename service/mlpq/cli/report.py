@@ -25,7 +25,7 @@ def command(experiment: str, output: str, params: ComparisonParams) -> None:
     """
     from mlpq.cli.output import output_file, write
     from mlpq.error_analysis import experiment_errors
-    from mlpq.errors import NotFoundError
+    from mlpq.errors import DataError, NotFoundError
     from mlpq.experiment import compare_experiment
     from mlpq.report.html_report import report
     from mlpq.settings import settings
@@ -37,7 +37,8 @@ def command(experiment: str, output: str, params: ComparisonParams) -> None:
     store = ready_store(config)
     compared = compare_experiment(store, experiment, params, with_curves=True)
     errors = None
-    with contextlib.suppress(NotFoundError):  # old results, of which the verdicts say so, or none
+    # Old results, of which the verdicts say so, or none, or data that only another version knows.
+    with contextlib.suppress(NotFoundError, DataError):
         errors = experiment_errors(config, store, compared.comparison)
     page = report(compared, queries.environments_of(store, experiment), params, errors).encode()
     write(file, page)

@@ -22,7 +22,7 @@ def command(experiment: str | None, format_: str) -> None:
 
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
-    records = queries.job_records(store, experiment)
+    records = queries.listed_jobs(store, experiment)
     if format_ == "json":
         click.echo(tables.jobs_json(records))
     elif format_ == "csv":

@@ -24,7 +24,7 @@ def command(job: str, format_: str) -> None:
     from mlpq.store.migrate import ready_store
 
     store = ready_store(settings())
-    (record,) = queries.jobs_by_id(store, [queries.find_job(store, job)])
+    (record,) = queries.listed_by_id(store, [queries.find_job(store, job)])
     curve, attempts = queries.curve(store, record.id), queries.attempts_of(store, record.id)
     verifications = queries.verifications_of(store, record.id)
     if format_ == "table":

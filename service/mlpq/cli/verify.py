@@ -11,9 +11,9 @@ from mlpq.cli.output import format_option
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlpq.records import Verification
     from mlpq.settings import Settings
     from mlpq.store.session import Store
+    from mlpq.verification_records import Verification
 
 REFUTED, NOT_VERIFIED = 1, 3
 
@@ -36,11 +36,11 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
     Exits 0 if every result was verified, 1 if one is refuted, 3 if one could not be run again.
     """
     from mlpq.errors import SpecError, nearest
-    from mlpq.records import Grade
     from mlpq.settings import settings
     from mlpq.spec.job import DEVICES
     from mlpq.store.migrate import ready_store
     from mlpq.verification import verify
+    from mlpq.verification_records import Grade
 
     if seed is not None and sample is None:
         raise click.UsageError("--seed needs --sample N.")
@@ -73,7 +73,7 @@ def _verified(config: Settings, store: Store, ids: Sequence[str], device: str | 
     from mlpq.errors import MlpqError
     from mlpq.verification import verify
 
-    cases = verify.audit_results(store, ids)
+    cases = verify.audit_results(store, ids, config.artifacts_dir)
     with LocalWorker(config) as worker:
         reruns, warning = verify.submit_reruns(config, store, cases, device)
         warn(warning)
@@ -97,4 +97,4 @@ def _show(store: Store, found: Sequence[Verification], drawn: Mapping[str, int] 
         click.echo(tables.to_json({"summary": grades.summary(found), "sample": drawn, "verifications": documents}))
         return
     wanted = [job for each in found for job in (each.job_id, each.rerun_id) if job]
-    grades.print_grades(tables.console(), found, {job.id: job for job in queries.jobs_by_id(store, wanted)})
+    grades.print_grades(tables.console(), found, {job.id: job for job in queries.listed_by_id(store, wanted)})

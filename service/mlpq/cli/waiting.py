@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+
+from rich.console import RenderableType
 
 from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
 from mlpq.cli.streams import OutputError
 from mlpq.errors import MlpqError
-from mlpq.records import JobRecord
+from mlpq.records import JobRecord, WaitSnapshot
 from mlpq.report import tables
 from mlpq.report.progress import show
 from mlpq.store import queries
@@ -34,8 +36,16 @@ def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
         raise MlpqError(f"{error}; the jobs are submitted: mlpq watch shows them, mlpq worker runs them") from error
 
 
-def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) -> None:
-    """Show progress on standard error until the jobs are finished; start `worker` where no live one can run them."""
+def follow(
+    store: Store,
+    ids: Sequence[str],
+    worker: LocalWorker | None = None,
+    above: Callable[[WaitSnapshot], RenderableType] | None = None,
+) -> None:
+    """Show progress on standard error until the jobs are finished; start `worker` where no live one can run them.
+
+    In a terminal, what `above` returns for a snapshot is drawn above it.
+    """
     store.answer_seconds = ANSWER_SECONDS
 
     @cache
@@ -45,7 +55,7 @@ def follow(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) 
     def obstacle() -> str:
         return _start_if_missing(store, worker, requests()) if worker else missing_worker(store, requests())
 
-    show(snapshots(store, ids, obstacle), tables.console(stderr=True), total=len(ids))
+    show(snapshots(store, ids, obstacle), tables.console(stderr=True), len(ids), above)
 
 
 def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:

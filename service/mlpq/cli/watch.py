@@ -22,10 +22,10 @@ def command(experiment: str | None) -> None:
     store = ready_store(settings())
     queries.check_experiment(store, experiment)
     unfinished = [status for status in Status if not status.is_finished]
-    ids = [job.id for job in queries.job_records(store, experiment, unfinished)]
+    ids = [job.id for job in queries.listed_jobs(store, experiment, unfinished)]
     if not ids:
         click.echo("nothing to watch: every job is finished")
         return
     follow(store, ids)
-    finished = queries.jobs_by_id(store, ids)
+    finished = queries.listed_by_id(store, ids)
     tables.print_results(finished, queries.ancestors(store, finished))

@@ -27,6 +27,7 @@ from mlpq.errors import NotFoundError, SpecError, StoreError
 from mlpq.store import queries
 from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.session import Store
+from mlpq.text import printable_value
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -89,7 +90,9 @@ class Site:
         self.comparisons = Comparisons(store)
         self.process = secrets.token_hex(8)  # another process, perhaps of another version, has other ETags
         loader = ChoiceLoader([PackageLoader("mlpq.dashboard"), PackageLoader("mlpq.report")])
-        self.templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        self.templates = Environment(
+            loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=printable_value
+        )
         self.templates.globals["root"] = root_path
 
     def etag(self, token: str) -> str:
@@ -106,8 +109,14 @@ def experiments(request: Request, before: Position | None = None) -> Response:
     return _page(request, "experiments.html", lambda site: (pages.experiments(site.store, before), 200))
 
 
-def _params(by: str = "", metric: str = "accuracy", target: str = "", against: str = "") -> ComparisonParams:
-    return ComparisonParams(by.strip(), metric.strip(), target.strip(), against.strip())
+def _params(
+    by: str = "",
+    metric: str = "accuracy",
+    target: str = "",
+    against: str = "",
+    choose_seeds: Annotated[str, Query(alias="choose-seeds")] = "",
+) -> ComparisonParams:
+    return ComparisonParams(by.strip(), metric.strip(), target.strip(), against.strip(), choose_seeds.strip())
 
 
 Params = Annotated[ComparisonParams, Depends(_params)]

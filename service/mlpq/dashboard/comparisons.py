@@ -49,6 +49,7 @@ class Comparisons:
         """
         metric = params.parsed_metric()
         params.parsed_by()  # raises now, before the request waits
+        params.parsed_choose_seeds()
 
         def compute() -> RenderedComparison:
             has_curves = dashboard_queries.epochs_of_results(self._store, experiment.id) <= MAX_EPOCHS
@@ -80,7 +81,7 @@ class Comparisons:
         metric, by = params.parsed_metric(), params.parsed_by()
 
         def compute() -> str:
-            jobs = queries.job_records(self._store, experiment, limit=MAX_JOBS)
+            jobs = queries.job_records(self._store, experiment)
             chart = curves_so_far(jobs, by, queries.curves(self._store, experiment), metric)
             if chart is None:
                 raise NotFoundError("no job of this experiment has finished an epoch")

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from mlpq.jobs import Outcome
 from mlpq.store import monitoring, worker_queries
 from mlpq.store.session import Store
+from mlpq.text import printable
 
 __all__ = ["CONTENT_TYPE", "metrics"]
 
@@ -23,7 +24,7 @@ def metrics(store: Store) -> bytes:
     """The state of the queue and its workers in Prometheus' text format. Raises StoreError."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Reader(store))
-    return generate_latest(registry)
+    return printable(generate_latest(registry).decode()).encode()
 
 
 class _Reader(Collector):

@@ -16,7 +16,7 @@ from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard.comparisons import MAX_JOBS, Comparisons, epochs_of_running, is_compared
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import FINISHED, Status
-from mlpq.records import EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs, WorkerRecord
+from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs, WorkerRecord
 from mlpq.report.charts import CHART_TITLES, CURVES_SO_FAR_TITLE, JOB_CHART_TITLES
 from mlpq.report.grades import notes_on
 from mlpq.report.job_details import attempts_table, curve_table, facts_of
@@ -152,6 +152,8 @@ def experiment(
         except SpecError as error:
             return {**content, "problem": str(error)}, 400 if params.given() else 200
         content["comparison"], content["has_curves"] = rendered.text, "curves" in rendered.charts
+        # Between two rounds of a race no job is unfinished.
+        content["live"] = progress.unfinished > 0 or not all(each.is_over for each in rendered.text.questions)
         # `of` is not read: it changes the URL when the charts change, so that the browser loads them again.
         query = urlencode({"experiment": name, **params.given(), "of": history})
         content["charts"] = [
@@ -194,10 +196,10 @@ def _jobs(store: Store, found: ExperimentRecord, params: ComparisonParams, statu
     }
 
 
-def _job_line(job: JobRecord, settings: str, latest: EpochMetrics | None) -> JobLine:
+def _job_line(job: AnyJob, settings: str, latest: EpochMetrics | None) -> JobLine:
     short, model, optimizer, seed, epochs, correct, percent, time = results_cells(job)
     error = " ".join((job.error or "").split())
-    if job.status is Status.RUNNING:
+    if isinstance(job, JobRecord) and job.status is Status.RUNNING:
         epochs = f"{latest.epoch if latest else 0} of {job.spec.epochs}"
     return JobLine(
         id=job.id, short=short, status=job.status, status_text=formatting.status(job), percent=percent,
@@ -210,16 +212,18 @@ def _job_line(job: JobRecord, settings: str, latest: EpochMetrics | None) -> Job
 
 def job(store: Store, prefix: str) -> Content:
     """One job, found by the first digits of its id; raises NotFoundError."""
-    (found,) = queries.jobs_by_id(store, [queries.find_job(store, prefix)])
+    (found,) = queries.listed_by_id(store, [queries.find_job(store, prefix)])
     curve, attempts = queries.curve(store, found.id), queries.attempts_of(store, found.id)
-    version = f"{found.attempt}.{len(curve)}"  # changes the URL when the charts change
+    version = f"{attempts[-1].attempt if attempts else 0}.{len(curve)}"  # changes the URL when the charts change
     titles = JOB_CHART_TITLES if curve else {}
     return {
         "live": not found.status.is_finished,
         "job": found,
         "status_text": formatting.status(found),
         "short": formatting.short_id(found.id),
-        "title": f"{formatting.model(found.spec)}, {formatting.optimizer(found.spec)}, seed {found.spec.seed}",
+        "title": _title(found),
+        "parent": found.parent_id if isinstance(found, JobRecord) else None,
+        "epochs": found.spec.epochs if isinstance(found, JobRecord) else "?",
         "experiment_url": experiment_url(found.experiment),
         "facts": facts_of(found),
         "charts": [ChartLink(name, f"/jobs/{found.id}/{name}.svg?of={version}", alt) for name, alt in titles.items()],
@@ -234,6 +238,12 @@ def job(store: Store, prefix: str) -> Content:
             for each in queries.verifications_of(store, found.id)
         ],
     }
+
+
+def _title(job: AnyJob) -> str:
+    if not isinstance(job, JobRecord):
+        return job.description
+    return f"{formatting.model(job.spec)}, {formatting.optimizer(job.spec)}, seed {job.spec.seed}"
 
 
 def _known(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.grouping import Fields, arm_label, by_label
 from mlpq.analysis.metrics import Curve, Metric, percent_on_test, percent_on_validation
 from mlpq.records import EpochMetrics, JobRecord
-from mlpq.report.comparison_tables import shown_pairs
+from mlpq.report.comparison_tables import level_text, shown_pairs
 from mlpq.report.drawing import COLORS, Chart, colors, n_of, titled
 
 Point = dict[str, Any]  # a datum of a Vega-Lite chart: JSON
@@ -25,7 +25,7 @@ Point = dict[str, Any]  # a datum of a Vega-Lite chart: JSON
 # Alternative texts of the charts, by their names.
 CHART_TITLES = {
     "curves": "Learning curves: mean and band over the seeds, by epoch",
-    "differences": "Paired differences: each seed, their mean and its 95 % interval",
+    "differences": "Paired differences: each seed, their mean and its interval",
     "rates": "Accuracy against the learning rate",
     "tuning": "Expected accuracy of the best of k settings",
 }
@@ -174,14 +174,14 @@ def _curves(
 
 
 def paired_differences(comparison: Comparison) -> Chart | None:
-    """The differences by seed of each pair that is shown, their mean and its 95 % interval."""
+    """The differences by seed of each pair that is shown, their mean and its interval."""
     points: list[Point] = []
     means: list[Point] = []
     labels: list[str] = []
     for pair in shown_pairs(comparison):
-        if pair.paired is not None and pair.paired.t_interval is not None:
+        if pair.paired is not None and pair.paired.t_simultaneous is not None:
             label = f"{pair.a.label} − {pair.b.label} (n = {pair.paired.n})"
-            interval = pair.paired.t_interval
+            interval = pair.paired.t_simultaneous
             labels.append(label)
             points += [{"pair": label, "value": pair.a.values[seed] - pair.b.values[seed]} for seed in pair.seeds]
             means.append({"pair": label, "mean": pair.paired.difference, "low": interval.low, "high": interval.high})
@@ -198,7 +198,8 @@ def paired_differences(comparison: Comparison) -> Chart | None:
         base.mark_rule(strokeWidth=2, color=COLORS[1]).encode(X("low:Q"), y, x2="high:Q"),
         base.mark_point(filled=True, size=60, color=COLORS[1], opacity=1).encode(X("mean:Q"), y),
     )
-    caption = "Ticks: each seed. Dot and bar: the mean and its 95 % interval (Student's t, each by itself)."
+    level = f"{level_text(comparison)} % interval (Student's t)"
+    caption = f"Ticks: each seed. Dot and bar: the mean and its {level}."
     return titled(layers, "Paired differences", caption, altair.Step(24))
 
 

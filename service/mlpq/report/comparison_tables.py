@@ -12,22 +12,24 @@ from mlpq.analysis.best_of_k import BestOf
 from mlpq.analysis.comparison import Comparison, Pair, Side
 from mlpq.analysis.crossed import image_lines, standard_error_seeds
 from mlpq.analysis.fairness import notes
+from mlpq.analysis.grouping import Selection, arm_label
 from mlpq.analysis.inference import Interval
 from mlpq.analysis.metrics import Metric
-from mlpq.analysis.verdicts import overall, p_text, verdict
+from mlpq.analysis.verdicts import FIXED_N, interval_text, overall, p_text, verdict
 from mlpq.report.tables import Cells, markdown, print_tables
 
 PAIRS_SHOWN = 15  # of more, only those with the best arm are shown
 SETTINGS_SHOWN = (1, 2, 3, 5, 10, 20, 50, 100)  # numbers of settings in the table of the best of k
 
 SIDE_HEADINGS = ("arm", ">n", ">{heading}, mean ± sd", ">95 % interval", ">best", ">worst", ">time")
-PAIR_HEADINGS = ("A − B, by seed", ">n", ">{unit}", ">95 % bootstrap", ">95 % t", ">p", ">P(A better)")
+PAIR_HEADINGS = ("A − B, by seed", ">n", ">{unit}", ">{level} % interval", ">P(A better)")
+TEST_HEADINGS = ("tests of A − B", ">p (Holm)", ">anytime p (Holm)", ">anytime {level} % interval")
 ERROR_HEADINGS = ("standard error of A − B, {unit}", ">new seeds", ">new seeds and images")
 BEST_OF_HEADINGS = ("expected test % of the best of k settings", ">k", ">mean ± sd", ">n")
 
 
 def print_comparison(out: Console, comparison: Comparison, tuned: Sequence[BestOf]) -> None:
-    """Print notes, the tables of arms, pairs and the best of k, verdicts, and how the figures are computed."""
+    """Print notes, the tables of arms, pairs, tests and the best of k, verdicts, and how the figures are computed."""
     for note in notes(comparison):
         out.print(f"! {note}", markup=False)
     print_tables(out, _tables(comparison, tuned))
@@ -53,7 +55,7 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     """The verdict on all arms, those on the pairs that are shown, and how many are not shown."""
     shown = shown_pairs(comparison)
     lines = [summary] if (summary := overall(comparison)) else []
-    lines += [verdict(pair, comparison.metric, comparison.tests) for pair in shown]
+    lines += [_verdict(pair, comparison) for pair in shown]
     if len(shown) < len(comparison.pairs):
         more = formatting.count_of(len(comparison.pairs) - len(shown), "pair")
         lines.append(
@@ -63,28 +65,57 @@ def verdict_lines(comparison: Comparison) -> list[str]:
     return lines + image_lines(comparison)
 
 
+def _verdict(pair: Pair, comparison: Comparison) -> str:
+    return verdict(pair, comparison.metric, comparison.tests, comparison.is_running)
+
+
 def methods(comparison: Comparison) -> str:
     """How the figures are computed, in a few sentences."""
-    holm = f", with Holm's correction for {comparison.tests} comparisons" if comparison.tests > 1 else ""
+    level = level_text(comparison)
+    several = comparison.tests > 1
+    holm = f", with Holm's correction for {comparison.tests} comparisons" if several else ""
+    together = f", so that all {comparison.tests} hold together with 95 %" if several else ""
+    sources = "" if _has_split(comparison) else (
+        " Without a validation split only the initial weights and the batch order vary with the seed: intervals and "
+        "tests say nothing about other training images."
+    )  # fmt: skip
     return (
-        "± is the standard deviation in tables, and half of the 95 % t interval in verdicts. The intervals of arms are "
-        "Student's t. A pair's difference is between jobs with the same seed; its intervals are the studentized "
-        "bootstrap's and Student's t, p is that of the two-sided sign-flip permutation test of the mean difference"
-        f"{holm}. Seeds are in parentheses. P(A better): on which share of the seeds A was better than B, a tie "
-        "counting one half."
+        f"± is the standard deviation in tables, and half of the {level} % t interval in verdicts. The intervals of "
+        "arms are Student's t, 95 % each. A pair's difference is between jobs with the same seed. Its interval, of "
+        f"{level} %{together}, is the studentized bootstrap's from 10 pairs on, else Student's t. p is that of the "
+        f"two-sided sign-flip permutation test of the mean difference{holm}, {FIXED_N}; the anytime p and interval, by "
+        "betting on the signs, are valid however often one looks. Seeds are in parentheses. P(A better): on which "
+        f"share of the seeds A was better than B, a tie counting one half, with the {level} % interval of Clopper and "
+        f"Pearson.{sources}"
     )
+
+
+def _has_split(comparison: Comparison) -> bool:
+    return any(side.spec.validation for side in comparison.sides)
+
+
+def level_text(comparison: Comparison) -> str:
+    """ "95", "98.3" or "99.97": the confidence level of pairs in percent."""
+    percent = 100 * comparison.confidence
+    return f"{percent:.3g}" if percent < 99.9 else f"{percent:.4g}"
 
 
 def sides_table(comparison: Comparison) -> Cells:
     """One line per arm."""
     metric = comparison.metric
-    return _filled(SIDE_HEADINGS, metric), [_side_cells(side, metric) for side in comparison.sides]
+    return _filled(SIDE_HEADINGS, comparison), [_side_cells(side, metric) for side in comparison.sides]
 
 
 def pairs_table(comparison: Comparison) -> Cells:
-    """One line per pair of arms."""
+    """One line per pair of arms: how large its difference is."""
     metric = comparison.metric
-    return _filled(PAIR_HEADINGS, metric), [_pair_cells(pair, metric) for pair in shown_pairs(comparison)]
+    return _filled(PAIR_HEADINGS, comparison), [_pair_cells(pair, metric) for pair in shown_pairs(comparison)]
+
+
+def tests_table(comparison: Comparison) -> Cells:
+    """One line per pair of arms: whether its difference may be chance."""
+    metric = comparison.metric
+    return _filled(TEST_HEADINGS, comparison), [_test_cells(pair, metric) for pair in shown_pairs(comparison)]
 
 
 def errors_table(comparison: Comparison) -> Cells:
@@ -95,7 +126,7 @@ def errors_table(comparison: Comparison) -> Cells:
         for pair in shown_pairs(comparison)
         if pair.standard_error_images is not None and (seeds := standard_error_seeds(pair)) is not None
     ]
-    return _filled(ERROR_HEADINGS, metric), lines
+    return _filled(ERROR_HEADINGS, comparison), lines
 
 
 def best_of_table(tuned: Sequence[BestOf]) -> Cells:
@@ -120,7 +151,7 @@ def to_document(comparison: Comparison, tuned: Sequence[BestOf]) -> dict[str, An
         "arms": [_side_document(side) for side in comparison.sides],
         "verdict": overall(comparison),
         "pairs": [
-            {**_pair_document(pair, metric), "verdict": verdict(pair, metric, comparison.tests)}
+            {**_pair_document(pair, comparison), "verdict": _verdict(pair, comparison)}
             for pair in comparison.pairs
         ],
         "best_of_k": [
@@ -136,38 +167,60 @@ def to_document(comparison: Comparison, tuned: Sequence[BestOf]) -> dict[str, An
 
 
 def _tables(comparison: Comparison, tuned: Sequence[BestOf]) -> list[Cells]:
-    return [sides_table(comparison), pairs_table(comparison), errors_table(comparison), best_of_table(tuned)]
+    found = sides_table(comparison), pairs_table(comparison), tests_table(comparison), errors_table(comparison)
+    return [*found, best_of_table(tuned)]
 
 
-def _filled(headings: Sequence[str], metric: Metric) -> tuple[str, ...]:
-    return tuple(heading.format(heading=metric.heading, unit=metric.unit) for heading in headings)
+def _filled(headings: Sequence[str], comparison: Comparison) -> tuple[str, ...]:
+    metric = comparison.metric
+    return tuple(
+        heading.format(heading=metric.heading, unit=metric.unit, level=level_text(comparison)) for heading in headings
+    )
 
 
 def _side_cells(side: Side, metric: Metric) -> list[str]:
     """An arm: n, mean ± sd, interval, best and worst with their seeds, mean time of a job."""
     planned = len(side.values) + len(side.missing)
     n = f"{len(side.values)} of {planned}" if side.missing else str(planned)
-    if side.summary is None:
+    n += f", {len(side.diverged)} diverged" if side.diverged else ""
+    n += f", {len(side.missed)} never" if side.missed else ""
+    if side.median is None:
         return [side.label, n, "", "", "", "", ""]
     ranked = sorted(side.values, key=lambda seed: side.values[seed], reverse=metric.higher_is_better)
     ends = [f"{metric.text(side.values[seed])} ({seed})" for seed in (ranked[0], ranked[-1])]
-    spread = "" if side.summary.sd is None else f" ± {metric.text(side.summary.sd)}"
+    summary = side.summary
+    mean = f"median {metric.text(side.median)}"
+    if summary is not None:
+        mean = metric.text(summary.mean) + ("" if summary.sd is None else f" ± {metric.text(summary.sd)}")
     return [
-        side.label, n, f"{metric.text(side.summary.mean)}{spread}", _interval(side.interval, metric), *ends,
+        side.label, n, mean, _interval(side.interval, metric), *ends,
         formatting.seconds(side.arm.seconds),
     ]  # fmt: skip
 
 
 def _pair_cells(pair: Pair, metric: Metric) -> list[str]:
-    """Two arms: the paired difference with its intervals, the corrected p-value, P(A better)."""
+    """Two arms: the paired difference with its interval, and P(A better) with its interval."""
     found = pair.paired
-    label = f"{pair.a.label} − {pair.b.label}"
     if found is None:
-        return [label, "0", *[""] * 5]
+        return [_label(pair), "0", *[""] * 3]
+    low, high = _superiority_interval(pair, metric)
     return [
-        label, str(found.n), metric.signed(found.difference), _interval(found.bootstrap_interval, metric),
-        _interval(found.t_interval, metric), p_text(pair.p_adjusted), f"{_superiority(pair, metric):.2f}",
+        _label(pair), str(found.n), metric.signed(found.difference), _interval(found.simultaneous, metric),
+        f"{_superiority(pair, metric):.2f} ({low:.2f} to {high:.2f})",
     ]  # fmt: skip
+
+
+def _test_cells(pair: Pair, metric: Metric) -> list[str]:
+    """Two arms: the corrected p-values, and the interval that may be looked at any time."""
+    p = "" if pair.paired is None else p_text(pair.p_adjusted)
+    if pair.anytime is None:
+        return [_label(pair), p, "", ""]
+    interval = _interval(pair.anytime.interval, metric) or "no bound yet"
+    return [_label(pair), p, p_text(pair.anytime.p_adjusted), interval]
+
+
+def _label(pair: Pair) -> str:
+    return f"{pair.a.label} − {pair.b.label}"
 
 
 def _best_of_cells(each: BestOf) -> list[list[str]]:
@@ -189,7 +242,14 @@ def _superiority(pair: Pair, metric: Metric) -> float:
     return pair.paired.better if metric.higher_is_better else 1 - pair.paired.better
 
 
+def _superiority_interval(pair: Pair, metric: Metric) -> tuple[float, float]:
+    assert pair.paired is not None
+    low, high = pair.paired.better_interval.low, pair.paired.better_interval.high
+    return (low, high) if metric.higher_is_better else (1 - high, 1 - low)
+
+
 def _side_document(side: Side) -> dict[str, Any]:
+    """Infinite figures are those of targets that were never reached."""
     summary = side.summary
     return {
         "arm": side.label,
@@ -198,29 +258,54 @@ def _side_document(side: Side) -> dict[str, Any]:
         "mean": summary and summary.mean,
         "sd": summary and summary.sd,
         "interval": _ends(side.interval),
-        "values": side.values,
+        "values": dict(side.values),
+        "diverged": len(side.diverged),
+        "missed_target": len(side.missed),
         "left_out": {seed: missing.reason for seed, missing in side.missing.items()},
         "settings_tried": len(side.selection.tried),
         "chosen_on_seeds": side.selection.seeds,
+        "choice": _choice_document(side.selection),
         "train_seconds": side.arm.seconds,
     }
 
 
-def _pair_document(pair: Pair, metric: Metric) -> dict[str, Any]:
-    found = pair.paired
-    document: dict[str, Any] = {"a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds)}
+def _choice_document(selection: Selection) -> dict[str, Any] | None:
+    """How certain the choice of the setting is; None where there was none between several."""
+    choice = selection.choice
+    if choice is None:
+        return None
+    labels = [arm_label(arm, selection.tried) for arm in selection.ranked]
+    return {
+        "chosen": labels[choice.best], "runner_up": labels[choice.runner_up], "margin": choice.margin,
+        "shares": dict(zip(labels, choice.shares, strict=True)), "pending_seeds": selection.pending,
+    }  # fmt: skip
+
+
+def _pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
+    """`t_interval` and `bootstrap_interval` are of 95 % each, the `simultaneous` ones of `confidence`."""
+    found, metric = pair.paired, comparison.metric
+    anytime = pair.anytime
+    document: dict[str, Any] = {
+        "a": pair.a.label, "b": pair.b.label, "seeds": list(pair.seeds),
+        "p_anytime": anytime and anytime.p, "p_anytime_holm": anytime and anytime.p_adjusted,
+        "interval_anytime": _ends(anytime.interval) if anytime else None, "n_anytime": anytime and anytime.n,
+        "standard_error_images": pair.standard_error_images,
+    }  # fmt: skip
     if found is not None:
         document |= {
-            "difference": found.difference, "sd": found.sd, "bootstrap_interval": _ends(found.bootstrap_interval),
-            "t_interval": _ends(found.t_interval), "p": found.p_value, "exact": found.exact, "p_holm": pair.p_adjusted,
-            "superiority": _superiority(pair, metric), "standard_error_seeds": standard_error_seeds(pair),
-            "standard_error_images": pair.standard_error_images,
+            "difference": found.difference, "sd": found.sd,
+            "bootstrap_interval": _ends(found.bootstrap_interval), "t_interval": _ends(found.t_interval),
+            "simultaneous_interval": _ends(found.simultaneous), "confidence": comparison.confidence,
+            "test": "signs" if found.by_signs else "mean", "p": found.p_value, "exact": found.exact,
+            "p_holm": pair.p_adjusted, "superiority": _superiority(pair, metric),
+            "superiority_interval": _superiority_interval(pair, metric), "skewness": found.skewness,
+            "standard_error_seeds": standard_error_seeds(pair),
         }  # fmt: skip
     return document
 
 
 def _interval(found: Interval | None, metric: Metric) -> str:
-    return "" if found is None else f"{metric.text(found.low)} to {metric.text(found.high)}"
+    return "" if found is None else interval_text(found, metric)
 
 
 def _ends(found: Interval | None) -> tuple[float, float] | None:

@@ -54,7 +54,7 @@ def confusion(arm: ArmErrors) -> Chart:
     labels = [class_label(arm.dataset, i) for i in range(len(rows))]
     cells = [
         {
-            "true": labels[i], "predicted": labels[j], "share": 100 * count / sum(row),
+            "true": labels[i], "predicted": labels[j], "share": round(100 * count / sum(row), 1),
             "count": f"{count / n:.0f}" if count / n >= 0.5 else "", "kind": "correct" if i == j else "wrong",
         }
         for i, row in enumerate(rows)
@@ -68,7 +68,7 @@ def confusion(arm: ArmErrors) -> Chart:
     wrong, correct = (base.transform_filter(f"datum.kind == '{kind}'") for kind in ("wrong", "correct"))
     layers = [wrong.mark_rect().encode(x, y, shade), correct.mark_rect(color="#d7e6f2").encode(x, y)]
     if len(rows) <= LEGIBLE_CLASSES:
-        layers.append(base.mark_text(fontSize=11, color="#000").encode(x, y, altair.Text("count:N")))
+        layers.append(base.mark_text(fontSize=11, color="#000", aria=False).encode(x, y, altair.Text("count:N")))
     caption = f"Images of each class (rows) by what they are predicted as, mean over the seeds, n = {n}. Blue: correct."
     return titled(altair.layer(*layers), f"Confusions of {arm.label}", caption, altair.Step(SQUARE))
 

@@ -105,7 +105,7 @@ def reliability_table(arm: ArmErrors) -> Cells:
         if each.images:
             ends = f"{100 * i / CALIBRATION_BINS:.0f} to {100 * (i + 1) / CALIBRATION_BINS:.0f} %"
             confidence, accuracy = each.confidence / each.images, each.correct / each.images
-            lines.append([ends, f"{each.images / n:.0f}", _percent(confidence), _percent(accuracy)])
+            lines.append([ends, f"{each.images / n:.1f}", _percent(confidence), _percent(accuracy)])
     return ("confidence", ">images", ">mean confidence %", ">accuracy %"), lines
 
 

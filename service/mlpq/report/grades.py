@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from mlpq import formatting
-from mlpq.records import EnvironmentDifference, FigureCheck, Grade, JobRecord, Verification
+from mlpq.records import AnyJob, JobRecord
 from mlpq.report.tables import plain_table
+from mlpq.verification_records import EnvironmentDifference, FigureCheck, Grade, Verification
 
 GRADE_STYLES = {
     Grade.SAME_BITS: "green",
@@ -24,7 +25,7 @@ GRADE_STYLES = {
 }
 
 
-def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str, JobRecord]) -> None:
+def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str, AnyJob]) -> None:
     """Print the grades, then what differs or is inconsistent, then a summary.
 
     `jobs` has the verified jobs and their reruns, by id.
@@ -32,10 +33,11 @@ def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str,
     table = plain_table("job", "optimizer", ">seed", ">recorded", ">now", "grade")
     for each in found:
         job, rerun = jobs[each.job_id], jobs.get(each.rerun_id or "")
-        table.add_row(
-            formatting.short_id(job.id), formatting.optimizer(job.spec), str(job.spec.seed), _correct(job),
-            _correct(rerun), _grade(each),
-        )  # fmt: skip
+        if isinstance(job, JobRecord):
+            own = (formatting.optimizer(job.spec), str(job.spec.seed))
+        else:
+            own = (job.description, "")
+        table.add_row(formatting.short_id(job.id), *own, _correct(job), _correct(rerun), _grade(each))
     out.print(table)
     ids_by_note: dict[str, list[str]] = {}
     for each in found:
@@ -73,7 +75,8 @@ def print_history(out: Console, found: Sequence[Verification]) -> None:
     table = plain_table("verified (UTC)", "rerun", "grade")
     for each in found:
         rerun = formatting.short_id(each.rerun_id) if each.rerun_id else ""
-        table.add_row(f"{each.checked_at:%Y-%m-%d %H:%M:%S}", rerun, _grade(each))
+        at = f"{each.checked_at:%Y-%m-%d %H:%M:%S}" if each.checked_at else ""
+        table.add_row(at, rerun, _grade(each))
     out.print(table)
     for line in notes_on(found[-1]):
         out.print(f"  {line}", markup=False, soft_wrap=True)
@@ -91,8 +94,8 @@ def _grade(verification: Verification) -> Text:
     return Text(formatting.grade_text(verification.grade), style=GRADE_STYLES[verification.grade])
 
 
-def _correct(job: JobRecord | None) -> str:
-    if job is None or job.result is None:
+def _correct(job: AnyJob | None) -> str:
+    if not isinstance(job, JobRecord) or job.result is None:
         return ""
     return f"{job.result.test_correct}/{job.result.test_total}"
 

@@ -18,10 +18,20 @@ from mlpq.analysis.grouping import field_of
 from mlpq.analysis.params import ComparisonParams
 from mlpq.records import EnvironmentRecord, JobRecord
 from mlpq.report.charts import BEST_OF_K_TITLE, charts
-from mlpq.report.comparison_tables import best_of_table, errors_table, methods, pairs_table, sides_table, verdict_lines
+from mlpq.report.comparison_tables import (
+    best_of_table,
+    errors_table,
+    methods,
+    pairs_table,
+    sides_table,
+    tests_table,
+    verdict_lines,
+)
 from mlpq.report.drawing import svg
 from mlpq.report.error_section import error_section
+from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
+from mlpq.text import printable_value
 
 
 def report(
@@ -39,6 +49,7 @@ def report(
     text = comparison_text(compared)
     return _template().render(
         question=text.question,
+        questions=text.questions,
         verdicts=text.verdicts,
         notes=text.notes,
         tables=text.tables,
@@ -78,6 +89,7 @@ class ComparisonText:
     """What the templates `comparison.html` and `figures.html` show of a comparison."""
 
     question: str
+    questions: Sequence[QuestionText]
     verdicts: Sequence[str]
     notes: Sequence[str]
     tables: Sequence[TableText]
@@ -89,6 +101,7 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
     comparison = compared.comparison
     return ComparisonText(
         question=_question(comparison),
+        questions=[question_text(state) for state in compared.questions],
         verdicts=verdict_lines(comparison),
         notes=notes(comparison),
         tables=_tables(compared),
@@ -98,7 +111,8 @@ def comparison_text(compared: ExperimentComparison) -> ComparisonText:
 
 def _template() -> Template:
     loader = PackageLoader("mlpq.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("report.html")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, finalize=printable_value)
+    return found.get_template("report.html")
 
 
 def _tables(compared: ExperimentComparison) -> list[TableText]:
@@ -106,7 +120,8 @@ def _tables(compared: ExperimentComparison) -> list[TableText]:
     comparison = compared.comparison
     found = (
         ("Arms", sides_table(comparison), ""),
-        ("Pairs", pairs_table(comparison), methods(comparison)),
+        ("Pairs", pairs_table(comparison), ""),
+        ("Tests", tests_table(comparison), methods(comparison)),
         ("Errors of the differences", errors_table(comparison), ""),
         (BEST_OF_K_TITLE, best_of_table(compared.tuned), ""),
     )

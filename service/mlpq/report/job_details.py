@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.text import Text
 
 from mlpq import formatting
 from mlpq.jobs import Engine
-from mlpq.records import AttemptRecord, EpochMetrics, JobRecord, JobResult, Verification
+from mlpq.records import AnyJob, AttemptRecord, EpochMetrics, JobRecord, JobResult
 from mlpq.report.grades import print_history
 from mlpq.report.tables import Cells, plain_table, print_tables
+from mlpq.text import bounded
+from mlpq.verification_records import Verification
 
 
 def print_job(
     out: Console,
-    job: JobRecord,
+    job: AnyJob,
     curve: Sequence[EpochMetrics],
     attempts: Sequence[AttemptRecord],
     verifications: Sequence[Verification] = (),
@@ -37,14 +40,16 @@ def print_job(
         print_history(out, verifications)
 
 
-def facts_of(job: JobRecord) -> list[tuple[str, str]]:
+def facts_of(job: AnyJob) -> list[tuple[str, str]]:
     """What the job is and its result, as names and values; facts that it does not have are left out."""
+    status = formatting.status(job) + (f": {bounded(job.error)}" if job.error else "")
+    identity = [("job", job.id), ("experiment", job.experiment), ("status", status)]
+    if not isinstance(job, JobRecord):
+        return [*identity, ("unreadable", job.reason)]
     spec = job.spec
     early = f", stops after {spec.patience} epochs without a lower loss" if spec.patience else ""
     facts = [
-        ("job", job.id),
-        ("experiment", job.experiment),
-        ("status", formatting.status(job) + (f": {job.error}" if job.error else "")),
+        *identity,
         ("model", f"{formatting.model(spec)} on {spec.dataset}"),
         ("optimizer", formatting.optimizer(spec)),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
@@ -106,11 +111,15 @@ def curve_table(curve: Sequence[EpochMetrics]) -> Cells:
 def attempts_table(attempts: Sequence[AttemptRecord]) -> Cells:
     """One line per attempt."""
     lines = [
-        [str(attempt.attempt), attempt.worker, attempt.device, f"{attempt.started_at:%Y-%m-%d %H:%M:%S}",
+        [str(attempt.attempt), attempt.worker, attempt.device, _time(attempt.started_at),
          str(attempt.outcome or "running"), attempt.error or ""]
         for attempt in attempts
     ]  # fmt: skip
     return (">attempt", "worker", "device", "started (UTC)", "outcome", "error"), lines
+
+
+def _time(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _loss(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlpq import formatting
-from mlpq.records import JobRecord, RunningJob, WaitSnapshot
+from mlpq.records import AnyJob, JobRecord, RunningJob, WaitSnapshot
 
 BARS_AT_MOST = 8  # jobs shown at a time; the first line counts them all
 BAR_WIDTH = 10  # characters
@@ -20,10 +20,15 @@ ROOM = 76  # columns from which on a job's name, bar and figures are side by sid
 LINE_SECONDS, MAX_LINE_SECONDS = 5.0, 60.0  # between two lines about the progress, at first and in a long wait
 
 
-def show(snapshots: Iterable[WaitSnapshot], console: Console, total: int) -> None:
-    """Draw the snapshots of `total` jobs as they come, until there are no more."""
+def show(
+    snapshots: Iterable[WaitSnapshot],
+    console: Console,
+    total: int,
+    above: Callable[[WaitSnapshot], RenderableType] | None = None,
+) -> None:
+    """Draw the snapshots of `total` jobs as they come, until there are no more; in a terminal with what is `above`."""
     if console.is_interactive:
-        _show_bars(snapshots, console, total)
+        _show_bars(snapshots, console, total, above)
     else:
         _show_lines(snapshots, console, total)
 
@@ -50,11 +55,17 @@ class TimeLeft:
         return (time.monotonic() - self._began) / done * unfinished if done else None
 
 
-def _show_bars(snapshots: Iterable[WaitSnapshot], console: Console, total: int) -> None:
+def _show_bars(
+    snapshots: Iterable[WaitSnapshot],
+    console: Console,
+    total: int,
+    above: Callable[[WaitSnapshot], RenderableType] | None,
+) -> None:
     left = TimeLeft()
     with Live(console=console, transient=True, refresh_per_second=10) as live:
         for snapshot in snapshots:
-            live.update(bars(snapshot, total, left.of(snapshot), console.width))
+            drawn = bars(snapshot, total, left.of(snapshot), console.width)
+            live.update(Group(above(snapshot), drawn) if above else drawn)
 
 
 def bars(snapshot: WaitSnapshot, total: int, left: float | None, width: int) -> RenderableType:
@@ -132,8 +143,10 @@ def _progress_line(snapshot: WaitSnapshot, total: int) -> str:
     return f"{line}, epoch {_epoch(job)}/{job.spec.epochs}"
 
 
-def finished_line(job: JobRecord) -> str:
+def finished_line(job: AnyJob) -> str:
     """A finished job in one line: what it was, and its figures or why it has none."""
+    if not isinstance(job, JobRecord):
+        return f"{formatting.short_id(job.id)}: {job.description}"
     label = (
         f"{formatting.short_id(job.id)} {formatting.model(job.spec)}, {formatting.optimizer(job.spec)}, "
         f"seed {job.spec.seed}"

@@ -24,7 +24,7 @@ def write(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, file: 
     if format_ == "table":
         _print_table(tables.console(file=file), columns, rows)
     elif format_ == "json":
-        print(tables.to_json([{name: _finite(row[name]) for name in columns} for row in rows]), file=file)
+        print(tables.to_json([{name: row[name] for name in columns} for row in rows]), file=file)
     elif format_ == "csv":
         print(tables.csv_text(columns, [[row[name] for name in columns] for row in rows]), file=file)
     else:
@@ -92,11 +92,6 @@ def _cell(value: Any, decimals: float) -> str:
 def _is_number(rows: Sequence[QueryRow], name: str) -> bool:
     values = [row[name] for row in rows if row[name] is not None]
     return bool(values) and all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
-
-
-def _finite(value: Any) -> Any:
-    """The value, or None for NaN and infinity, which JSON does not have."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _arrow_table(columns: Sequence[str], rows: Sequence[QueryRow]) -> Any:

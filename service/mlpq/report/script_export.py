@@ -15,6 +15,7 @@ from mlpq.records import JobRecord
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.text import printable
 
 MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
 WIDTH = 100
@@ -185,9 +186,8 @@ def _threads(job: JobRecord, environment: Mapping[str, Any] | None) -> int | Non
     """
     if job.result is None or job.result.device != "cpu" or environment is None:
         return None
-    if job.result.engine is not Engine.PLAIN:
-        return 1
-    return int(environment["threads"]) if "threads" in environment else None
+    threads = environment.get("threads")
+    return 1 if job.result.engine is not Engine.PLAIN else threads if isinstance(threads, int) else None
 
 
 def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
@@ -197,7 +197,12 @@ def _recorded(job: JobRecord, environment: Mapping[str, Any] | None) -> str:
     count = formatting.count(result.test_correct, result.test_total)
     version, torch = (environment.get(name, "(unknown)") for name in ("code_version", "torch"))
     means = f"torch {torch}" if result.engine is not Engine.KERNEL else formatting.engine(result)
-    return f"mlpq {version} with {means} on {result.device}: {count} correct"
+    return _comment(f"mlpq {version} with {means} on {result.device}: {count} correct")
+
+
+def _comment(text: str) -> str:
+    """Text from the database as one line, of which no part can become code."""
+    return printable(" ".join(text.split()))
 
 
 def _settings(chain: Sequence[JobSpec]) -> dict[str, object]:
@@ -236,7 +241,7 @@ def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
     varying = ["epochs", *(name for name, value in settings.items() if value == name)]
     calls = []
     for spec in chain:
-        arguments = ", ".join(f"{name}={getattr(spec, name)}" for name in varying)
+        arguments = ", ".join(f"{name}={getattr(spec, name)!r}" for name in varying)
         calls.append(_wrapped(f"fit({_optimizer(spec)}, {arguments})"))
     function = f"def fit(optimizer, {', '.join(varying)}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
@@ -245,7 +250,7 @@ def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
 def _optimizer(spec: JobSpec) -> str:
     known = OPTIMIZERS[spec.optimizer]
     own = {name: value for name, value in spec.optimizer_settings.items() if value != known.defaults[name]}
-    settings = ", ".join(f"{name}={value}" for name, value in {"lr": spec.lr, **own}.items())
+    settings = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **own}.items())
     return f"optim.{known.torch_name}(model.parameters(), {settings})"
 
 

@@ -5,25 +5,29 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import IO, Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from mlpq import formatting
+from mlpq import formatting, terminal
 from mlpq.analysis.arms import Arm, arms, group_specs
 from mlpq.analysis.grouping import full_labels, settings_labels
 from mlpq.jobs import Status
-from mlpq.records import EpochMetrics, JobRecord, WorkerRecord
+from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
 from mlpq.report.table_layout import fit, listed
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
 from mlpq.spec.presets import TEXTBOOK_FIGURES, TextbookFigure
+from mlpq.text import bounded, escaped, printable
 
 Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, with ">" before those of figures, and lines
 
@@ -43,34 +47,49 @@ JOB_HEADINGS = ("job", *SPEC_HEADINGS, "seed", "epochs", "correct", "test %", "t
 ARM_HEADINGS = ("arm", "n", "test %, mean ± sd", "worst", "best", "time")
 
 
+class PrintableConsole(Console):
+    """A console that strips control characters from what is printed, and adds those of its own styles."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
     """The terminal. A file or a pipe has lines of FILE_WIDTH, and is never drawn over, whatever FORCE_COLOR says."""
-    options: dict[str, Any] = {"stderr": stderr, "file": file, "highlight": False, "emoji": False}
-    if (file or (sys.stderr if stderr else sys.stdout)).isatty():
-        return Console(**options)
-    return Console(**options, width=FILE_WIDTH, force_interactive=False)
+    out: Any = file or terminal.raw(sys.stderr if stderr else sys.stdout)
+    options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False}
+    if out.isatty():
+        return PrintableConsole(**options)
+    return PrintableConsole(**options, width=FILE_WIDTH, force_interactive=False)
 
 
-def jobs_table(records: Sequence[JobRecord]) -> Table:
+def jobs_table(records: Sequence[AnyJob]) -> Table:
     """One line per job: what it is, and its status."""
     settings = job_settings(records)
     table = plain_table("job", "experiment", *SPEC_HEADINGS, *_heading(settings), ">seed", "status", ">test")
     for job, own in zip(records, settings, strict=True):
+        cells = results_cells(job)
         table.add_row(
-            formatting.short_id(job.id),
+            cells[0],
             job.experiment,
-            formatting.model(job.spec),
-            formatting.optimizer(job.spec),
+            *cells[1:3],
             *([own] if any(settings) else []),
-            str(job.spec.seed),
+            cells[3],
             _status(job),
-            formatting.percent(None if job.result is None else job.result.test_accuracy),
+            _accuracy(job),
         )
     return table
 
 
+def _accuracy(job: AnyJob) -> str:
+    if not isinstance(job, JobRecord):
+        return ""
+    return formatting.percent(None if job.result is None else job.result.test_accuracy)
+
+
 def workers_table(workers: Sequence[WorkerRecord]) -> Table:
-    """One line per worker, in 80 columns."""
+    """One line per worker: what it runs on, and what it has done."""
     table = plain_table("worker", "device", ">running", ">done", ">last heartbeat")
     for worker in workers:
         device = f"{worker.device}: {worker.device_name}"
@@ -80,11 +99,11 @@ def workers_table(workers: Sequence[WorkerRecord]) -> Table:
 
 
 def worker_document(worker: WorkerRecord) -> dict[str, Any]:
-    """A worker as JSON; its device's name has the key `model`."""
-    host, process, _ = worker.name.rsplit(":", 2)
+    """A worker as JSON; its device's name has the key `model`. Host and process are None for a name without them."""
+    named = re.fullmatch(r"(.+):([0-9]{1,18}):[0-9a-f]+", worker.name)  # in an older database it may be any text
     return {
-        "host": host,
-        "process": int(process),
+        "host": named[1] if named else None,
+        "process": int(named[2]) if named else None,
         "name": worker.name,
         "device": worker.device,
         "model": worker.device_name,
@@ -97,16 +116,17 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
     }
 
 
-def results_table(records: Sequence[JobRecord]) -> Table:
+def results_table(records: Sequence[AnyJob]) -> Table:
     """One line per job with its figures; a job without a result shows its status instead."""
     headings, lines = results_lines(records)
     table = plain_table(*(("" if heading in TEXT_HEADINGS else ">") + heading for heading in headings))
     for job, (*figures, time) in zip(records, lines, strict=True):
-        table.add_row(*figures, _status(job) if job.result is None else time)
+        has_result = isinstance(job, JobRecord) and job.result is not None
+        table.add_row(*figures, time if has_result else _status(job))
     return table
 
 
-def results_lines(records: Sequence[JobRecord]) -> Cells:
+def results_lines(records: Sequence[AnyJob]) -> Cells:
     """The cells of `results_cells`, and the settings in which the jobs differ where there are such."""
     settings = job_settings(records, shown=("epochs",))
     at = JOB_HEADINGS.index("seed")
@@ -117,21 +137,25 @@ def results_lines(records: Sequence[JobRecord]) -> Cells:
     return (*JOB_HEADINGS[:at], *_heading(settings), *JOB_HEADINGS[at:]), lines
 
 
-def job_settings(records: Sequence[JobRecord], shown: Sequence[str] = ()) -> list[str]:
+def job_settings(records: Sequence[AnyJob], shown: Sequence[str] = ()) -> list[str]:
     """For each job what distinguishes it from the others, besides its model, its optimizer and its seed."""
-    labels = settings_labels([job.spec for job in records], shown)
-    if len({job.parent_id for job in records}) < 2:
-        return labels
-    origins = [f"continued from {formatting.short_id(job.parent_id)}" if job.parent_id else "" for job in records]
-    return [", ".join(filter(None, parts)) for parts in zip(labels, origins, strict=True)]
+    readable = [job for job in records if isinstance(job, JobRecord)]
+    labels = settings_labels([job.spec for job in readable], shown)
+    if len({job.parent_id for job in readable}) >= 2:
+        origins = [f"continued from {formatting.short_id(job.parent_id)}" if job.parent_id else "" for job in readable]
+        labels = [", ".join(filter(None, parts)) for parts in zip(labels, origins, strict=True)]
+    own = iter(labels)
+    return [next(own) if isinstance(job, JobRecord) else "" for job in records]
 
 
 def _heading(settings: Sequence[str]) -> list[str]:
     return ["settings"] if any(settings) else []
 
 
-def results_cells(job: JobRecord) -> list[str]:
+def results_cells(job: AnyJob) -> list[str]:
     """The cells of a job under JOB_HEADINGS; its status takes the place of the time where it has no result."""
+    if not isinstance(job, JobRecord):
+        return [formatting.short_id(job.id), job.description, *[""] * 5, formatting.status(job)]
     result, planned = job.result, str(job.spec.epochs)
     own = [
         formatting.short_id(job.id), formatting.model(job.spec), formatting.optimizer(job.spec), str(job.spec.seed),
@@ -165,25 +189,27 @@ def _arm_cells(arm: Arm, label: str) -> list[str]:
     if accuracy is None:
         return [label, f"0 of {jobs}", "", "", "", ""]
     n = str(jobs) if accuracy.n == jobs else f"{accuracy.n} of {jobs}"
+    n += f", {len(arm.diverged)} diverged" if arm.diverged else ""
     ends = [f"{100 * end:.2f}" for end in (accuracy.least, accuracy.most)] if accuracy.n > 1 else ["", ""]
     mean = formatting.mean_and_sd(100 * accuracy.mean, None if accuracy.sd is None else 100 * accuracy.sd)
     return [label, n, mean, *ends, formatting.seconds(arm.seconds)]
 
 
-def print_results(records: Sequence[JobRecord], ancestors: Sequence[JobRecord]) -> None:
+def print_results(records: Sequence[AnyJob], ancestors: Sequence[JobRecord]) -> None:
     """Print the jobs, then their arms where one has several seeds (no mean without its n and spread), then errors.
 
     `ancestors` are the jobs outside `records` that some of them continue from.
     """
     out = console()
     out.print(results_table(records))
-    found = arms(records, ancestors)
-    if len(found) < len(records):
+    readable = [job for job in records if isinstance(job, JobRecord)]
+    found = arms(readable, ancestors)
+    if len(found) < len(readable):
         out.print()
         out.print(arms_table(found))
     for job in records:
         if job.error:
-            out.print(f"{formatting.short_id(job.id)}: {job.error}", markup=False)
+            out.print(f"{formatting.short_id(job.id)}: {bounded(job.error)}", markup=False)
 
 
 def plan_table(specs: Sequence[JobSpec]) -> Table:
@@ -237,34 +263,49 @@ def _reached(
 
 
 def to_json(document: Any) -> str:
-    """Indented JSON; times in ISO 8601 with their zone."""
-    return json.dumps(document, indent=2, default=datetime.isoformat)
+    """Indented JSON; times in ISO 8601 with their zone, and null for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(document, indent=2, default=datetime.isoformat, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(document), indent=2, default=datetime.isoformat)
 
 
-def jobs_json(records: Sequence[JobRecord]) -> str:
+def _finite(document: Any) -> Any:
+    if isinstance(document, Mapping):
+        return {name: _finite(value) for name, value in document.items()}
+    if isinstance(document, (list, tuple)):
+        return [_finite(value) for value in document]
+    return None if isinstance(document, float) and not math.isfinite(document) else document
+
+
+def jobs_json(records: Sequence[AnyJob]) -> str:
     """A JSON list with one object per job; its keys are the columns of the view `results`."""
     return to_json([flat(job) for job in records])
 
 
-def jobs_csv(records: Sequence[JobRecord]) -> str:
+def jobs_csv(records: Sequence[AnyJob]) -> str:
     """A heading and one line per job; the columns are those of the view `results`."""
     rows = [flat(job) for job in records]
     return csv_text(COLUMNS, [[_csv_cell(name, row[name]) for name in COLUMNS] for row in rows])
 
 
 def csv_text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """CSV without a line break at its end; times in ISO 8601, lists and mappings as JSON, booleans in lower case."""
+    r"""CSV without a line break at its end; times in ISO 8601, lists and mappings as JSON, booleans in lower case.
+
+    Times have microseconds, so that all of a column have one format. Control characters are escaped, as \u001b.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heading)
+    writer.writerow([escaped(name) for name in heading])
     writer.writerows([[_csv_value(value) for value in line] for line in lines])
     return out.getvalue().rstrip("\n")
 
 
-def results_markdown(records: Sequence[JobRecord], ancestors: Sequence[JobRecord], heading: str | None) -> str:
+def results_markdown(records: Sequence[AnyJob], ancestors: Sequence[JobRecord], heading: str | None) -> str:
     """The tables of jobs and of arms as Markdown, under a heading if there is one."""
+    readable = [job for job in records if isinstance(job, JobRecord)]
     jobs = markdown(*results_lines(records))
-    summary = markdown(ARM_HEADINGS, arm_lines(arms(records, ancestors)))
+    summary = markdown(ARM_HEADINGS, arm_lines(arms(readable, ancestors)))
     title = f"## {heading}\n\n" if heading else ""
     return f"{title}{jobs}\n\n{summary}\n"
 
@@ -276,20 +317,22 @@ def _csv_cell(name: str, value: object) -> object:
 
 def _csv_value(value: object) -> object:
     if isinstance(value, datetime):
-        return value.isoformat()
+        return value.isoformat(timespec="microseconds")
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str):
+        return escaped(value)
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
 def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; characters that would end a cell or a row are escaped."""
-    cells = [[cell.replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
+    cells = [[printable(cell).replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
     rows = [cells[0], ["---"] * len(heading), *cells[1:]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _status(job: JobRecord) -> Text:
+def _status(job: AnyJob) -> Text:
     return Text(formatting.status(job), style=STATUS_STYLES[job.status])
 
 

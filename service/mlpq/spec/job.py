@@ -34,6 +34,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 # Parameters plus activations of a batch. A larger model uses a whole GPU by itself: stacking would gain little and take
 # much memory, so torch's plain engine trains it alone.
 MAX_STACKED = 2**20
+# Fields that came later. The canonical JSON has them only where they differ from their default: older specs keep their
+# hashes.
+_LATER = ("initialisation",)
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
 parse_penalty_l1 = real("l1", "of 0 or more", lambda x: x >= 0)
@@ -141,14 +144,11 @@ class JobSpec(BaseModel):
         return _canonical(key)
 
     def canonical(self) -> str:
-        """JSON with sorted keys and no spaces: the text that is hashed.
-
-        It contains the initialization only where that isn't torch's: specs that are older than this field keep their
-        hash.
-        """
+        """JSON with sorted keys and no spaces: the text that is hashed."""
         document = self.model_dump(mode="json")
-        if self.initialisation == "torch":
-            del document["initialisation"]
+        for name in _LATER:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                del document[name]
         return _canonical(document)
 
     @cached_property
@@ -159,10 +159,19 @@ class JobSpec(BaseModel):
 
 def spec_from(**fields: object) -> JobSpec:
     """A JobSpec from its fields; raises SpecError with a one-line message."""
+    return parse_spec(fields)
+
+
+def parse_spec(document: object) -> JobSpec:
+    """The spec in a JSON document, which may be anything; raises SpecError with a one-line message."""
     try:
-        return JobSpec.model_validate(fields)
+        return JobSpec.model_validate(document)
     except ValidationError as error:
         raise SpecError(first_line(error)) from None
+    except SpecError:
+        raise
+    except Exception as error:  # such as RecursionError, for what no spec looks like
+        raise SpecError(f"not a spec: {type(error).__name__}") from None
 
 
 def _canonical(document: object) -> str:
@@ -180,4 +189,4 @@ def first_line(error: ValidationError) -> str:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "value_error":
         return message
-    return f"{'.'.join(str(part) for part in first['loc'])}: {message}"
+    return ": ".join(filter(None, (".".join(str(part) for part in first["loc"]), message)))

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: in UTC, and they give up on a server that accepts statements and doesn't answer."""
+"""Connections to PostgreSQL: in UTC, and each side gives up on the other one if it is silent within a transaction."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from typing import Any
 import psycopg
 from psycopg.abc import RV, PQGen
 from sqlalchemy import Engine, event
+
+from mlpq.jobs import LEASE_SECONDS
+from mlpq.store.odd_values import tolerate_times
+
+# A client that is suspended or loses its power within a transaction would lock its rows for as long as its connection
+# seems to be open, and nobody could take over its jobs.
+SILENT_CLIENT_SECONDS = float(LEASE_SECONDS)
 
 
 class Connection(psycopg.Connection[Any]):
@@ -28,14 +35,20 @@ class Connection(psycopg.Connection[Any]):
 
 
 def set_up_connections(engine: Engine, limit: Callable[[], float | None]) -> None:
-    """Connect the engine in UTC; its connections give up after `limit()` seconds without an answer."""
+    """Connect the engine in UTC; its connections give up after `limit()` seconds without an answer.
+
+    The server gives up on a transaction after SILENT_CLIENT_SECONDS without a statement.
+    """
 
     @event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Connection:
         connection = Connection.connect(*arguments, **options)
         connection.limit = limit
-        # A statement and not a startup option: PgBouncer follows the one, and refuses the other.
+        # Statements and not startup options, which PgBouncer refuses. It keeps the time zone for each client.
         connection.autocommit = True
         connection.execute("SET timezone TO 'UTC'")
+        milliseconds = int(SILENT_CLIENT_SECONDS * 1000)
+        connection.execute(f"SET idle_in_transaction_session_timeout TO {milliseconds}".encode())
         connection.autocommit = False
+        tolerate_times(connection)
         return connection

@@ -11,6 +11,8 @@ from sqlalchemy import select, text
 from mlpq.errors import StoreError
 from mlpq.store.liveness import is_alive
 from mlpq.store.migrate import check_revision
+from mlpq.store.odd_values import as_text
+from mlpq.store.read_only import is_outdated, open_read_only
 from mlpq.store.schema import workers
 from mlpq.store.session import Store, sqlite_file
 
@@ -36,7 +38,7 @@ class ChangeTokens:
             revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             names = connection.execute(alive).scalars().all()
         check_revision(revision)
-        return f"{commits} {' '.join(names)}"
+        return f"{commits} {' '.join(map(as_text, names))}"
 
 
 class _File:
@@ -54,7 +56,8 @@ class _File:
         with self._lock:
             try:
                 found = self._path.stat()
-                if self._connection is None or self._inode != (found.st_dev, found.st_ino):
+                is_other = self._inode != (found.st_dev, found.st_ino)
+                if self._connection is None or is_other or is_outdated(self._connection, str(self._path)):
                     self._open((found.st_dev, found.st_ino))
                 assert self._connection is not None
                 return f"{self._opened}.{self._connection.execute('PRAGMA data_version').fetchone()[0]}"
@@ -67,7 +70,6 @@ class _File:
         self._store.close()
         if self._connection is not None:
             self._connection.close()
-        uri = f"{self._path.as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+        self._connection = open_read_only(str(self._path), check_same_thread=False)
         self._inode = inode
         self._opened += 1

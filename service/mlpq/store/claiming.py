@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, union_all
 
-from mlpq.errors import SpecError
-from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Outcome, Status, fingerprint
+from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Status, fingerprint
 from mlpq.records import ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.spec.datasets import DATASETS
-from mlpq.spec.job import JobSpec
 from mlpq.store.liveness import delay_is_over, is_alive
+from mlpq.store.reading import UnreadableRowError, claimed_job, is_job_id
 from mlpq.store.schema import attempts, environments, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
-from mlpq.store.transitions import end_attempt, move
+from mlpq.store.transitions import fail_unreadable, move
 
 # A worker leaves a job that failed on it to its peers for this long, and the last attempt permanently: the worker
 # itself may be broken.
 ELSEWHERE_SECONDS = 30
+MAX_INTEGER = 2**31 - 1
 # PostgreSQL underestimates the rows of a gang, and would sort the whole queue for each claim rather than use the index.
 _USE_INDEX_ORDER = select(
     func.set_config("enable_sort", "off", True), func.set_config("enable_incremental_sort", "off", True)
@@ -29,7 +28,7 @@ _USE_INDEX_ORDER = select(
 
 def next_setup(store: Store, worker: str, capabilities: WorkerCapabilities) -> TrainingSetup | None:
     """What the training process must be for the job that the worker would claim next; None where there is none."""
-    size = func.coalesce(jobs.c.world_size, capabilities.world_size).label("size")
+    size = _world_size(capabilities).label("size")
     query = select(size, jobs.c.requested_engine, _is_large().label("is_large")).where(
         *_claimable(worker, capabilities)
     )
@@ -63,18 +62,18 @@ def claim(
         rows = sorted(connection.execute(statement).all(), key=lambda row: row.seq)
         if not rows:
             return []
-        _insert_attempts(connection, rows, worker, capabilities.device, facts)
         weights = _weights(connection, {row.parent_id for row in rows})
+        recorded = _recorded_attempts(connection, rows)
+        new = [row for row in rows if is_job_id(row.id) and (row.id, row.attempt) not in recorded]
+        _insert_attempts(connection, new, worker, capabilities.device, facts)
         claimed = []
         for row in rows:
             try:
-                spec = JobSpec.model_validate(row.spec)
-            except (ValidationError, SpecError) as error:
-                # Another version of mlpq submitted it. It must not block the jobs behind it.
-                reason = f"this worker's mlpq can't read the spec: {' '.join(str(error).split())}"
-                end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail="")
-                continue
-            claimed.append(ClaimedJob(row.id, row.attempt, spec, *weights[row.parent_id]))
+                claimed.append(claimed_job(row, weights, recorded))
+            except UnreadableRowError as error:
+                # Another version of mlpq, or no mlpq at all, wrote it. It must not block the jobs behind it.
+                reason = f"this worker's mlpq can't read the job: {error}"
+                fail_unreadable(connection, row, row in new, reason)
     return claimed
 
 
@@ -105,7 +104,7 @@ def _is_large() -> ColumnElement[bool]:
 
 def _has_setup(capabilities: WorkerCapabilities, setup: TrainingSetup) -> Iterator[ColumnElement[bool]]:
     """Conditions: this worker trains the job with this setup."""
-    yield func.coalesce(jobs.c.world_size, capabilities.world_size) == setup.world_size
+    yield _world_size(capabilities) == setup.world_size
     if capabilities.can_choose(setup.world_size):
         engine = func.coalesce(jobs.c.requested_engine, Engine.KERNEL)
         yield engine.not_in(TORCH_ENGINES) if setup.kernel else engine.in_(TORCH_ENGINES)
@@ -137,14 +136,36 @@ def _claim_statement(worker: str, capabilities: WorkerCapabilities, setup: Train
     return (
         move(Status.QUEUED, Status.RUNNING)
         .where(jobs.c.seq.in_(union_all(select(leader.c.seq), select(others.c.seq))))
-        .values(attempt=jobs.c.attempt + 1, worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
-        .returning(jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id)
-    )
+        .values(attempt=_next_attempt(), worker=worker, lease_until=now(LEASE_SECONDS), not_before=None)
+        .returning(
+            jobs.c.seq, jobs.c.id, jobs.c.attempt, jobs.c.spec, jobs.c.parent_id,
+            func.coalesce(jobs.c.world_size >= 1, True).label("has_valid_world_size"),
+        )
+    )  # fmt: skip
+
+
+def _world_size(capabilities: WorkerCapabilities) -> ColumnElement[int]:
+    """That of the job, or the worker's own; also for a job whose own is not valid, which the claim then fails."""
+    return case((jobs.c.world_size >= 1, jobs.c.world_size), else_=capabilities.world_size)
+
+
+def _next_attempt() -> ColumnElement[int]:
+    """One more; PostgreSQL's integers end at some point."""
+    return case((jobs.c.attempt < MAX_INTEGER, jobs.c.attempt + 1), else_=jobs.c.attempt)
+
+
+def _recorded_attempts(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> set[tuple[Any, Any]]:
+    """Job and number of those claimed attempts that exist already: only somebody else's write can bring that about."""
+    claimed = {(row.id, row.attempt) for row in rows}
+    query = select(attempts.c.job_id, attempts.c.attempt).where(attempts.c.job_id.in_([row.id for row in rows]))
+    return claimed & {(job, attempt) for job, attempt in connection.execute(query)}
 
 
 def _insert_attempts(
     connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]], worker: str, device: str, facts: Mapping[str, Any]
 ) -> None:
+    if not rows:
+        return
     checksums = {row.id: _data_checksum(row.spec) for row in rows}
     environment_ids = {
         checksum: _environment_id(connection, {**facts, "data_checksum": checksum})
@@ -159,8 +180,8 @@ def _insert_attempts(
     )
 
 
-def _data_checksum(spec: Mapping[str, Any]) -> str | None:
-    dataset = DATASETS.get(str(spec.get("dataset")))
+def _data_checksum(spec: Any) -> str | None:
+    dataset = DATASETS.get(str(spec.get("dataset"))) if isinstance(spec, dict) else None
     return dataset.checksum if dataset else None
 
 

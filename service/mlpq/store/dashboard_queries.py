@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import BigInteger, cast, func, select, union_all
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import Status
-from mlpq.records import EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs
-from mlpq.store import queries
-from mlpq.store.schema import epochs, experiments, is_current_attempt, job_results, jobs
+from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, WaitingJobs
+from mlpq.store import queries, reading
+from mlpq.store.schema import (
+    epochs,
+    experiments,
+    is_current_attempt,
+    job_results,
+    jobs,
+    question_caps,
+    questions,
+)
 from mlpq.store.session import Store
 
 
@@ -57,16 +65,22 @@ def waiting(store: Store, ids: Collection[int]) -> dict[int, list[WaitingJobs]]:
 
 
 def history_token(store: Store, experiment_id: int) -> str:
-    """A token that differs after any job of the experiment changes its status.
+    """A token that differs after any job of the experiment changes its status, or a question is registered.
 
     Between two equal tokens no job was claimed, since that raises `attempt`; and without a claim no sequence of
     transitions leads back to the same counts.
     """
     query = select(jobs.c.status, func.count(), func.sum(jobs.c.attempt)).where(jobs.c.experiment_id == experiment_id)
+    asked = (
+        select(func.count(questions.c.id), func.count(question_caps.c.question_id))
+        .outerjoin_from(questions, question_caps)
+        .where(questions.c.experiment_id == experiment_id)
+    )
     created = select(experiments.c.created_at).where(experiments.c.id == experiment_id)  # tells databases apart
     with store.read() as connection:
         states = sorted(tuple(row) for row in connection.execute(query.group_by(jobs.c.status)))
-        return f"{experiment_id} {connection.execute(created).scalar_one()} {states}"
+        registered = tuple(connection.execute(asked).one())
+        return f"{experiment_id} {connection.execute(created).scalar_one()} {states} {registered}"
 
 
 def epochs_of_running(store: Store, experiment_id: int) -> int:
@@ -79,7 +93,11 @@ def epochs_of_running(store: Store, experiment_id: int) -> int:
 
 def epochs_of_results(store: Store, experiment_id: int) -> int:
     """How many epochs the finished jobs of an experiment trained."""
-    query = select(func.coalesce(func.sum(job_results.c.epochs_run), 0)).select_from(jobs).join(job_results)
+    query = (
+        select(cast(func.coalesce(func.sum(job_results.c.epochs_run), 0), BigInteger))
+        .select_from(jobs)
+        .join(job_results)
+    )
     query = query.where(jobs.c.experiment_id == experiment_id)
     with store.read() as connection:
         return int(connection.execute(query).scalar_one())
@@ -87,7 +105,7 @@ def epochs_of_results(store: Store, experiment_id: int) -> int:
 
 def jobs_page(
     store: Store, experiment_id: int, statuses: Sequence[Status], after: int, limit: int
-) -> list[tuple[int, JobRecord]]:
+) -> list[tuple[int, AnyJob]]:
     """Jobs in the order of submission with their `seq`: the first ones after the job with the `seq` `after`."""
     pages = [
         select(jobs.c.seq, jobs.c.id)
@@ -101,7 +119,7 @@ def jobs_page(
     with store.read() as connection:
         found = connection.execute(select(merged).order_by(merged.c.seq).limit(limit)).all()
     seqs = {row.id: row.seq for row in found}
-    return [(seqs[job.id], job) for job in queries.jobs_by_id(store, list(seqs))]
+    return [(seqs[job.id], job) for job in queries.listed_by_id(store, list(seqs))]
 
 
 def latest_epochs(store: Store, ids: Sequence[str]) -> dict[str, EpochMetrics]:
@@ -109,4 +127,4 @@ def latest_epochs(store: Store, ids: Sequence[str]) -> dict[str, EpochMetrics]:
     query = select(epochs).select_from(jobs.join(epochs, queries.is_latest_epoch()))
     with store.read() as connection:
         rows = connection.execute(query.where(jobs.c.id.in_(ids))).mappings()
-        return {row["job_id"]: queries.epoch(row) for row in rows}
+        return {row["job_id"]: epoch for row in rows if (epoch := reading.epoch(row)) is not None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, cast, insert, select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, WorkerCapabilities
@@ -18,6 +18,9 @@ from mlpq.store.transitions import LOG_CHARACTERS, end_attempt, move, of_attempt
 
 RETRY_SECONDS = 5  # delay before the next attempt of a job that failed, times the number of its attempts
 FORGET_SECONDS = 24 * 3600  # a worker without a heartbeat for this long is dead, and its row is deleted
+
+# SQLite stores anything in them: without the cast one odd value would keep every worker from requeuing jobs.
+_COUNTS = tuple(cast(column, Integer).label(column.name) for column in (jobs.c.attempt, jobs.c.max_attempts))
 
 
 def heartbeat(store: Store, progress: Sequence[AttemptProgress]) -> dict[str, bool]:
@@ -100,7 +103,7 @@ def requeue_expired(store: Store) -> list[str]:
     They are queued again, or fail where no attempt is left.
     """
     reason = "lease expired: no heartbeat from the worker"
-    expired = select(jobs.c.id, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested).where(
+    expired = select(jobs.c.id, *_COUNTS, jobs.c.cancel_requested).where(
         jobs.c.status == Status.RUNNING, lease_has_expired()
     )
     with store.read() as connection:
@@ -136,7 +139,7 @@ def _locked(connection: Connection, which: ColumnElement[bool]) -> dict[str, Row
 
     They are locked in the order of submission, as `cancel` does, so that two transactions never wait for each other.
     """
-    columns = (jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.max_attempts, jobs.c.cancel_requested)
+    columns = (jobs.c.id, jobs.c.status, *_COUNTS, jobs.c.cancel_requested)
     query = select(*columns).where(which).order_by(jobs.c.seq).with_for_update(key_share=True)
     return {row.id: row for row in connection.execute(query)}
 

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Select, column, false, func, select, table
 
-from mlpq.errors import NotFoundError, SpecError, StoreError
-from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import (
-    AttemptRecord,
-    EnvironmentRecord,
-    EpochMetrics,
-    JobRecord,
-    JobResult,
-    RunningJob,
-    StoredResult,
-    Verification,
-)
+from mlpq.errors import NotFoundError
+from mlpq.jobs import Outcome, Status
+from mlpq.question_records import Question, UnreadableQuestion
+from mlpq.records import AnyJob, AttemptRecord, EnvironmentRecord, EpochMetrics, JobRecord, RunningJob, StoredResult
 from mlpq.results_view import COLUMNS
-from mlpq.spec.job import JobSpec
+from mlpq.store import questions, reading
+from mlpq.store.reading import EPOCH_FIELDS, JOB_FIELDS, RESULT_FIELDS
 from mlpq.store.schema import (
     UtcDateTime,
     attempts,
@@ -35,7 +26,10 @@ from mlpq.store.schema import (
     verifications,
 )
 from mlpq.store.session import Store, chunks, now
+from mlpq.store.transitions import LOG_CHARACTERS
 from mlpq.store.verifications import from_row
+from mlpq.text import ERROR_CHARACTERS
+from mlpq.verification_records import Verification
 
 TIMES = ("created_at", "started_at", "finished_at")  # SQLite keeps no types of a view's columns
 results = table(
@@ -44,37 +38,52 @@ results = table(
     *(column(name, UtcDateTime()) if name in TIMES else column(name) for name in COLUMNS),
 )
 
-_RESULT_FIELDS = tuple(field.name for field in fields(JobResult))
-_JOB_FIELDS = tuple(field.name for field in fields(JobRecord) if field.name not in ("spec", "result"))
-_EPOCH_FIELDS = tuple(field.name for field in fields(EpochMetrics))
 _ENDED_BADLY = (Status.FAILED, Status.CANCELLED)
 
 
-def job_records(
+def job_records(store: Store, experiment: str | None = None, statuses: Sequence[str] = ()) -> list[JobRecord]:
+    """Jobs in the order of submission, without those that can't be read."""
+    return [job for job in listed_jobs(store, experiment, statuses) if isinstance(job, JobRecord)]
+
+
+def listed_jobs(
     store: Store,
     experiment: str | None = None,
     statuses: Sequence[str] = (),
     limit: int | None = None,
     newest_first: bool = False,
-) -> list[JobRecord]:
+) -> list[AnyJob]:
     """Jobs in the order of submission unless `newest_first`; `statuses` may name the outcome diverged too."""
     query = _filtered(_select_jobs(), experiment, statuses)
     query = query.order_by(results.c.seq.desc() if newest_first else results.c.seq).limit(limit)
     with store.read() as connection:
-        return [_job(row) for row in connection.execute(query).mappings()]
+        return [reading.job(row) for row in connection.execute(query).mappings()]
 
 
-def jobs_by_id(store: Store, ids: Sequence[str]) -> list[JobRecord]:
-    """These jobs, in the order of submission."""
-    found: list[JobRecord] = []
-    with store.read() as connection:
-        for chunk in chunks(ids):
-            query = _select_jobs().where(results.c.id.in_(chunk)).order_by(results.c.seq)
-            found += [_job(row) for row in connection.execute(query).mappings()]
+def job_by_id(store: Store, job: str) -> JobRecord:
+    """The job with this id; raises NotFoundError where it can't be read."""
+    (found,) = listed_by_id(store, [job])
+    if not isinstance(found, JobRecord):
+        raise NotFoundError(f"the job {found.id} can't be read: {found.reason}")
     return found
 
 
-def ancestors(store: Store, records: Sequence[JobRecord]) -> list[JobRecord]:
+def jobs_by_id(store: Store, ids: Sequence[str]) -> list[JobRecord]:
+    """These jobs, in the order of submission, without those that can't be read."""
+    return [job for job in listed_by_id(store, ids) if isinstance(job, JobRecord)]
+
+
+def listed_by_id(store: Store, ids: Sequence[str]) -> list[AnyJob]:
+    """These jobs, in the order of submission."""
+    found: list[AnyJob] = []
+    with store.read() as connection:
+        for chunk in chunks(ids):
+            query = _select_jobs().where(results.c.id.in_(chunk)).order_by(results.c.seq)
+            found += [reading.job(row) for row in connection.execute(query).mappings()]
+    return found
+
+
+def ancestors(store: Store, records: Sequence[AnyJob]) -> list[JobRecord]:
     """The jobs that `records` continue from, all generations, without those that are among `records`."""
     known = {job.id for job in records}
     found: list[JobRecord] = []
@@ -156,7 +165,8 @@ def with_descendants(store: Store, job: str) -> list[str]:
 def retryable(store: Store, experiment: str | None) -> list[str]:
     """Failed jobs that may succeed next time, parents before children.
 
-    Jobs that were retried already are left out, and those that diverged (they would again), with their descendants.
+    Jobs that were retried already are left out, and those that diverged (they would again) or whose spec can't be read,
+    with their descendants.
     """
     later, parent = jobs.alias(), jobs.alias()
     superseded = select(later.c.seq).where(
@@ -165,7 +175,7 @@ def retryable(store: Store, experiment: str | None) -> list[str]:
         later.c.repeat > jobs.c.repeat,
     )
     query = (
-        select(jobs.c.id, jobs.c.parent_id, parent.c.status.label("parent_status"), attempts.c.outcome)
+        select(jobs.c.id, jobs.c.spec, jobs.c.parent_id, parent.c.status.label("parent_status"), attempts.c.outcome)
         .outerjoin(parent, parent.c.id == jobs.c.parent_id)
         .outerjoin(attempts, is_current_attempt(attempts))
         .where(jobs.c.status == Status.FAILED, ~superseded.exists())
@@ -179,7 +189,8 @@ def retryable(store: Store, experiment: str | None) -> list[str]:
     with store.read() as connection:
         for row in connection.execute(query):
             has_parent = row.parent_id is None or row.parent_id in chosen
-            if row.outcome != Outcome.DIVERGED and (has_parent or row.parent_status not in _ENDED_BADLY):
+            may_succeed = row.outcome != Outcome.DIVERGED and reading.is_spec(row.spec)
+            if may_succeed and (has_parent or row.parent_status not in _ENDED_BADLY):
                 chosen[row.id] = None
     return list(chosen)
 
@@ -188,7 +199,8 @@ def curve(store: Store, job: str) -> list[EpochMetrics]:
     """The epochs of a job's current attempt, in order."""
     query = select(epochs).join(jobs, is_current_attempt(epochs)).where(epochs.c.job_id == job)
     with store.read() as connection:
-        return [epoch(row) for row in connection.execute(query.order_by(epochs.c.epoch)).mappings()]
+        rows = connection.execute(query.order_by(epochs.c.epoch)).mappings()
+        return [epoch for row in rows if (epoch := reading.epoch(row)) is not None]
 
 
 def curves(store: Store, experiment: str) -> dict[str, list[EpochMetrics]]:
@@ -203,24 +215,26 @@ def curves(store: Store, experiment: str) -> dict[str, list[EpochMetrics]]:
     found: dict[str, list[EpochMetrics]] = {}
     with store.read() as connection:
         for row in connection.execute(query).mappings():
-            found.setdefault(row["job_id"], []).append(epoch(row))
+            if (epoch := reading.epoch(row)) is not None:
+                found.setdefault(row["job_id"], []).append(epoch)
     return found
 
 
 def attempts_of(store: Store, job: str) -> list[AttemptRecord]:
     """The attempts of a job with the facts of their environments, in order."""
     query = (
-        select(attempts, environments.c.facts.label("environment"))
+        select(
+            *(attempts.c[name] for name in reading.ATTEMPT_FIELDS if name not in ("error", "log_tail", "environment")),
+            func.substr(attempts.c.error, 1, ERROR_CHARACTERS).label("error"),
+            func.substr(attempts.c.log_tail, 1, LOG_CHARACTERS).label("log_tail"),
+            environments.c.facts.label("environment"),
+        )
         .outerjoin(environments, environments.c.id == attempts.c.environment_id)
         .where(attempts.c.job_id == job)
         .order_by(attempts.c.attempt)
     )
-    names = [field.name for field in fields(AttemptRecord)]
     with store.read() as connection:
-        return [
-            AttemptRecord(**{**{name: row[name] for name in names}, "outcome": _outcome(row["outcome"])})
-            for row in connection.execute(query).mappings()
-        ]
+        return [reading.attempt(row) for row in connection.execute(query).mappings()]
 
 
 def environments_of(store: Store, experiment: str) -> list[EnvironmentRecord]:
@@ -235,7 +249,7 @@ def environments_of(store: Store, experiment: str) -> list[EnvironmentRecord]:
         .order_by(func.count().desc(), environments.c.id)
     )
     with store.read() as connection:
-        return [EnvironmentRecord(facts, count) for facts, count in connection.execute(query)]
+        return reading.readable(EnvironmentRecord, connection.execute(query).mappings())
 
 
 def stored_results(store: Store, ids: Sequence[str]) -> list[StoredResult]:
@@ -248,7 +262,7 @@ def stored_results(store: Store, ids: Sequence[str]) -> list[StoredResult]:
             jobs.c.seed, jobs.c.attempt, jobs.c.parent_id, parent.c.spec_hash.label("parent_hash"), attempts.c.outcome,
             environments.c.facts.label("environment"), environments.c.fingerprint,
             job_results.c.attempt.label("result_attempt"),
-            *(job_results.c[name].label(f"result.{name}") for name in _RESULT_FIELDS),
+            *(job_results.c[name].label(f"result.{name}") for name in RESULT_FIELDS),
         )
         .join(experiments, experiments.c.id == jobs.c.experiment_id)
         .outerjoin(parent, parent.c.id == jobs.c.parent_id)
@@ -260,7 +274,9 @@ def stored_results(store: Store, ids: Sequence[str]) -> list[StoredResult]:
     found: list[StoredResult] = []
     with store.read() as connection:
         for chunk in chunks(ids):
-            found += [_stored(row) for row in connection.execute(query.where(jobs.c.id.in_(chunk))).mappings()]
+            found += [
+                reading.stored_result(row) for row in connection.execute(query.where(jobs.c.id.in_(chunk))).mappings()
+            ]
     return found
 
 
@@ -271,8 +287,15 @@ def verifications_of(store: Store, job: str) -> list[Verification]:
         return [from_row(row) for row in connection.execute(query).mappings()]
 
 
+def questions_of(store: Store, experiment: str) -> list[Question | UnreadableQuestion]:
+    """The registered questions of an experiment, in the order of registration."""
+    with store.read() as connection:
+        found = connection.execute(questions.select_questions(experiment)).mappings()
+        return [questions.from_row(row) for row in found]
+
+
 def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
-    """Those of `ids` that run now, in the order of submission."""
+    """Those of `ids` that run now, in the order of submission, without those that can't be read."""
     query = (
         select(
             jobs.c.id,
@@ -280,7 +303,7 @@ def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
             attempts.c.started_at,
             now().label("now"),
             environments.c.facts["kernel"].as_string().label("kernel"),
-            *(epochs.c[name] for name in _EPOCH_FIELDS),
+            *(epochs.c[name] for name in EPOCH_FIELDS),
         )
         .join(attempts, is_current_attempt(attempts))
         .outerjoin(environments, environments.c.id == attempts.c.environment_id)
@@ -290,14 +313,8 @@ def running_jobs(store: Store, ids: Sequence[str]) -> list[RunningJob]:
     )
     wanted = set(ids)
     with store.read() as connection:
-        return [
-            RunningJob(
-                row["id"], _spec(row["id"], row["spec"]), row["started_at"], row["now"],
-                None if row["epoch"] is None else epoch(row), row["kernel"] is not None,
-            )
-            for row in connection.execute(query).mappings()
-            if row["id"] in wanted
-        ]  # fmt: skip
+        rows = [row for row in connection.execute(query).mappings() if row["id"] in wanted]
+        return [job for row in rows if (job := reading.running_job(row)) is not None]
 
 
 def is_latest_epoch() -> ColumnElement[bool]:
@@ -305,11 +322,6 @@ def is_latest_epoch() -> ColumnElement[bool]:
     seen = epochs.alias()
     latest = select(func.max(seen.c.epoch)).where(is_current_attempt(seen)).correlate(jobs).scalar_subquery()
     return is_current_attempt(epochs) & (epochs.c.epoch == latest)
-
-
-def epoch(row: Mapping[Any, Any]) -> EpochMetrics:
-    """The figures in a row of the table `epochs`."""
-    return EpochMetrics(**{name: row[name] for name in _EPOCH_FIELDS})
 
 
 def ids_of(store: Store, experiment: str) -> list[str]:
@@ -320,8 +332,9 @@ def ids_of(store: Store, experiment: str) -> list[str]:
 
 
 def _select_jobs() -> Select[Any]:
-    columns = [results.c[name] for name in dict.fromkeys((*_JOB_FIELDS, *_RESULT_FIELDS))]
-    return select(*columns, jobs.c.spec).join_from(results, jobs, jobs.c.seq == results.c.seq)
+    columns = [results.c[name] for name in dict.fromkeys((*JOB_FIELDS, *RESULT_FIELDS)) if name != "error"]
+    error = func.substr(results.c.error, 1, ERROR_CHARACTERS).label("error")
+    return select(*columns, error, jobs.c.spec).join_from(results, jobs, jobs.c.seq == results.c.seq)
 
 
 def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str]) -> Select[Any]:
@@ -334,46 +347,5 @@ def _filtered(query: Select[Any], experiment: str | None, statuses: Iterable[str
     return query.where(results.c.status.in_(wanted) | (is_diverged if Outcome.DIVERGED in wanted else false()))
 
 
-def _parents(records: Iterable[JobRecord]) -> set[str]:
-    return {job.parent_id for job in records if job.parent_id is not None}
-
-
-def _job(row: Mapping[Any, Any]) -> JobRecord:
-    values = {name: row[name] for name in _JOB_FIELDS}
-    return JobRecord(
-        **{**values, "status": Status(row["status"]), "outcome": _outcome(row["outcome"])},
-        spec=_spec(row["id"], row["spec"]),
-        result=None if row["test_correct"] is None else _result({name: row[name] for name in _RESULT_FIELDS}),
-    )
-
-
-def _result(values: dict[str, Any]) -> JobResult:
-    return JobResult(**{**values, "engine": Engine(values["engine"])})
-
-
-def _stored(row: Mapping[Any, Any]) -> StoredResult:
-    own = {field.name: row[field.name] for field in fields(StoredResult) if field.name != "result"}
-    values = {name: row[f"result.{name}"] for name in _RESULT_FIELDS}
-    result = None if row["result_attempt"] is None else _result(values)
-    return StoredResult(**{**own, "outcome": _outcome(row["outcome"]), "result": result})
-
-
-def _spec(job: str, document: Any) -> JobSpec:
-    """A stored spec. One that is not valid here, such as that of another version of mlpq, is shown as it is stored.
-
-    Raises StoreError where it lacks a field.
-    """
-    try:
-        return JobSpec.model_validate(document)
-    except (ValidationError, SpecError) as error:
-        required = {name for name, field in JobSpec.model_fields.items() if field.is_required()}
-        if not isinstance(document, Mapping) or not required <= document.keys():
-            reason = " ".join(str(error).split())
-            raise StoreError(f"job {job} has a spec that can't be read: {reason}") from None
-    known = {name: document[name] for name in JobSpec.model_fields if name in document}
-    settings = {name: tuple(v) if isinstance(v, list) else v for name, v in dict(known["optimizer_settings"]).items()}
-    return JobSpec.model_construct(**{**known, "hidden": tuple(known["hidden"]), "optimizer_settings": settings})
-
-
-def _outcome(text: str | None) -> Outcome | None:
-    return None if text is None else Outcome(text)
+def _parents(records: Iterable[AnyJob]) -> set[str]:
+    return {job.parent_id for job in records if isinstance(job, JobRecord) and job.parent_id is not None}

@@ -20,8 +20,9 @@ _GRANTS = {
         "INSERT (id, experiment_id, spec, spec_hash, repeat, seed, device, world_size, priority, gang_key, status,"
         " max_attempts, parent_id, created_at, requested_engine), UPDATE (status, cancel_requested, error, finished_at,"
         " device, world_size, priority, gang_key, max_attempts) ON {schema}.jobs",
-        "INSERT ON {schema}.verifications",
-        "USAGE ON SEQUENCE {schema}.experiments_id_seq, {schema}.jobs_seq_seq, {schema}.verifications_id_seq",
+        "INSERT ON {schema}.verifications, {schema}.questions, {schema}.question_caps",
+        "USAGE ON SEQUENCE {schema}.experiments_id_seq, {schema}.jobs_seq_seq, {schema}.verifications_id_seq,"
+        " {schema}.questions_id_seq",
     ),
     WORKER: (
         "UPDATE (status, attempt, max_attempts, worker, lease_until, not_before, gang_key, error, finished_at)"

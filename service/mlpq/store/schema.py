@@ -33,7 +33,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import Grade
+from mlpq.store.odd_values import OddValue, odd
+from mlpq.verification_records import Grade
 
 metadata = MetaData(
     naming_convention={
@@ -56,7 +57,35 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None if dialect.name == "sqlite" else UTC) if value else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value and (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+        if value is None or isinstance(value, OddValue):
+            return value
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        process: Any = super().result_processor(dialect, coltype)
+
+        def tolerant(value: Any) -> Any:
+            try:
+                return process(value)
+            except (ValueError, TypeError):  # SQLite stores anything
+                return odd(value)
+
+        return tolerant
+
+
+class Bytes(TypeDecorator[bytes]):
+    """Bytes; SQLite may store anything else in their column."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        process: Any = super().result_processor(dialect, coltype)
+
+        def tolerant(value: Any) -> Any:
+            return odd(value) if isinstance(value, (str, int, float)) else process(value) if process else value
+
+        return tolerant
 
 
 # "C" orders ids by byte, so that a prefix is a range of the index.
@@ -224,7 +253,7 @@ result_images = Table(
     "result_images",
     metadata,
     Column("job_id", ForeignKey("job_results.job_id"), primary_key=True),
-    _key("correct", LargeBinary),
+    _key("correct", Bytes),
     _key("predictions_sha256", String(64)),
     _key("confusion", Json),
     _key("calibration", Json),
@@ -244,6 +273,35 @@ verifications = Table(
     _key("differences", Json),
     _key("checked_at", UtcDateTime),
     _one_of("grade", Grade),
+)
+
+questions = Table(
+    "questions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", ForeignKey("experiments.id"), nullable=False),
+    _key("fields", Text),
+    _key("metric", String(20)),
+    _key("target", String(20)),
+    _key("against", Text),
+    _key("difference", Float(53)),
+    Column("margin", Float(53)),
+    _key("alpha", Float(53)),
+    Column("max_seeds", Integer),  # NULL where the pilot determines the caps
+    _key("choose_seeds", Json),
+    _key("seeds", Json),
+    _key("pilot", Integer),
+    _key("sides", Json),
+    _key("registered_at", UtcDateTime),
+    UniqueConstraint("experiment_id", "fields", "metric", "target", "against"),
+)
+
+question_caps = Table(  # a table of its own: submitters insert rows, and change none
+    "question_caps",
+    metadata,
+    Column("question_id", ForeignKey("questions.id"), primary_key=True, autoincrement=False),
+    _key("caps", Json),  # the number of pairs at which each pair of sides ends
+    _key("registered_at", UtcDateTime),
 )
 
 workers = Table(

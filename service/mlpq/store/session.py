@@ -6,23 +6,35 @@ import contextlib
 import itertools
 import os
 import shutil
+import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from mlpq.errors import StoreError, reason_of
 from mlpq.jobs import LEASE_SECONDS
+from mlpq.regular_files import make_private_folder
 from mlpq.settings import masked
+from mlpq.store.odd_values import decode, load_json
+from mlpq.store.read_only import is_outdated, open_read_only
 from mlpq.store.schema import UtcDateTime
 from mlpq.urls import hosts_and_ports, parts
 
@@ -47,7 +59,8 @@ class Store:
     """The database, with separate engines for reading and for writing.
 
     On SQLite a write transaction takes the lock when it begins: one that reads first and writes later would fail
-    immediately with SQLITE_BUSY_SNAPSHOT, whatever the timeout. Readers never wait for writers (WAL).
+    immediately with SQLITE_BUSY_SNAPSHOT, whatever the timeout. Readers never wait for writers (WAL), and need no
+    permission to write.
 
     After `answer_seconds` without an answer, PostgreSQL counts as unreachable; None lets statements take any time.
     """
@@ -56,8 +69,12 @@ class Store:
         self.url = url
         self.is_sqlite = url.startswith("sqlite")
         self.answer_seconds: float | None = None
-        self._writer = _sqlite_engine(url, "BEGIN IMMEDIATE") if self.is_sqlite else self._postgresql_engine()
-        self._reader = _sqlite_engine(url, "BEGIN") if self.is_sqlite else self._writer
+        if self.is_sqlite:
+            path = sqlite_file(url)
+            self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE")
+            self._reader = _sqlite_engine(path, "BEGIN", partial(open_read_only, path, check_same_thread=False))
+        else:
+            self._writer = self._reader = self._postgresql_engine()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -82,7 +99,7 @@ class Store:
         try:
             url, arguments = _postgresql(self.url)
             arguments["prepare_threshold"] = _prepare_threshold(url)
-            engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
+            engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, json_deserializer=load_json)
         except (ArgumentError, ValueError) as error:
             # The reason may quote a part of the URL that is a password.
             raise StoreError(f"MLPQ_DATABASE_URL is '{masked(self.url)}', which is not a database URL") from error
@@ -126,19 +143,27 @@ def _prepare_threshold(url: URL) -> int | None:
     return int(text)
 
 
-def _sqlite_engine(url: str, begin: str) -> Engine:
+def _sqlite_engine(path: str, begin: str, creator: Callable[[], sqlite3.Connection] | None = None) -> Engine:
+    """An engine for a file, whose transactions start with `begin`. Without `creator` its connections can write."""
     # The path is taken literally: a question mark or a percent sign in it has no meaning.
-    engine = create_engine(URL.create("sqlite", database=sqlite_file(url)))
-
-    @event.listens_for(engine, "do_connect")
-    def create(*_: object) -> None:
-        _create_private_file(sqlite_file(url))
+    options = {} if creator is None else {"creator": creator}
+    engine = create_engine(URL.create("sqlite", database=path), json_deserializer=load_json, **options)
+    pragmas = [f"busy_timeout={BUSY_MILLISECONDS}"]
+    if creator is None:
+        pragmas = ["journal_mode=WAL", "synchronous=FULL", *pragmas, "foreign_keys=ON"]
+        event.listen(engine, "do_connect", lambda *_: _create_private_file(path))
 
     @event.listens_for(engine, "connect")
     def set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MILLISECONDS}", "foreign_keys=ON"):
+        connection.text_factory = decode
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: Any, _record: object, _proxy: object) -> None:
+        if is_outdated(connection, path):
+            raise DisconnectionError  # SQLAlchemy then opens another one
 
     @event.listens_for(engine, "begin")
     def begin_transaction(connection: Connection) -> None:
@@ -192,12 +217,6 @@ def make_folder(url: str) -> None:
         raise StoreError(
             f"can't create the folder {folder}: {reason_of(error)}; set MLPQ_HOME to one that you own"
         ) from error
-
-
-def make_private_folder(folder: Path) -> None:
-    """Create the folder and its missing parents, which only this user may enter."""
-    for each in reversed([folder, *folder.parents]):
-        each.mkdir(mode=0o700, exist_ok=True)
 
 
 def _create_private_file(path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import statistics
@@ -11,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from mlpq.errors import QueryError, nearest, suggestion
 from mlpq.store import roles
+from mlpq.store.odd_values import decode, load_json
 from mlpq.store.queries import results
+from mlpq.store.read_only import open_read_only
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store, sqlite_file
 
@@ -81,10 +81,10 @@ def _check(statement: str) -> None:
 def _from_sqlite(store: Store, statement: str) -> tuple[list[str], Sequence[Sequence[Any]]]:
     """The file is opened read-only, and an authorizer rejects every other action, such as opening another file."""
     deadline = time.monotonic() + SECONDS
-    uri = f"{Path(sqlite_file(store.url)).as_uri()}?mode=ro"
-    types = sqlite3.PARSE_DECLTYPES
     try:
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, detect_types=types)) as connection:
+        opened = open_read_only(sqlite_file(store.url), detect_types=sqlite3.PARSE_DECLTYPES)
+        with closing(opened) as connection:
+            connection.text_factory = decode
             connection.execute("PRAGMA query_only = ON")
             connection.execute(f"PRAGMA hard_heap_limit = {MAX_HEAP_BYTES}")
             connection.create_function("date_part", 2, _date_part, deterministic=True)
@@ -203,7 +203,7 @@ def _time(text: str) -> datetime:
 
 def _converter(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
     def convert(stored: bytes) -> Any:
-        text = stored.decode()
+        text = decode(stored)
         try:
             return read(text)
         except (ValueError, RecursionError):  # a UNION has the declared type of its first part only
@@ -215,7 +215,7 @@ def _converter(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
 # Used by connections with PARSE_DECLTYPES: only the one above.
 sqlite3.register_converter("DATETIME", _converter(_time))
 sqlite3.register_converter("BOOLEAN", _converter(lambda text: bool(int(text))))
-sqlite3.register_converter("JSON", _converter(json.loads))
+sqlite3.register_converter("JSON", _converter(load_json))
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

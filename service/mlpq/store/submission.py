@@ -11,7 +11,7 @@ from mlpq.errors import SpecError
 from mlpq.formatting import short_id, status_phrase
 from mlpq.jobs import Status, job_id
 from mlpq.records import Placement, Rerun, SubmittedJob
-from mlpq.spec.job import JobSpec
+from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.store.schema import experiments, jobs
 from mlpq.store.session import Store, chunks, insert_or_ignore, now
 from mlpq.store.transitions import end_children, move, unblock_children
@@ -120,7 +120,7 @@ def retry_jobs(store: Store, ids: Sequence[str]) -> list[SubmittedJob]:
             is_new = old.repeat == newest
             repeat = newest + 1 if is_new else newest
             successors[old.id] = job_id(old.experiment, old.spec_hash, repeat)
-            new = SubmittedJob(successors[old.id], JobSpec.model_validate(old.spec), is_new)
+            new = SubmittedJob(successors[old.id], _spec_of(old), is_new)
             submitted.append(new)
             if is_new:
                 rows.append(_retry_row(old, new, repeat, successors.get(old.parent_id, old.parent_id)))
@@ -186,6 +186,13 @@ def _retry_row(old: Row[*tuple[Any, ...]], new: SubmittedJob, repeat: int, paren
         "status": Status.BLOCKED if old.parent_id else Status.QUEUED,
         "parent_id": parent_id,
     }
+
+
+def _spec_of(old: Row[*tuple[Any, ...]]) -> JobSpec:
+    try:
+        return parse_spec(old.spec)
+    except SpecError as error:
+        raise SpecError(f"the job {old.id} can't be retried, its spec can't be read: {error}") from None
 
 
 def _jobs_to_retry(connection: Connection, ids: Sequence[str]) -> list[Row[*tuple[Any, ...]]]:

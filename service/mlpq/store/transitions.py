@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, literal, update
+from sqlalchemy import Connection, Row, literal, update
 
 from mlpq.formatting import status_phrase
 from mlpq.jobs import TRANSITIONS, Outcome, Status
 from mlpq.store.schema import attempts, jobs
 from mlpq.store.session import chunks, now
+from mlpq.text import bounded
 
 LOG_CHARACTERS = 20_000  # the end of an attempt's log that is stored
 
@@ -44,12 +45,23 @@ def end_attempt(
     `after` is the job's new status and further columns to set. Without a `log_tail` the stored log stays.
     """
     (job, number), (status, columns) = attempt, after
+    error = None if error is None else bounded(error)
     job_error = {Status.QUEUED: None, Status.CANCELLED: "cancelled"}.get(status, error)
     connection.execute(move(Status.RUNNING, status).where(jobs.c.id == job).values(error=job_error, **columns))
     tail = {} if log_tail is None else {"log_tail": log_tail[-LOG_CHARACTERS:]}
     connection.execute(of_attempt(job, number).values(ended_at=now(), outcome=outcome, error=error, **tail))
     if status in (Status.FAILED, Status.CANCELLED):
         end_children(connection, [job], status)
+
+
+def fail_unreadable(connection: Connection, row: Row[*tuple[Any, ...]], has_attempt: bool, reason: str) -> None:
+    """Fail a job that was claimed just now and can't be run as it is stored, and its attempt if it has one."""
+    if has_attempt:
+        end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail="")
+        return
+    failed = move(Status.RUNNING, Status.FAILED).where(jobs.c.seq == row.seq)
+    connection.execute(failed.values(error=bounded(reason)))
+    end_children(connection, [row.id], Status.FAILED)
 
 
 def unblock_children(connection: Connection, parents: Sequence[str]) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import insert
 
-from mlpq.records import EnvironmentDifference, FigureCheck, Grade, Verification
+from mlpq.store import reading
 from mlpq.store.schema import verifications
 from mlpq.store.session import Store, now
+from mlpq.verification_records import Grade, Verification
 
 
 def record(store: Store, found: Sequence[Verification]) -> None:
@@ -23,15 +24,10 @@ def record(store: Store, found: Sequence[Verification]) -> None:
 
 
 def from_row(row: Mapping[Any, Any]) -> Verification:
-    """A stored verification."""
-    return Verification(
-        job_id=row["job_id"],
-        rerun_id=row["rerun_id"],
-        grade=Grade(row["grade"]),
-        reason=row["reason"],
-        misfits=row["misfits"],
-        unchecked=row["unchecked"],
-        figures=[FigureCheck(**figure) for figure in row["figures"]],
-        differences=[EnvironmentDifference(**difference) for difference in row["differences"]],
-        checked_at=row["checked_at"],
-    )
+    """A stored verification; one that can't be read has that reason and no findings."""
+    try:
+        return reading.record(Verification, row)
+    except reading.UnreadableRowError as error:
+        return Verification(
+            str(row["job_id"]), None, Grade(row["grade"]), f"unreadable: {error}", (), (), (), (), checked_at=None
+        )

@@ -9,13 +9,14 @@ from sqlalchemy import Integer, cast, func, select
 
 from mlpq.jobs import Status
 from mlpq.records import WaitingJobs, WorkerRecord
+from mlpq.store import reading
 from mlpq.store.liveness import is_alive
 from mlpq.store.schema import experiments, jobs, workers
 from mlpq.store.session import Store, chunks, now
 
 
 def live_workers(store: Store) -> list[WorkerRecord]:
-    """Workers with a heartbeat within the length of a lease, the oldest first."""
+    """Workers with a heartbeat within the length of a lease, the oldest first, without rows that can't be read."""
     busy = select(jobs.c.worker, func.count().label("jobs")).where(jobs.c.status == Status.RUNNING)
     counted = busy.group_by(jobs.c.worker).subquery()
     query = (
@@ -26,7 +27,7 @@ def live_workers(store: Store) -> list[WorkerRecord]:
     )
     with store.read() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]
-    return [WorkerRecord(device_name=row.pop("model"), **row) for row in found]
+    return reading.readable(WorkerRecord, [{**row, "device_name": row["model"]} for row in found])
 
 
 def jobs_without_worker(store: Store, experiment: str | None = None) -> list[WaitingJobs]:
@@ -38,9 +39,9 @@ def jobs_without_worker(store: Store, experiment: str | None = None) -> list[Wai
     each = query.subquery()
     total = select(each.c.device, each.c.world_size, cast(func.sum(each.c.jobs), Integer).label("jobs"))
     with store.read() as connection:
-        rows = connection.execute(total.group_by(each.c.device, each.c.world_size)).all()
+        rows = connection.execute(total.group_by(each.c.device, each.c.world_size)).mappings().all()
     alive = live_workers(store)
-    found = [WaitingJobs(*row) for row in rows]
+    found = reading.readable(WaitingJobs, rows)
     left = [each for each in found if not any(worker.can_run(each.device, each.world_size) for worker in alive)]
     return sorted(left, key=lambda each: (each.device, each.world_size or 1))
 

@@ -12,7 +12,8 @@ from mlpq.errors import DataError, SpecError
 from mlpq.image_records import ResultImages
 from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
-from mlpq.spec.job import JobSpec, spec_from
+from mlpq.regular_files import check_inside
+from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.verification import weights
 from mlpq.verification.grading import BEST_EPOCH_FIGURES
 from mlpq.weights_format import predictions_sha256
@@ -32,22 +33,25 @@ class Audit:
     unchecked: Sequence[str]
 
 
-def audit(stored: StoredResult, curve: Sequence[EpochMetrics], images: ResultImages | None = None) -> Audit:
-    """Check a succeeded job against its curve, its attempt, what it says about each image, and its file of weights."""
+def audit(
+    stored: StoredResult, curve: Sequence[EpochMetrics], artifacts_dir: Path, images: ResultImages | None = None
+) -> Audit:
+    """Check a succeeded job against its curve, its attempt, its images, and its file of weights in `artifacts_dir`."""
     try:
-        spec = spec_from(**stored.spec)
+        spec = parse_spec(stored.spec)
     except SpecError as error:
         return Audit(None, [f"spec: not valid: {error}"], [])
     wrong = list(_check_spec(stored, spec))
     if wrong or stored.result is None:
-        return Audit(None, wrong or ["result: missing"], [])
+        missing = f"result: unreadable: {stored.problem}" if stored.problem else "result: missing"
+        return Audit(None, wrong or [missing], [])
     unchecked: list[str] = []
     misfits = [
         *_check_epochs(stored.result, curve, spec),
         *_check_figures(stored.result, curve, spec),
         *_check_attempt(stored, stored.result),
         *_check_images(stored.result, images, unchecked),
-        *_check_weights(stored.result, images, spec, unchecked),
+        *_check_weights(stored.result, images, spec, artifacts_dir, unchecked),
     ]
     return Audit(spec, misfits, unchecked)
 
@@ -147,7 +151,7 @@ def _check_predictions(images: ResultImages, predictions: bytes) -> Iterator[str
 
 
 def _check_weights(
-    result: JobResult, images: ResultImages | None, spec: JobSpec, unchecked: list[str]
+    result: JobResult, images: ResultImages | None, spec: JobSpec, artifacts_dir: Path, unchecked: list[str]
 ) -> Iterator[str]:
     """The file holds the recorded weights of this spec, and its predictions.
 
@@ -155,9 +159,10 @@ def _check_weights(
     """
     path = Path(result.weights_file)
     try:
-        file = weights.read(path)
-    except OSError as error:
-        unchecked.append(f"the weights: {path}: {error.strerror}")
+        check_inside(path, artifacts_dir)
+        file = weights.read(path, spec.parameters)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        unchecked.append(f"the weights: {path}: {getattr(error, 'strerror', None) or error}")
         return
     except DataError as error:
         yield f"weights: {error}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
 from typing import Any
 
 from mlpq import formatting
 from mlpq.image_records import ResultImages
-from mlpq.records import EnvironmentDifference, EpochMetrics, FigureCheck, Grade, JobResult
+from mlpq.records import EpochMetrics, JobResult
+from mlpq.verification_records import EnvironmentDifference, FigureCheck, Grade
 
 ONE_IN = 2000  # images that may be classified differently: 5 of 10,000
 LOSS_SHARE = 1e-3  # relative tolerance of a loss
-PREDICTION = 0.99
+CHANCE = 0.01  # that a call refutes any honest result by chance; and that it refutes any honest arm
 LEAST_SEEDS = 3  # other seeds that a prediction interval needs
 STANDARD_ERRORS = 4
 
@@ -39,18 +41,26 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
-    """A grade, its reason in one line, and what was compared."""
+    """A grade, its reason in one line, and what was compared.
+
+    `gain` is the recorded accuracy minus the new one where the grade depends on whether chance explains it, else None.
+    """
 
     grade: Grade
     reason: str
     figures: Sequence[FigureCheck] = ()
     differences: Sequence[EnvironmentDifference] = ()
+    gain: float | None = None
 
 
-def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple) -> Judgment:
-    """Grade a recorded result by a rerun; `others` returns the accuracies of the other seeds of its arm."""
+def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple, checks: int = 1) -> Judgment:
+    """Grade a recorded result by a rerun; `others` returns the accuracies of the other seeds of its arm.
+
+    `checks` is how many accuracies one call checks, over which it splits CHANCE: two for each result.
+    """
     figures = compare(recorded, now)
     differences = environment_differences(recorded.environment, now.environment)
+    gain = None
     agrees = all(figure.agrees for figure in figures if figure.agrees is not None)
     has_same_weights = recorded.result.weights_sha256 == now.result.weights_sha256
     if all(figure.is_same for figure in figures):
@@ -63,10 +73,40 @@ def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple
         most = correct_tolerance(recorded.result.test_total)
         grade, reason = Grade.SAME_FIGURES, f"counts within ±{most}, losses within {100 * LOSS_SHARE:g} %"
     else:
-        grade, reason = _by_chance(recorded.result, now.result, others())
+        grade, reason = _by_chance(recorded.result, now.result, others(), CHANCE / checks)
+        gain = recorded.result.test_accuracy - now.result.test_accuracy
     if grade is not Grade.SAME_BITS and (names := _different_arithmetics(recorded.result, now.result)):
         reason += f"; {names}"
-    return Judgment(grade, reason, figures, differences)
+    return Judgment(grade, reason, figures, differences, gain)
+
+
+def refute_arms(arms: Sequence[Sequence[Judgment]]) -> list[list[Judgment]]:
+    """Refute what chance explains in each result but not in its arm: recorded accuracies that exceed the new ones.
+
+    Each of `arms` holds the judgments of its results. An honest record is as likely above as below its rerun, so the
+    gains of an arm are tested by the two-sided sign-flip test, at the level CHANCE over all arms (Holm).
+    """
+    from mlpq.analysis import inference  # here: it loads numpy and scipy, which take half a second
+
+    gains = [[judgment.gain for judgment in arm if judgment.gain is not None] for arm in arms]
+    tested = [inference.paired(own, [0.0] * len(own)) if own else None for own in gains]
+    adjusted = iter(inference.holm([found.p_value for found in tested if found]))
+    return [
+        list(arm) if found is None else _refuted(arm, found.difference, found.n, next(adjusted))
+        for arm, found in zip(arms, tested, strict=True)
+    ]
+
+
+def _refuted(arm: Sequence[Judgment], difference: float, n: int, p: float) -> list[Judgment]:
+    if p > CHANCE:
+        return list(arm)
+    reason = (
+        f"over {n} seeds of its arm the recorded accuracies differ from the new ones by {100 * difference:+.2f} points "
+        f"on average, which chance does not explain (sign-flip test, p = {p:.2g})"
+    )
+    return [
+        judgment if judgment.gain is None else replace(judgment, grade=Grade.REFUTED, reason=reason) for judgment in arm
+    ]
 
 
 def compare(recorded: Run, now: Run) -> list[FigureCheck]:
@@ -152,17 +192,19 @@ def _different_arithmetics(recorded: JobResult, now: JobResult) -> str:
     return "" if old == new else f"recorded by {old}, now by {new}, which round differently"
 
 
-def _by_chance(recorded: JobResult, now: JobResult, others: Sequence[float]) -> tuple[Grade, str]:
-    """Whether the draw of the seed, or else of the test images, explains the difference of two accuracies."""
+def _by_chance(recorded: JobResult, now: JobResult, others: Sequence[float], alpha: float) -> tuple[Grade, str]:
+    """Whether the draw of the seed, or else of the test images, explains the difference of two accuracies.
+
+    `alpha` is the probability with which one accuracy of an honest result is outside its interval.
+    """
     total = recorded.test_total
     if now.test_total != total:
         return Grade.REFUTED, "the rerun has another number of test images"
     old, new = recorded.test_correct / total, now.test_correct / total
     if len(others) >= LEAST_SEEDS and len(set(others)) > 1:
-        low, high = prediction_interval(others)
-        interval = (
-            f"{100 * low:.2f} to {100 * high:.2f} %, the 99 % prediction interval of its {len(others)} other seeds"
-        )
+        low, high = prediction_interval(others, 1 - alpha)
+        level = f"{100 * (1 - alpha):.6g} % prediction interval of its {len(others)} other seeds"
+        interval = f"{100 * low:.2f} to {100 * high:.2f} %, the {level}"
         if low <= old <= high and low <= new <= high:
             return Grade.CONSISTENT, f"recorded and new accuracy are within {interval}"
         inside = {"recorded": low <= old <= high, "new": low <= new <= high}
@@ -170,15 +212,16 @@ def _by_chance(recorded: JobResult, now: JobResult, others: Sequence[float]) -> 
         verb = "accuracies are" if len(outside) > 1 else "accuracy is"
         return Grade.REFUTED, f"the {' and '.join(outside)} {verb} outside {interval}"
     distance = standard_errors(recorded.test_correct, now.test_correct, total)
-    grade = Grade.CONSISTENT if distance <= STANDARD_ERRORS else Grade.REFUTED
-    return grade, f"the accuracies differ by {distance:.1f} binomial standard errors; {STANDARD_ERRORS} are allowed"
+    allowed = max(STANDARD_ERRORS, NormalDist().inv_cdf(1 - alpha / 2))
+    grade = Grade.CONSISTENT if distance <= allowed else Grade.REFUTED
+    return grade, f"the accuracies differ by {distance:.1f} binomial standard errors; {allowed:.3g} are allowed"
 
 
-def prediction_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The interval of the next accuracy with probability 0.99, for a sample of a normal distribution; n >= 2."""
+def prediction_interval(values: Sequence[float], confidence: float = 1 - CHANCE) -> tuple[float, float]:
+    """The interval of the next accuracy with that probability, for a sample of a normal distribution; n >= 2."""
     from mlpq.analysis import inference  # here: it loads numpy and scipy, which take half a second
 
-    found = inference.prediction_interval(values, PREDICTION)
+    found = inference.prediction_interval(values, confidence)
     return max(0.0, found.low), min(1.0, found.high)
 
 

@@ -7,20 +7,22 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 
 from mlpq.analysis.arms import Arm, arms
 from mlpq.errors import NotFoundError
 from mlpq.formatting import short_id, status_phrase
 from mlpq.image_records import ResultImages
 from mlpq.jobs import VERIFY, Outcome, Status
-from mlpq.records import EpochMetrics, Grade, JobRecord, Rerun, StoredResult, Verification
+from mlpq.records import EpochMetrics, JobRecord, Rerun, StoredResult
 from mlpq.settings import Settings
 from mlpq.store import queries, submission, verifications
 from mlpq.store.image_queries import images_of
 from mlpq.store.session import Store
 from mlpq.submit import run_again
 from mlpq.verification.audit import Audit, audit
-from mlpq.verification.grading import Judgment, Run, judge
+from mlpq.verification.grading import Judgment, Run, judge, refute_arms
+from mlpq.verification_records import Grade, Verification
 
 NOT_RUN = Judgment(Grade.REFUTED, "not possible, the stored spec is not the submitted one")
 
@@ -52,7 +54,7 @@ def candidates(store: Store, names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if queries.has_experiment(store, name):
-            ids = [job.id for job in queries.job_records(store, name, [Status.SUCCEEDED])]
+            ids = [job.id for job in queries.listed_jobs(store, name, [Status.SUCCEEDED])]
             if not ids:
                 raise NotFoundError(f"the experiment {name} has no result yet: mlpq jobs shows its jobs")
         else:
@@ -66,7 +68,7 @@ def _job_with_result(store: Store, name: str) -> str:
         id_ = queries.find_job(store, name)
     except NotFoundError as error:
         raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
-    (job,) = queries.jobs_by_id(store, [id_])
+    (job,) = queries.listed_by_id(store, [id_])
     if job.status is not Status.SUCCEEDED:
         raise NotFoundError(f"job {id_} is {job.status}: only a succeeded job has a result to verify")
     return id_
@@ -83,13 +85,13 @@ def sampled(ids: Sequence[str], count: int, seed: int) -> list[str]:
     return [job for job in ids if job in chosen]
 
 
-def audit_results(store: Store, ids: Sequence[str]) -> list[Case]:
+def audit_results(store: Store, ids: Sequence[str], artifacts_dir: Path) -> list[Case]:
     """Read and audit what is stored about these jobs. Runs and writes nothing."""
     cases, images = [], images_of(store, ids)
     for stored in queries.stored_results(store, ids):
         curve = queries.curve(store, stored.id)
         own = images.get(stored.id)
-        cases.append(Case(stored, curve, audit(stored, curve, own), own))
+        cases.append(Case(stored, curve, audit(stored, curve, artifacts_dir, own), own))
     return cases
 
 
@@ -128,18 +130,40 @@ def conclude(store: Store, cases: Sequence[Case], reruns: Mapping[str, str]) -> 
     """Grade results by their finished reruns, and store the grades."""
     jobs = {job.id: job for job in queries.jobs_by_id(store, list(reruns.values()))}
     arms_of = cache(partial(_arms, store))
+    checks = 2 * len(reruns)  # the recorded and the new accuracy of each
+    judgments = {}
+    for case in cases:
+        rerun = reruns.get(case.job)
+        others = partial(_other_seeds, case, arms_of, jobs.values())
+        judgments[case.job] = _judgment(store, case, jobs[rerun], others, checks) if rerun else NOT_RUN
+    judgments |= _by_arms(cases, judgments, arms_of)
     verified = {case.job for case in cases}
     found = []
     for case in cases:
-        rerun, parent = reruns.get(case.job), case.stored.parent_id
-        others = partial(_other_seeds, case, arms_of, jobs.values())
-        judgment = _judgment(store, case, jobs[rerun], others) if rerun else NOT_RUN
-        unchecked = list(case.audit.unchecked)
+        parent, unchecked = case.stored.parent_id, list(case.audit.unchecked)
         if parent is not None and parent not in verified:
             unchecked.append(f"job {short_id(parent)}, from which it continues: mlpq verify {short_id(parent)}")
-        found.append(_verification(case, rerun, judgment, unchecked))
+        found.append(_verification(case, reruns.get(case.job), judgments[case.job], unchecked))
     verifications.record(store, found)
     return found
+
+
+def _by_arms(
+    cases: Sequence[Case], judgments: Mapping[str, Judgment], arms_of: Callable[[str], Sequence[Arm]]
+) -> dict[str, Judgment]:
+    """The judgments on results that chance explains, after the test of each arm, by job."""
+    by_arm: dict[tuple[str, int | str], list[str]] = {}
+    for case in cases:
+        if judgments[case.job].gain is not None:
+            experiment = case.stored.experiment
+            number = _arm_of(case, arms_of(experiment))
+            by_arm.setdefault((experiment, case.job if number is None else number), []).append(case.job)
+    graded = refute_arms([[judgments[job] for job in ids] for ids in by_arm.values()])
+    return {
+        job: judgment
+        for ids, own in zip(by_arm.values(), graded, strict=True)
+        for job, judgment in zip(ids, own, strict=True)
+    }
 
 
 def _verification(case: Case, rerun: str | None, judged: Judgment, unchecked: Sequence[str]) -> Verification:
@@ -149,8 +173,10 @@ def _verification(case: Case, rerun: str | None, judged: Judgment, unchecked: Se
     return Verification(case.job, rerun, grade, reason, misfits, unchecked, judged.figures, judged.differences)
 
 
-def _judgment(store: Store, case: Case, rerun: JobRecord, others: Callable[[], Sequence[float]]) -> Judgment:
-    """Grade the result by this rerun."""
+def _judgment(
+    store: Store, case: Case, rerun: JobRecord, others: Callable[[], Sequence[float]], checks: int
+) -> Judgment:
+    """Grade the result by this rerun, as one of so many checks of the call."""
     if rerun.outcome is Outcome.DIVERGED:
         return Judgment(Grade.REFUTED, f"the training diverged: {rerun.error}")
     if rerun.status is not Status.SUCCEEDED:
@@ -158,7 +184,7 @@ def _judgment(store: Store, case: Case, rerun: JobRecord, others: Callable[[], S
     (stored,) = queries.stored_results(store, [rerun.id])
     recorded = _run(case.stored, case.curve, case.images)
     images = images_of(store, [rerun.id]).get(rerun.id)
-    return judge(recorded, _run(stored, queries.curve(store, rerun.id), images), others)
+    return judge(recorded, _run(stored, queries.curve(store, rerun.id), images), others, checks)
 
 
 def _run(stored: StoredResult, curve: Sequence[EpochMetrics], images: ResultImages | None) -> Run:
@@ -174,10 +200,18 @@ def _arms(store: Store, experiment: str) -> list[Arm]:
 def _other_seeds(case: Case, arms_of: Callable[[str], Sequence[Arm]], reruns: Iterable[JobRecord]) -> list[float]:
     """The accuracies of the other seeds of the job's arm: those of their reruns where there are, else the recorded."""
     own, found = case.stored.spec_hash, arms_of(case.stored.experiment)
-    jobs = next(arm.records for arm in found if any(job.spec_hash == own for job in arm.records))
+    number = _arm_of(case, found)
+    jobs = () if number is None else found[number].records
     recorded = _accuracies(job for job in jobs if job.spec_hash != own)
     new = _accuracies(reruns)
     return [new.get(spec_hash, accuracy) for spec_hash, accuracy in recorded.items()]
+
+
+def _arm_of(case: Case, found: Sequence[Arm]) -> int | None:
+    """Which of the arms of its experiment the job belongs to; None where its row can't be read."""
+    own = case.stored.spec_hash
+    having = (number for number, arm in enumerate(found) if any(job.spec_hash == own for job in arm.records))
+    return next(having, None)
 
 
 def _accuracies(jobs: Iterable[JobRecord]) -> dict[str, float]:

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlpq import regular_files
 from mlpq.errors import DataError
-from mlpq.weights_format import TensorContent, predictions_of, read_header, states_sha256, weights_sha256
+from mlpq.spec.parsing import MAX_PARAMETERS
+from mlpq.weights_format import (
+    TensorContent,
+    largest_file,
+    predictions_of,
+    read_header,
+    states_sha256,
+    weights_sha256,
+)
 
 DTYPES = {"F16": ("float16", 2), "F32": ("float32", 4), "F64": ("float64", 8)}  # numpy's name, bytes per value
 
@@ -30,9 +39,12 @@ class WeightsFile:
     predictions: bytes | None
 
 
-def read(path: Path) -> WeightsFile:
-    """Read the whole file; raises OSError where it can't be read, and DataError where any byte of it is damaged."""
-    content = path.read_bytes()
+def read(path: Path, parameters: int = MAX_PARAMETERS) -> WeightsFile:
+    """Read the whole file of a model with at most that many parameters.
+
+    Raises OSError where it can't be read, as for what is no regular file, and DataError where any byte is damaged.
+    """
+    content = regular_files.read(path, largest_file(parameters))
     try:
         file = io.BytesIO(content)
         header = read_header(file)
@@ -41,7 +53,7 @@ def read(path: Path) -> WeightsFile:
         predictions = predictions_of(metadata)
         if metadata["states_sha256"] != states_sha256(metadata):
             raise ValueError("generator states")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is damaged") from error
     return WeightsFile(sha256, metadata, predictions)
 

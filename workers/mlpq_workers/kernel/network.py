@@ -234,7 +234,7 @@ class Network:
 def _in_huge_pages(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A copy in huge pages where the system has them: a batch's images lie anywhere, and each would miss the TLB.
 
-    Without, a batch of the textbook's network takes a fifth longer.
+    Without, a batch of the textbook's network takes a third longer.
     """
     memory = mmap.mmap(-1, max(1, pixels.size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import io
 import json
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load as from_safetensors
 from safetensors.numpy import save as to_safetensors
 
+from mlpq import regular_files
 from mlpq.errors import DataError
 from mlpq.records import EpochMetrics
-from mlpq.weights_format import STATES, predictions_metadata, states_sha256
+from mlpq.spec.parsing import MAX_PARAMETERS
+from mlpq.weights_format import STATES, largest_file, predictions_metadata, read_header, states_sha256
 from mlpq_workers.engine.training_state import (
     Array,
     Arrays,
@@ -37,6 +39,8 @@ from mlpq_workers.engine.training_state import (
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
 STATE_BYTES = 5056  # of torch.Generator.get_state()
+# The last and the best weights and the optimizer's state, which has at most three values for each, and the curve.
+LARGEST_CHECKPOINT = 5 * largest_file(MAX_PARAMETERS) + 2**26
 
 Owner = Mapping[str, str]
 
@@ -68,21 +72,27 @@ def save(trained: Trained, spec_hash: str, path: Path) -> None:
         **states,
         **predictions_metadata(final.predictions.classes.tobytes()),
     }
-    _write(path, to_safetensors(dict(final.weights), metadata))
+    regular_files.write(path, to_safetensors(dict(final.weights), metadata))
 
 
-def load_start(path: Path, expected_sha256: str) -> Snapshot:
-    """What `save` wrote, checked against the SHA-256 of the weights in the database; raises DataError with one line."""
+def load_start(path: Path, expected_sha256: str, artifacts_dir: Path) -> Snapshot:
+    """What `save` wrote, checked against the SHA-256 of the weights in the database; raises DataError with one line.
+
+    Only a regular file in `artifacts_dir` is read, whatever path the database has.
+    """
     remedy = "run the job that wrote it again with mlpq submit --again, then this one"
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"the parent's weights {path} are missing: set MLPQ_ARTIFACTS_DIR to their folder, or {remedy}")
     try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        regular_files.check_inside(path, artifacts_dir)
+        content = regular_files.read(path, largest_file(MAX_PARAMETERS))
+    except OSError as error:
+        raise DataError(f"the parent's weights {path} can't be read: {error.strerror}") from error
+    try:
+        weights, metadata = from_safetensors(content), read_header(io.BytesIO(content))["__metadata__"]
         dropout_state, shuffle_state = (metadata[name] for name in STATES)
         states_match = states_sha256(metadata) == metadata["states_sha256"]
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"the parent's weights {path} can't be read, the file is damaged: {remedy}") from error
     if weights_sha256(weights) != expected_sha256:
         raise DataError(f"the parent's weights {path} were changed, their SHA-256 is not the recorded one: {remedy}")
@@ -105,7 +115,7 @@ def save_checkpoint(checkpoint: Checkpoint, owner: Owner, folder: Path, attempt:
     }
     content = to_safetensors(arrays)
     epoch, sha256 = checkpoint.curve[-1].epoch, hashlib.sha256(content).hexdigest()
-    _write(folder / f"attempt-{attempt}-epoch-{epoch}-{sha256}.safetensors", content)
+    regular_files.write(folder / f"attempt-{attempt}-epoch-{epoch}-{sha256}.safetensors", content)
     own = [path for of_attempt, _, path in _checkpoints(folder) if of_attempt == attempt]
     for path in own[KEPT:]:
         path.unlink(missing_ok=True)
@@ -123,7 +133,7 @@ def newest_checkpoint(owner: Owner, folder: Path, warn: Callable[[str], None]) -
 
 def read_checkpoint(path: Path, owner: Owner) -> Checkpoint:
     """What `save_checkpoint` wrote; raises an error where the file is damaged, or has odd contents or another owner."""
-    content = path.read_bytes()
+    content = regular_files.read(path, LARGEST_CHECKPOINT)
     if hashlib.sha256(content).hexdigest() not in path.name:
         raise ValueError("the file is damaged")
     arrays = from_safetensors(content)
@@ -198,22 +208,3 @@ def _snapshot(prefix: str, arrays: Arrays) -> Snapshot | None:
 
 def _array(content: bytes) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that is either complete or absent, also after a crash or a power failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

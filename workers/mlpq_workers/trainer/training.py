@@ -18,6 +18,7 @@ import numpy as np
 from mlpq.errors import MlpqError
 from mlpq.jobs import Engine
 from mlpq.records import EpochMetrics, JobResult
+from mlpq.text import bounded
 from mlpq_workers.engine.training_state import Checkpoint, Diverged, EngineJob, Observer, Stopped, Trained
 from mlpq_workers.engine.world import World
 from mlpq_workers.protocol import (
@@ -143,7 +144,7 @@ class GangTraining(Observer):
             if job.spec.parent:
                 assert job.parent_weights is not None, "a claim brings the parent's weights"
                 assert job.parent_sha256 is not None, "a claim brings the parent's weights"
-                start = load_start(job.parent_weights, job.parent_sha256)
+                start = load_start(job.parent_weights, job.parent_sha256, job.artifacts_dir)
             return EngineJob(job.spec, start)
         log.info("%s: resuming from the checkpoint after epoch %d", job.token, len(resume.curve))
         for metrics in resume.curve:
@@ -225,13 +226,13 @@ class GangTraining(Observer):
 
     def _failed(self, token: str, error: Exception) -> None:
         if isinstance(error, MlpqError):
-            self._process.send(JobFailed(token, str(error)))
+            self._process.send(JobFailed(token, bounded(str(error))))
             return
         for line in "".join(traceback.format_exception(error)).splitlines():
             log.error("%s: %s", token, line)
         # Any job of a stack may have caused the error, unless it came from outside.
         alone = not isinstance(error, OSError)
-        self._process.send(JobFailed(token, f"{type(error).__name__}: {error}", alone))
+        self._process.send(JobFailed(token, bounded(f"{type(error).__name__}: {error}"), alone))
 
     def _save(self, token: str, trained: Trained) -> None:
         job = self._jobs[token]

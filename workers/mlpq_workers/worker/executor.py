@@ -37,7 +37,7 @@ class Executor:
     """Runs gangs of at most `gang` jobs in its own thread, until `stop`. The trainer must be ready."""
 
     def __init__(self, config: Settings, store: Store, trainer: Trainer, gang: int) -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"[-100:]
+        self.name = f"{socket.gethostname() or 'localhost'}:{os.getpid()}:{secrets.token_hex(2)}"[-100:]
         self._config, self._store, self._trainer, self._gang = config, store, trainer, gang
         self._capabilities = WorkerCapabilities(
             trainer.device, trainer.device_name, trainer.most_ranks, trainer.world_size, trainer.has_kernel,

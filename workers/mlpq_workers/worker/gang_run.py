@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -14,8 +13,10 @@ from typing import Any, TypeVar
 from mlpq.errors import StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, Outcome
 from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, EpochMetrics, JobResult
+from mlpq.regular_files import remove_matching
 from mlpq.store import execution, worker_queries
 from mlpq.store.session import Store
+from mlpq.text import bounded
 from mlpq_workers.protocol import (
     Died,
     EpochDone,
@@ -80,21 +81,19 @@ class RunningJob:
             case JobSucceeded():
                 return Outcome.SUCCEEDED, event.result, None
             case JobDiverged():
-                return Outcome.DIVERGED, None, event.error
+                return Outcome.DIVERGED, None, bounded(event.error)
             case JobFailed() | Died() | JobStopped() if self.stop_outcome is not None:
                 error = "cancelled" if self.stop_outcome is Outcome.CANCELLED else "the worker shut down"
                 return self.stop_outcome, None, error
             case JobFailed() | Died():
-                return Outcome.FAILED, None, event.error.replace("\0", "\\0")  # PostgreSQL's text can't contain NUL
+                return Outcome.FAILED, None, bounded(event.error)
             case JobStopped():
                 return Outcome.FAILED, None, "stopped without a request"
 
     def remove_checkpoints(self) -> None:
         """Remove what only an unfinished job needs, and files that killed attempts left incomplete."""
         for pattern in ("attempt-*-epoch-*.safetensors", ".attempt-*"):
-            for path in self.weights_file.parent.glob(pattern):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            remove_matching(self.weights_file.parent, pattern)
 
 
 @dataclass(frozen=True)
@@ -278,4 +277,4 @@ class GangRun:
 
 def internal_error(error: Exception) -> str:
     """The reason to record where the worker itself is at fault."""
-    return f"internal error of the worker: {type(error).__name__}: {error}"
+    return bounded(f"internal error of the worker: {type(error).__name__}: {error}")

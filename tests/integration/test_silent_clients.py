@@ -1,0 +1,34 @@
+"""A client that is suspended, or loses its power, within a transaction: others take over its jobs."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from mlpq.errors import StoreError
+from mlpq.store import answers, execution
+from mlpq.store.schema import jobs
+from mlpq.store.session import Store
+from tests.support.job_steps import claim_one, let_lease_expire, specs, submit
+from tests.support.services import wait_until
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+def test_job_that_a_silent_client_has_locked_is_requeued(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "SILENT_CLIENT_SECONDS", 2.0)
+    silent = Store(store.url)
+    (job,) = submit(store, *specs())
+    claim_one(store)
+    let_lease_expire(store, job)
+    with pytest.raises(StoreError, match="idle-in-transaction"):
+        _go_on_after_requeuing(silent, store, job)
+    silent.close()
+
+
+def _go_on_after_requeuing(silent: Store, store: Store, job: str) -> None:
+    """Lock the job in a transaction, send nothing until others have requeued it, and go on."""
+    with silent.write() as connection:
+        lock = select(jobs.c.id).with_for_update()
+        connection.execute(lock)
+        assert wait_until("it is requeued", lambda: execution.requeue_expired(store)) == [job]
+        connection.execute(lock)

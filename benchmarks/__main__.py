@@ -22,7 +22,7 @@ SECTIONS = {
     "gangs": "Gangs",
     "kernel": "The kernel",
     "sizes": "How large a gang",
-    "tuners": "A sweep, compared with Ray Tune and Optuna",
+    "tuners": "A sweep, compared with other tools and libraries",
     "overhead": "The queue",
     "submission": "Submitting jobs",
     "gpu": "On a GPU",

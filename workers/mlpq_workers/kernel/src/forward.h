@@ -17,27 +17,7 @@ static void gather(mlpq_network *n, const mlpq_images *images, const int64_t *ro
   }
 }
 
-/* Fetches the pixels of the images that come next while this batch is computed: a few cache lines at a time, since a core
-   waits for only so many at once, its own among them. */
-typedef struct {
-  const uint8_t *pixels;
-  const int64_t *rows;
-  size_t features, count, done, offset; /* images done, and bytes of the next one */
-} prefetcher;
-
-#define AHEAD 6    /* lines for each tile of products */
 #define INPUTS 112 /* rows of a panel at a time */
-
-INLINE void prefetch(prefetcher *p, size_t lines) {
-  for (; lines && p->done < p->count; lines--) {
-    __builtin_prefetch(p->pixels + (size_t)p->rows[p->done] * p->features + p->offset, 0, 2);
-    p->offset += LINE;
-    if (p->offset >= p->features) {
-      p->offset = 0;
-      p->done++;
-    }
-  }
-}
 
 /* Inputs of layer `number`: [image][k] with its stride. */
 INLINE const real *inputs_of(const mlpq_network *n, size_t number, size_t *stride) {

@@ -17,7 +17,6 @@
 #include "update_rules.h"
 
 #define CHUNK 128 /* images that are computed at a time, so that their activations stay in a cache; a multiple of LANES */
-#define LINE 64   /* bytes */
 
 typedef struct {
   size_t inputs, outputs;

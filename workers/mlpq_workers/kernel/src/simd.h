@@ -82,6 +82,7 @@ typedef vec loaded __attribute__((may_alias));
 INLINE vec load(const real *p) { return *(const loaded *)p; }
 INLINE void store(real *p, vec x) { *(loaded *)p = x; }
 
+#define LINE 64           /* bytes */
 #define PANEL (2 * LANES) /* outputs of a panel of weights, see network.h */
 #define SIGN ((bits)spread((real)-0.0))
 

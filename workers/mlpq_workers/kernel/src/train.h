@@ -79,15 +79,6 @@ INLINE run run_of(const layer *l, size_t start, size_t count, const real *g) {
   return r;
 }
 
-/* Update what remains of a run of which `done` vectors are updated. */
-INLINE void finish(run *r, size_t done, const step *s) {
-  size_t first = done * LANES;
-  if (first >= r->count) return;
-  run rest = {.w = r->w + first, .g = r->g + first, .count = r->count - first};
-  for (int i = 0; i < MLPQ_MAX_STATES; i++) rest.states[i] = r->states[i] ? r->states[i] + first : NULL;
-  update(&rest, s);
-}
-
 /* Which chunk of its batch is computed. */
 typedef struct {
   size_t first, count; /* images */
@@ -130,34 +121,34 @@ static void add_gradient(mlpq_network *n, size_t number, const chunk *c) {
 static void descend(mlpq_network *n, size_t number, size_t count, prefetcher *ahead) {
   layer *l = &n->layers[number];
   const step *s = &n->step;
-  real gradients[2][TILE * PANEL] __attribute__((aligned(LINE)));
+  real gradient[TILE * PANEL] __attribute__((aligned(LINE)));
   size_t stride, most = s->rule == RULE_ADAM ? ADAM_TILE : TILE;
   const real *x = inputs_of(n, number, &stride);
   int is_plain = s->rule == RULE_DESCENT && !s->has_l1 && !s->has_decay && !s->has_shrink;
-  run pending = {.count = 0}; /* Adam's step of the tile before */
-  for (size_t panel = 0, turn = 0; panel < panel_count(l); panel++) {
+  for (size_t panel = 0; panel < panel_count(l); panel++) {
     size_t width = panel_width(l, panel), vectors = width / LANES;
     product p = {.b = l->p + panel * PANEL, .b_step = l->stride, .c_row = width, .count = count, .step = s};
-    p.pending = &pending;
-    for (size_t k = 0, rows; k < l->rows; k += rows, turn ^= 1) {
+    p.ahead = ahead;
+    for (size_t k = 0, rows; k < l->rows; k += p.tiles * rows) {
       rows = k == l->inputs ? 1 : tile_rows(l->inputs - k, most);
+      p.tiles = k < l->inputs && s->rule == RULE_ADAM ? tile_count(l->inputs - k, most) : 1;
       aim(&p, l, k, x, stride);
-      run r = run_of(l, panel_start(l, panel) + k * width, rows * width, gradients[turn]);
-      p.c = is_plain ? r.w : gradients[turn];
+      run r = run_of(l, panel_start(l, panel) + k * width, rows * width, gradient);
+      p.c = r.w;
       if (is_plain) {
         multiply_and_descend(rows, vectors, &p);
       } else if (s->rule == RULE_ADAM) {
+        memcpy(p.states, r.states, sizeof p.states);
         multiply_and_step(rows, vectors, &p);
-        finish(&pending, count, s);
-        pending = r;
+        continue;
       } else {
+        p.c = gradient;
         multiply_columns(rows, vectors, &p);
         update(&r, s);
       }
       if (ahead) prefetch(ahead, AHEAD);
     }
   }
-  finish(&pending, 0, s);
 }
 
 /* Draw dropout's masks of a batch, layer after layer. */

@@ -142,6 +142,43 @@ INLINE void update_one(const run *r, size_t i, const step *s, enum rule rule, in
   if (states > 2) store(r->states[2] + i, e.s2);
 }
 
+/* Adam's steps, as update_one takes them, of vectors that follow each other. A step has three parts, since a root and a
+   division take long: its next part comes when the next vector begins. */
+typedef struct {
+  real *w, *s0, *s1;
+  size_t begun; /* elements */
+  vec average, root, quotient;
+} adam_steps;
+
+INLINE void end_adam_step(const adam_steps *a, size_t i, const step *s) {
+  vec w = load(a->w + i);
+  if (s->has_shrink) w = flushed(w * spread(s->shrink), NORMAL);
+  w = minus(w, s->lr, a->quotient);
+  if (s->has_decay) w = flushed(w, NORMAL);
+  store(a->w + i, w);
+}
+
+INLINE void begin_adam_step(adam_steps *a, const real *gradient, const step *s) {
+  size_t i = a->begun;
+  if (i > LANES) end_adam_step(a, i - 2 * LANES, s);
+  if (i) a->quotient = a->average / fused(a->root, spread(s->c[4]), spread(s->c[3]));
+  vec g = load(gradient);
+  if (s->has_l1) g = fused(spread(s->l1), sign_of(load(a->w + i)), g);
+  if (s->has_decay) g = fused(spread(s->decay), load(a->w + i), g);
+  a->average = averaged(load(a->s0 + i), g, spread(s->c[0]), spread(s->c[6]));
+  vec square = averaged_square(load(a->s1 + i), g, spread(s->c[1]), spread(s->c[2]));
+  a->root = root_of(square);
+  store(a->s0 + i, a->average);
+  store(a->s1 + i, square);
+  a->begun += LANES;
+}
+
+INLINE void end_adam_steps(adam_steps *a, const step *s) {
+  if (a->begun > LANES) end_adam_step(a, a->begun - 2 * LANES, s);
+  a->quotient = a->average / fused(a->root, spread(s->c[4]), spread(s->c[3]));
+  end_adam_step(a, a->begun - LANES, s);
+}
+
 INLINE void update_run(const run *given, const step *given_step, enum rule rule, int states) {
   const step s = *given_step; /* copies, which no store can change */
   const run r = *given;

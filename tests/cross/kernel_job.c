@@ -55,7 +55,7 @@ int main(int count, char **arguments) {
     images.rows = input((size_t)n * 8);
     mlpq_training training = {images, 0, batches, rates, generator, &progress, &stop, 0};
     build->train(network, &training);
-    mlpq_evaluation found = {0, 0, NULL};
+    mlpq_evaluation found = {0, 0, NULL, NULL};
     build->evaluate(network, &images, &found);
     output(&training.loss, sizeof training.loss);
     output(&found.loss, sizeof found.loss);

@@ -90,10 +90,30 @@ static void forward(mlpq_network *n, size_t first, size_t count, int is_training
   }
 }
 
-/* Transpose from [i][k] to [k][i]: `rows` rows of `columns` elements. */
+/* Transpose a block. */
+INLINE void transpose_block(vec v[LANES]) {
+  UNROLL for (int stage = 1; stage < LANES; stage *= 2) {
+    vec w[LANES];
+    UNROLL for (int j = 0; j < LANES / 2; j++) {
+      w[2 * j] = IN_TURN(v[j], v[j + LANES / 2], FIRST_HALVES);
+      w[2 * j + 1] = IN_TURN(v[j], v[j + LANES / 2], SECOND_HALVES);
+    }
+    UNROLL for (int j = 0; j < LANES; j++) v[j] = w[j];
+  }
+}
+
+/* Transpose from [i][k] to [k][i]: `rows` rows of `columns` elements, in blocks, so that `from` is read up to multiples of
+   LANES. */
 static void transpose(const real *from, size_t from_row, real *to, size_t to_row, size_t rows, size_t columns) {
-  for (size_t i = 0; i < rows; i++)
-    for (size_t k = 0; k < columns; k++) to[k * to_row + i] = from[i * from_row + k];
+  for (size_t i = 0; i < rows; i += LANES)
+    for (size_t k = 0; k < columns; k += LANES) {
+      vec v[LANES];
+      UNROLL for (int j = 0; j < LANES; j++) v[j] = load(from + (i + j) * from_row + k);
+      transpose_block(v);
+      UNROLL for (int j = 0; j < LANES; j++) {
+        if (k + j < columns) store(to + (k + j) * to_row + i, v[j]);
+      }
+    }
 }
 
 /* The cross-entropy of each image to n->losses, from scores in the last layer's z. Leaves exp(score - largest score) in

@@ -105,7 +105,7 @@ static int fill_layer(mlpq_network *n, size_t number) {
   if (c->batch_size > CHUNK) is_complete &= (l->gradient = zeros(l->length, sizeof(real))) != NULL;
   is_complete &= (l->z = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
   is_complete &= (l->p = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
-  is_complete &= (l->p_columns = zeros(l->outputs * CHUNK, sizeof(real))) != NULL;
+  is_complete &= (l->p_columns = zeros(rounded(l->outputs, LANES) * CHUNK, sizeof(real))) != NULL;
   if (is_hidden && c->dropout != 0) {
     is_complete &= (l->raw = zeros(CHUNK * l->stride, sizeof(real))) != NULL;
     is_complete &= (l->kept = zeros((size_t)c->batch_size * l->outputs, 1)) != NULL;

@@ -95,6 +95,23 @@ INLINE vec flushed(vec x, real least) { return choose(less(absolute(x), spread(l
 #define NORMAL ((real)0x1p-126)     /* the smallest normal float */
 #define DERIVATIVE ((real)0x1p-100) /* of derivatives, so that their products with activations are normal */
 
+/* Lanes of a and b in turn: the first halves of both, and the second halves. */
+#if LANES == 16
+#define FIRST_HALVES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define SECOND_HALVES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif LANES == 8
+#define FIRST_HALVES 0, 8, 1, 9, 2, 10, 3, 11
+#define SECOND_HALVES 4, 12, 5, 13, 6, 14, 7, 15
+#else
+#define FIRST_HALVES 0, 4, 1, 5
+#define SECOND_HALVES 2, 6, 3, 7
+#endif
+#if defined(__clang__)
+#define IN_TURN(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define IN_TURN(a, b, ...) __builtin_shuffle(a, b, (bits){__VA_ARGS__})
+#endif
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else

@@ -1,7 +1,7 @@
 """The 40 jobs of benchmarks.tuners with other libraries: scikit-learn's MLPClassifier, and Keras with JAX.
 
 Each in a pool of forked processes that inherit the data set, with one thread each. scikit-learn draws initial weights
-by its own rule; Keras is told PyTorch's.
+by its own rule, Keras here by that of PyTorch.
 
     python -m benchmarks.libraries WAY
 

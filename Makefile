@@ -36,7 +36,7 @@ check: lint ## the quick loop, under a minute: lint and the unit tests, without 
 	$(BIN)/pytest --numprocesses 2 --quiet -m "not slow" tests/unit
 
 test: lint ## all tests but those of the deployment, with PostgreSQL and Redis started for them
-	@scripts/system-packages $(PYTHON) compiler data services browser
+	@scripts/system-packages $(PYTHON) compiler clang data services browser
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup # three on two cores: most of the time they wait
 
 test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, up to ten minutes
@@ -56,7 +56,7 @@ bench: setup ## measure the claims of docs/explanation/benchmarks.md, half an ho
 	$(BIN)/python -m benchmarks
 
 cross: setup ## the kernel's bits on other CPUs, under qemu-user, three minutes; prints a table
-	@scripts/system-packages $(PYTHON) compiler cross
+	@scripts/system-packages $(PYTHON) compiler clang cross
 	$(BIN)/python -m tests.cross
 
 STORM ?= --jobs 1000 --kills 300 --restarts 50

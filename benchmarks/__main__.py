@@ -23,7 +23,7 @@ SECTIONS = {
     "kernel": "The kernel",
     "formula": "Formulas",
     "sizes": "How large a gang",
-    "tuners": "A sweep, compared with Ray Tune and Optuna",
+    "tuners": "A sweep, compared with other tools and libraries",
     "overhead": "The queue",
     "submission": "Submitting jobs",
     "gpu": "On a GPU",

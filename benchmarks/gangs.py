@@ -1,8 +1,11 @@
-"""Compares a gang with the textbook's loop, the plain engine and JAX on one epoch of the same jobs.
+"""Compares the kernel with the textbook's loop, torch's engines and JAX on one epoch of the same jobs.
 
-Seconds are per job. The gang's include everything: batch order, training, evaluation after the epoch, hashing. The
-textbook's include its training and a tenth of its test, which it runs once in ten epochs; JAX's include training only.
-The last table shows where a gang's time goes.
+Seconds are per job. Those of a gang, by the kernel or as stacks of torch (`MLPQ_KERNEL=off`), include everything: batch
+order, training, evaluation after the epoch, hashing; in a worker also recording in the database. The textbook's include
+its training and a tenth of its test, which it runs once in ten epochs; JAX's include training only. JAX is not run with
+8 rates × 4 seeds, but with 32 models that all see one batch order, which is less work. Ratios are of medians of the
+time by the clock, to the textbook's loop, and to the stack and to JAX with the same jobs; CPU time is the sum over all
+threads of the process, which other programs on the machine affect less. The last table shows where a stack's time goes.
 
     python -m benchmarks.gangs [REPETITIONS]
 """
@@ -16,7 +19,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +32,33 @@ from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, migrate, queries, submission
 from mlpq.store.session import Store
+from mlpq_workers.engine import kernel_gang
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import StackTraining, train_gang
 from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.stack import Step
 from mlpq_workers.engine.training_state import EngineJob, Observer, Trained
 from mlpq_workers.engine.world import ALONE
+from mlpq_workers.kernel import Epoch, build
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse
 
 from .jax_vmap import in_a_process
-from .peak import sgemm_peak
-from .report import machine, spread, table, versions
+from .kernel import in_kernel, sgemm
+from .report import cpu, machine, spread, table, versions
 from .textbook import textbook_loop, torchvision_pair
-from .workload import RATES, Run, data, specs
+from .workload import RATES, Run, data, kernel_data, specs
 
 CORES = os.cpu_count() or 1
 SIZE = 32
 SEEDS = range(SIZE)
 RATES_OF_A_SWEEP = {"sgd": "0.01,0.02,0.05,0.1,0.2,0.3,0.5,1", "adam": "1e-4,2e-4,5e-4,1e-3,2e-3,3e-3,5e-3,1e-2"}
 
-RECORDED = f"gang of {SIZE} seeds in a worker, all recorded"
+Way = tuple[str, str]  # what trains, and which jobs
+ONE, MANY, RATES_AND_SEEDS, IN_A_WORKER = "one", f"{SIZE} seeds", "8 rates × 4 seeds", f"{SIZE} seeds, in a worker"
+TEXTBOOK: Way = ("the textbook's loop, 1 thread", ONE)  # as fast here as torch's default, see .textbook
+JAX, STACK, KERNEL = "JAX tuned", "stack", "kernel"
 
 
 class Endings(Observer):
@@ -64,13 +73,25 @@ class Endings(Observer):
         self.of[name] = ending
 
 
-def gang(jobs: Sequence[JobSpec], threads: int = CORES) -> Run:
-    """The jobs as one gang; the seconds are for each."""
+def gang(jobs: Sequence[JobSpec]) -> Run:
+    """The jobs as one gang, by the kernel; the seconds are for each."""
+    own, images = build("auto"), kernel_data()
+    return _timed(jobs, lambda members, endings: kernel_gang.train_gang(members, images, own, endings, CORES))
+
+
+def stacked(jobs: Sequence[JobSpec]) -> Run:
+    """The same as stacks of torch."""
     torch.set_num_threads(1)
-    endings, began = Endings(), time.perf_counter()
-    train_gang({str(i): EngineJob(spec) for i, spec in enumerate(jobs)}, data(), "cpu", endings, threads)
-    seconds = (time.perf_counter() - began) / len(jobs)
-    return Run(seconds, 0.0, tuple(endings.of[str(i)].best.test_correct for i in range(len(jobs))))
+    images = data()
+    return _timed(jobs, lambda members, endings: train_gang(members, images, "cpu", endings, CORES))
+
+
+def _timed(jobs: Sequence[JobSpec], train: Callable[[Mapping[str, EngineJob], Endings], None]) -> Run:
+    endings, began, cpu = Endings(), time.perf_counter(), time.process_time()
+    train({str(i): EngineJob(spec) for i, spec in enumerate(jobs)}, endings)
+    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
+    correct = tuple(endings.of[str(i)].best.test_correct for i in range(len(jobs)))
+    return Run(seconds / len(jobs), 0.0, correct, cpu_seconds / len(jobs))
 
 
 def sweep(optimizer: str) -> list[JobSpec]:
@@ -78,29 +99,33 @@ def sweep(optimizer: str) -> list[JobSpec]:
     return Sweep.parse({"optimizer": optimizer, "lr": RATES_OF_A_SWEEP[optimizer], "seeds": "0..3", "epochs": 1}).jobs()
 
 
-def plain(optimizer: str) -> Run:
+def plain(spec: JobSpec) -> Run:
     torch.set_num_threads(1)
-    began = time.perf_counter()
-    trained = plain_engine.train(EngineJob(specs(optimizer, RATES[optimizer], 1, [42])[0]), data(), "cpu")
-    return Run(time.perf_counter() - began, 0.0, (trained.best.test_correct,))
+    began, cpu = time.perf_counter(), time.process_time()
+    trained = plain_engine.train(EngineJob(spec), data(), "cpu")
+    return Run(time.perf_counter() - began, 0.0, (trained.best.test_correct,), time.process_time() - cpu)
 
 
-def textbook(optimizer: str, threads: int, pair: Any) -> Run:
-    torch.set_num_threads(threads)
+def textbook(optimizer: str, pair: Any) -> Run:
+    torch.set_num_threads(1)
     run = textbook_loop(optimizer, RATES[optimizer], 1, 42, pair)
-    return Run(run.train_seconds + run.test_seconds / 10, 0.0, run.correct)
+    return Run(run.train_seconds + run.test_seconds / 10, 0.0, run.correct, run.cpu_seconds)
 
 
-def jax(way: str, optimizer: str, order: str) -> Run:
-    run, _ = in_a_process(way, optimizer, SIZE, 1, order)
-    return Run(run.train_seconds / SIZE, 0.0, run.correct)
+def jax(way: str, optimizer: str, models: int, order: str) -> Run:
+    run, _ = in_a_process(way, optimizer, models, 1, order)
+    assert run.cpu_seconds is not None
+    return Run(run.train_seconds / models, 0.0, run.correct, run.cpu_seconds / models)
 
 
 class Worker:
-    """A real training process and a real database, with what a worker does between them."""
+    """A real training process and a real database, with what a worker does between them.
 
-    def __init__(self, folder: Path) -> None:
-        config = read_settings({"MLPQ_HOME": str(folder), "MLPQ_THREADS": str(CORES)})
+    `kernel` is as in MLPQ_KERNEL.
+    """
+
+    def __init__(self, folder: Path, kernel: str) -> None:
+        config = read_settings({"MLPQ_HOME": str(folder), "MLPQ_THREADS": str(CORES), "MLPQ_KERNEL": kernel})
         self._folder, self._store, self._trainer = folder, Store(config.database_url), Trainer(config, "cpu")
         migrate.upgrade(self._store)
         self._trainer.start()
@@ -110,7 +135,8 @@ class Worker:
     def run(self, jobs: Sequence[JobSpec]) -> Run:
         """The jobs as one gang, each epoch recorded, each result with its weights; the seconds are for each."""
         submitted = submission.submit_jobs(self._store, f"run-{next(self._runs)}", jobs)
-        gang = claiming.claim(self._store, "benchmark", WorkerCapabilities("cpu"), {}, SIZE)
+        capabilities = WorkerCapabilities("cpu", kernel=self._trainer.has_kernel)
+        gang = claiming.claim(self._store, "benchmark", capabilities, {}, SIZE)
         worker = WorkerContext(threading.Event(), lambda: None, Pulse(""))
         began = time.perf_counter()
         GangRun(self._store, self._trainer, gang, self._folder, worker).run()
@@ -119,56 +145,62 @@ class Worker:
         return Run(seconds, 0.0, tuple(result.test_correct for result in results if result is not None))
 
 
-def ways(optimizer: str, pair: Any, worker: Worker) -> dict[str, Callable[[], Run]]:
-    seeds = specs(optimizer, RATES[optimizer], 1, SEEDS)
-    return {
-        "the textbook's loop, 1 thread": lambda: textbook(optimizer, 1, pair),
-        f"the textbook's loop, {CORES} threads (torch's default)": lambda: textbook(optimizer, CORES, pair),
-        "plain engine, 1 thread": lambda: plain(optimizer),
-        f"JAX vmap + scan, {SIZE} seeds": lambda: jax("plain", optimizer, "own"),
-        f"JAX tuned, {SIZE} seeds": lambda: jax("tuned", optimizer, "own"),
-        f"JAX tuned, {SIZE} models of one order": lambda: jax("tuned", optimizer, "shared"),
-        "**one job alone**": lambda: gang(specs(optimizer, RATES[optimizer], 1, [42])),
-        f"**gang of {SIZE} seeds**": lambda: gang(seeds),
-        "**gang of 8 rates × 4 seeds**": lambda: gang(sweep(optimizer)),
-        RECORDED: lambda: worker.run(seeds),
+def ways(optimizer: str, pair: Any, workers: Mapping[str, Worker]) -> dict[Way, Callable[[], Run]]:
+    one, seeds = specs(optimizer, RATES[optimizer], 1, [42]), specs(optimizer, RATES[optimizer], 1, SEEDS)
+    gangs = {ONE: one, MANY: seeds, RATES_AND_SEEDS: sweep(optimizer)}
+    found: dict[Way, Callable[[], Run]] = {
+        TEXTBOOK: partial(textbook, optimizer, pair),
+        ("plain engine, 1 thread", ONE): partial(plain, one[0]),
+        ("JAX vmap + scan", MANY): partial(jax, "plain", optimizer, SIZE, "own"),
+        (JAX, ONE): partial(jax, "tuned", optimizer, 1, "own"),
+        (JAX, MANY): partial(jax, "tuned", optimizer, SIZE, "own"),
+        (JAX, RATES_AND_SEEDS): partial(jax, "tuned", optimizer, SIZE, "shared"),
     }
+    for engine, train in {STACK: stacked, KERNEL: gang}.items():
+        found |= {(engine, name): partial(train, jobs) for name, jobs in gangs.items()}
+        found[engine, IN_A_WORKER] = partial(workers[engine].run, seeds)
+    return found
 
 
-def comparison(optimizer: str, repetitions: int, pair: Any, worker: Worker) -> str:
+def comparison(optimizer: str, repetitions: int, pair: Any, workers: Mapping[str, Worker]) -> str:
     """All ways in turn, then in turn again: a drift of the machine meets all alike."""
-    chosen = ways(optimizer, pair, worker)
-    ran: dict[str, list[Run]] = {way: [] for way in chosen}
-    plain(optimizer)  # what torch imports at its first optimizer counts for neither
+    chosen = ways(optimizer, pair, workers)
+    ran: dict[Way, list[Run]] = {way: [] for way in chosen}
+    plain(specs(optimizer, RATES[optimizer], 1, [42])[0])  # what torch imports at its first optimizer counts for none
     for _ in range(repetitions):
         for way, run in chosen.items():
             ran[way].append(run())
     medians = {way: statistics.median(run.seconds for run in runs) for way, runs in ran.items()}
-    base, *_ = medians.values()
-    jax_base = next(median for way, median in medians.items() if way.startswith("JAX"))
+
+    def ratio(way: Way, base: Way, form: str) -> str:
+        return f"{medians[base] / medians[way]:{form}}" if base in medians else "–"
+
     rows = [
         (
-            way,
+            f"**{engine}**" if engine == KERNEL else engine,
+            jobs,
             *spread([run.seconds for run in runs], ".3f"),
+            cpu([run.cpu_seconds for run in runs], ".3f"),
             f"{statistics.mean(runs[0].correct):.0f}",
-            f"{base / medians[way]:.1f}",
-            f"{jax_base / medians[way]:.2f}",
+            ratio((engine, jobs), TEXTBOOK, ".1f"),
+            ratio((engine, jobs), (STACK, jobs), ".2f"),
+            ratio((engine, jobs), (JAX, jobs), ".2f"),
         )
-        for way, runs in ran.items()
+        for (engine, jobs), runs in ran.items()
     ]
-    header = (f"{optimizer}, one epoch", "n", "s per job", "range", "mean correct", "× textbook", "× JAX")
-    return table(header, rows)
+    header = (f"{optimizer}, one epoch", "jobs", "n", "s per job", "range", "CPU time", "mean correct")
+    return table((*header, "× textbook", "× stack", "× JAX tuned"), rows)
 
 
 def recording(optimizer: str, repetitions: int, worker: Worker) -> tuple[str, ...]:
-    """What it costs to evaluate and to record each of three epochs: a bare gang and one in a worker, in turn.
+    """What it costs to evaluate and to record each of three epochs: the kernel bare and in a worker, in turn.
 
     The least of each is compared: what the machine does besides only adds.
     """
     jobs = specs(optimizer, RATES[optimizer], 3, range(SIZE // 2))
     runs = [(gang(jobs).seconds, worker.run(jobs).seconds) for _ in range(repetitions)]
     bare, recorded = (min(seconds) for seconds in zip(*runs, strict=True))
-    share = evaluating(jobs[: SIZE // 4])
+    share = evaluating(jobs[0])
     return (
         optimizer,
         str(repetitions),
@@ -180,21 +212,23 @@ def recording(optimizer: str, repetitions: int, worker: Worker) -> tuple[str, ..
     )
 
 
-def evaluating(jobs: Sequence[JobSpec]) -> float:
-    """The evaluation after an epoch, as a share of the epoch's training."""
-    found = parts(jobs)
-    return found["evaluation, a batch's share"] / found["the whole step"]
+def evaluating(job: JobSpec) -> float:
+    """The kernel's evaluation after an epoch, as a share of the epoch's training."""
+    network, images, shuffle, spec = in_kernel(job, build("auto"))
+    order = shuffle.epoch_order(len(images.labels))
+    training = microseconds(lambda: network.train(images, Epoch(order, spec.batch_size, spec.lr)), 1)
+    return microseconds(lambda: network.evaluate(kernel_data().test), 1) / training
 
 
 def microseconds(run: Callable[[], object], calls: int = 200, repetitions: int = 9) -> float:
-    """The least of several means: what interrupts only adds."""
+    """CPU time in this thread: the least of several means, since what interrupts only adds."""
     run()
     means = []
     for _ in range(repetitions):
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(calls):
             run()
-        means.append((time.perf_counter() - began) / calls * 1e6)
+        means.append((time.thread_time() - began) / calls * 1e6)
     return min(means)
 
 
@@ -234,12 +268,13 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
         evaluating = microseconds(lambda: stack.evaluate(), 1, 3) / (len(data().train_y) / 32)
     found["activation, softmax, loss, interpreter, caches"] = whole - sum(found.values())
     found["the whole step"] = whole
-    found["evaluation, a batch's share"] = evaluating
+    found["evaluation, per training batch"] = evaluating
     return {part: value / len(jobs) for part, value in found.items()}
 
 
 def what_holds_it_back() -> str:
-    peak = sgemm_peak(1)
+    torch.set_num_threads(1)
+    peak = statistics.median(sgemm() for _ in range(9))
     gangs = {
         f"sgd, {SIZE // 4} seeds": specs("sgd", 0.1, 1, range(SIZE // 4)),
         "sgd, 4 rates × 2 seeds": Sweep.parse({"lr": "0.1,0.2,0.3,0.5", "seeds": "0..1"}).jobs(),
@@ -250,29 +285,29 @@ def what_holds_it_back() -> str:
     operations = 2 * 32 * (2 * (785 * 32 + 33 * 10) + 32 * 10)
     rows = [(part, *(f"{column[part]:.1f}" for column in columns.values())) for part in next(iter(columns.values()))]
     rates = [operations / column["the whole step"] / 1e3 for column in columns.values()]
-    rows.append((f"share of the sgemm peak, {peak:.0f} GFLOP/s", *(f"{100 * rate / peak:.0f} %" for rate in rates)))
-    shares = [c["evaluation, a batch's share"] / (c["the whole step"]) for c in columns.values()]
-    rows.append(("evaluation, of the training", *(f"{100 * share:.1f} %" for share in shares)))
-    return table(("one thread, µs per model and batch", *columns), rows)
+    rows.append((f"share of the sgemm peak of {peak:.0f} GFLOP/s", *(f"{100 * rate / peak:.0f} %" for rate in rates)))
+    shares = [c["evaluation, per training batch"] / (c["the whole step"]) for c in columns.values()]
+    rows.append(("evaluation, relative to training", *(f"{100 * share:.1f} %" for share in shares)))
+    return table(("the stack, one thread, µs of CPU time per model and batch", *columns), rows)
 
 
 def main(repetitions: int) -> None:
     print(f"{machine()}, {versions('torch', 'torchvision', 'jax')}\n")
     pair = torchvision_pair()
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(Path(folder))
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as another:
+        workers = {STACK: Worker(Path(one), "off"), KERNEL: Worker(Path(another), "auto")}
         for optimizer in RATES:
-            print(comparison(optimizer, repetitions, pair, worker) + "\n")
+            print(comparison(optimizer, repetitions, pair, workers) + "\n")
         header = (
-            "an epoch",
+            "kernel, an epoch",
             "n",
             "s per job, bare",
             "in a worker",
             "recording adds",
             "evaluating adds",
-            "both, of the whole",
+            "both, share of the whole",
         )
-        print(table(header, [recording(optimizer, 2 * repetitions, worker) for optimizer in RATES]) + "\n")
+        print(table(header, [recording(optimizer, 2 * repetitions, workers[KERNEL]) for optimizer in RATES]) + "\n")
     print(what_holds_it_back())
 
 

@@ -6,7 +6,8 @@ Initial weights and batch orders are torch's own, made beforehand, so each model
 
     python -m benchmarks.jax_vmap plain|tuned OPTIMIZER MODELS EPOCHS own|shared
 
-prints JSON: seconds of training and of testing, correct count of each model, seconds of compilation. The batch order is
+prints JSON: seconds of training and of testing, correct count of each model, CPU time of training, seconds of
+compilation. The batch order is
 each model's own, or one for all.
 """
 
@@ -87,13 +88,13 @@ def train_vmap(program: Program, epochs: int, seeds: Iterable[int], data: Data) 
     train = partial(_epoch, partial(_step, program, gradient), (data.scale, shared_order))
     run_epoch = compiled(train, (share, share, of_orders, whole), weights, state, orders[0], train_set)
     run_test = compiled(partial(_correct, data.scale), (share, whole), weights, test_set)
-    ready = time.perf_counter()
+    ready, cpu = time.perf_counter(), time.process_time()
     for order in orders:
         weights, state = run_epoch(weights, state, order, train_set)
     jax.block_until_ready(weights)
-    trained = time.perf_counter()
+    trained, cpu = time.perf_counter(), time.process_time() - cpu
     correct = np.asarray(run_test(weights, test_set))
-    return Run(trained - ready, time.perf_counter() - trained, tuple(correct.tolist())), ready - began
+    return Run(trained - ready, time.perf_counter() - trained, tuple(correct.tolist()), cpu), ready - began
 
 
 def _order(n: int, shuffles: list[torch.Generator]) -> np.ndarray[Any, Any]:
@@ -156,14 +157,14 @@ def in_a_process(way: str, optimizer: str, models: int, epochs: int, order: str)
     """`train_vmap` in a process of its own, since JAX fixes its devices once per process."""
     command = [sys.executable, "-m", "benchmarks.jax_vmap", way, optimizer, str(models), str(epochs), order]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-    train_seconds, test_seconds, correct, compiling = json.loads(done.stdout.splitlines()[-1])
-    return Run(train_seconds, test_seconds, tuple(correct)), compiling
+    train_seconds, test_seconds, correct, cpu_seconds, compiling = json.loads(done.stdout.splitlines()[-1])
+    return Run(train_seconds, test_seconds, tuple(correct), cpu_seconds), compiling
 
 
 def main(way: str, optimizer: str, models: int, epochs: int, order: str) -> None:
     program = Program(optimizer, RATES[optimizer], order == "shared", way == "tuned")
     run, compiling = train_vmap(program, epochs, range(models), data())
-    print(json.dumps([run.train_seconds, run.test_seconds, run.correct, compiling]))
+    print(json.dumps([run.train_seconds, run.test_seconds, run.correct, run.cpu_seconds, compiling]))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from mlpq_workers.kernel.seeding import Weights, initial_weights
 
 from .peak import SIDE
 from .report import machine, spread, table, versions
-from .workload import data
+from .workload import data, kernel_data
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,8 @@ def kernel(case: Case, name: str, images: Images | None = None) -> Callable[[], 
     return run
 
 
-def pixels() -> Images:
-    global _pixels
-    _pixels = _pixels or Images(data().train_x.numpy(), data().train_y.numpy(), data().scale)
-    return _pixels
-
-
-_pixels: Images | None = None
-
-
 def in_kernel(spec: JobSpec, build: Build, images: Images | None = None) -> tuple[Network, Images, Generator, JobSpec]:
-    images = images or pixels()
+    images = images or kernel_data().train
     network = Network(spec, images.scale, build)
     network.put_weights(initial_weights(spec, build)[0])
     return network, images, Generator(build, spec.seed), spec
@@ -190,7 +181,8 @@ OPTIONS: dict[str, dict[str, object]] = {
 def options(name: str, rounds: int) -> str:
     """What options cost beside Adam without, all in turn: 784-32-10, batch 32."""
     ways = {way: kernel(case(way, batches=300, **keys), name) for way, keys in OPTIONS.items()}
-    floats = Images(pixels().pixels.astype(np.float32) / np.float32(pixels().scale), pixels().labels, 1)
+    train = kernel_data().train
+    floats = Images(train.pixels.astype(np.float32) / np.float32(train.scale), train.labels, 1)
     ways["Adam, inputs of float32"] = kernel(case("", batches=300, optimizer="adam"), name, floats)
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -229,7 +221,6 @@ def two_threads(name: str, rounds: int) -> str:
 def textbook(name: str) -> str:
     """The textbook's three jobs, the third from the weights of the second."""
     _, jobs = preset_jobs("textbook", {})
-    test = Images(data().test_x.numpy(), data().test_y.numpy(), data().scale)
     own, counts = build(name), {}
     parents: dict[str, tuple[Weights, Any]] = {}
     for spec in jobs:
@@ -240,7 +231,7 @@ def textbook(name: str) -> str:
             shuffle.set_state(state)
         for epoch in range(1, spec.epochs + 1):
             network.train(images, Epoch(shuffle.epoch_order(60_000), spec.batch_size, spec.lr))
-            counts[spec.optimizer, spec.hidden, epoch] = network.evaluate(test).correct
+            counts[spec.optimizer, spec.hidden, epoch] = network.evaluate(kernel_data().test).correct
         parents[spec.hash] = network.take_weights(), shuffle.get_state()
     rows = []
     for figure in TEXTBOOK_FIGURES:

@@ -6,7 +6,6 @@ python -m benchmarks.peak [REPETITIONS]
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 
@@ -17,7 +16,7 @@ from .report import machine, spread, table, versions
 SIDE = 2048
 
 
-def sgemm_rates(threads: int, repetitions: int = 15) -> list[float]:
+def sgemm_rates(threads: int, repetitions: int) -> list[float]:
     """GFLOP/s of single products of two square matrices, into a buffer that stays."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -29,11 +28,6 @@ def sgemm_rates(threads: int, repetitions: int = 15) -> list[float]:
         rates.append(2 * SIDE**3 / (time.perf_counter() - began) / 1e9)
     torch.set_num_threads(before)
     return rates[2:]
-
-
-def sgemm_peak(threads: int) -> float:
-    """The median rate in GFLOP/s."""
-    return statistics.median(sgemm_rates(threads))
 
 
 def main(repetitions: int) -> None:

@@ -34,6 +34,12 @@ def spread(values: Sequence[float], form: str = ".2f") -> tuple[str, str, str]:
     return str(len(values)), f"{statistics.median(values):{form}}", f"{low:{form}} to {high:{form}}"
 
 
+def cpu(seconds: Sequence[float | None], form: str) -> str:
+    """The cell of the median of the CPU seconds, where they are known."""
+    known = [each for each in seconds if each is not None]
+    return f"{statistics.median(known):{form}}" if known else "–"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

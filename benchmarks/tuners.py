@@ -1,26 +1,30 @@
-"""The same 40 jobs (2 optimizers, 20 seeds, 1 epoch), run by mlpq, Ray Tune, Optuna, and a pool of processes.
+"""The same 40 jobs (2 optimizers, 20 seeds, 1 epoch), run by mlpq, Ray Tune, Optuna, and pools of processes.
 
-The others call a plain PyTorch function on tensors in memory, with one thread in each of as many processes as there are
-cores. Times are from the start of a fresh process to its end, including all startup. For mlpq that process is
-`mlpq submit --wait` with its database and queue: once starting a worker, and once over PostgreSQL and Redis with a
-running worker.
+Ray Tune, Optuna and a pool call a plain PyTorch function on tensors in memory. Two more pools use scikit-learn's
+`MLPClassifier` and Keras's `fit` (with JAX; also tuned, with 25 batches in each call of what it compiled). All use one
+thread in each of as many processes as there are cores. Times are from the start of a fresh process to its end,
+including all startup. For mlpq that process is `mlpq submit --wait` with its database and queue: once starting a
+worker, with the kernel and with torch's stacked engine (`MLPQ_KERNEL=off`), and once over PostgreSQL and Redis with a
+running worker. CPU seconds are those of all processes together, which other programs on the machine affect less.
 
     python -m benchmarks.tuners [REPETITIONS]
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import logging
-import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -30,15 +34,11 @@ from torch import Tensor, nn
 
 from mlpq_workers.engine.data import epoch_order
 
+from . import libraries
 from .overhead import command, mlpq, site
-from .report import machine, spread, table, versions
+from .report import cpu, machine, spread, table, versions
+from .sweep import FORK, JOBS, PROCESSES, SEEDS, Counts, by_optimizer, in_processes
 from .workload import RATES, data
-
-SEEDS = 20
-PROCESSES = os.cpu_count() or 1
-FORK = multiprocessing.get_context("fork")
-JOBS = [(optimizer, seed) for optimizer in RATES for seed in range(SEEDS)]
-Counts = dict[str, list[int]]  # for each optimizer, the correct counts of each seed
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def pool() -> Counts:
     """No tuner: a pool of processes."""
     torch.set_num_threads(1)  # before the fork, which torch's own threads do not survive
     images()
-    with FORK.Pool(PROCESSES) as processes:
-        correct = processes.starmap(train_inherited, JOBS, chunksize=1)
-    return by_optimizer(dict(zip(JOBS, correct, strict=True)))
+    return in_processes(train_inherited)
 
 
 def ray_tune(tuned: bool) -> Counts:
@@ -94,7 +92,8 @@ def ray_tune(tuned: bool) -> Counts:
 
     As its manual has it, or `tuned`: actors used again, and no loggers.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # With the priority of the others: by default its processes yield to all other programs.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     if tuned:
         os.environ |= {"RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1"}
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "3600"
@@ -150,12 +149,8 @@ def optuna_study(journal: bool) -> Counts:
         return by_optimizer({(t.params["optimizer"], t.params["seed"]): int(t.value or 0) for t in first.trials})
 
 
-def by_optimizer(correct: dict[tuple[str, int], int]) -> Counts:
-    return {optimizer: [correct[optimizer, seed] for seed in range(SEEDS)] for optimizer in RATES}
-
-
 WAYS: dict[str, Callable[[], Counts]] = {
-    "processes, no tuner": pool,
+    "PyTorch, no tuner": pool,
     "Ray Tune": partial(ray_tune, tuned=False),
     "Ray Tune, tuned": partial(ray_tune, tuned=True),
     "Optuna, SQLite": partial(optuna_study, journal=False),
@@ -163,58 +158,103 @@ WAYS: dict[str, Callable[[], Counts]] = {
 }
 
 
-def timed(way: str) -> tuple[float, Counts]:
-    """Seconds of a fresh process that does all jobs that way, and what came out."""
-    began = time.perf_counter()
-    fresh = [sys.executable, "-m", "benchmarks.tuners", way]
+@dataclass(frozen=True)
+class Sweep:
+    """All jobs, done one way: seconds by the clock, CPU seconds of all processes, and what came out.
+
+    The CPU seconds of services and workers that run already are not known, nor those of Ray, which waits for none of
+    its processes.
+    """
+
+    seconds: float
+    cpu_seconds: float | None
+    correct: Counts
+
+
+def timed(module: str, way: str) -> Sweep:
+    """A fresh process that does all jobs that way."""
+    fresh = [sys.executable, "-m", f"benchmarks.{module}", way]
+    began, used = time.perf_counter(), cpu_of_ended()
     out = subprocess.run(fresh, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
-    return time.perf_counter() - began, json.loads(out.splitlines()[-1])
-
-
-def timed_mlpq(env: Mapping[str, str]) -> tuple[float, Counts]:
-    """Seconds of `mlpq submit --wait`, and what came out."""
-    optimizers = [word for name, lr in RATES.items() for word in ("--optimizer", f"{name}:lr={lr}")]
-    began = time.perf_counter()
-    mlpq(env, "submit", *optimizers, "--seeds", f"0..{SEEDS - 1}", "--epochs", "1", "--experiment", "jobs", "--wait")
     seconds = time.perf_counter() - began
+    used = cpu_of_ended() - used
+    return Sweep(seconds, None if way.startswith("Ray") else used, json.loads(out.splitlines()[-1]))
+
+
+def submit(env: Mapping[str, str]) -> Sweep:
+    """`mlpq submit --wait`, with its CPU seconds."""
+    optimizers = [word for name, lr in RATES.items() for word in ("--optimizer", f"{name}:lr={lr}")]
+    began, used = time.perf_counter(), cpu_of_ended()
+    mlpq(env, "submit", *optimizers, "--seeds", f"0..{SEEDS - 1}", "--epochs", "1", "--experiment", "jobs", "--wait")
+    seconds, used = time.perf_counter() - began, cpu_of_ended() - used
     out = subprocess.run(
         command("results", "jobs", "--format", "json"), env=env, check=True, capture_output=True
     ).stdout
-    return seconds, by_optimizer({(row["optimizer"], row["seed"]): row["test_correct"] for row in json.loads(out)})
+    found = {(row["optimizer"], row["seed"]): row["test_correct"] for row in json.loads(out)}
+    return Sweep(seconds, used, by_optimizer(found))
 
 
-def mlpq_cold() -> tuple[float, Counts]:
+def mlpq_cold(kernel: str) -> Sweep:
     with tempfile.TemporaryDirectory() as folder:
-        return timed_mlpq({**os.environ, "MLPQ_HOME": folder})
+        return submit({**os.environ, "MLPQ_HOME": folder, "MLPQ_KERNEL": kernel})
 
 
-def mlpq_warm() -> tuple[float, Counts]:
+def mlpq_warm() -> Sweep:
     with site() as (env, _):
-        return timed_mlpq(env)
+        return replace(submit(env), cpu_seconds=None)
 
 
-def main(repetitions: int) -> None:
-    print(f"{machine()}, {versions('torch', 'ray', 'optuna')}, {PROCESSES} processes\n")
-    ways = {"mlpq, its worker to start": mlpq_cold, "mlpq, a worker running": mlpq_warm}
-    ways |= {way: partial(timed, way) for way in WAYS}
-    ran: dict[str, list[tuple[float, Counts]]] = {way: [] for way in ways}
-    for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
-        for way, run in ways.items():
-            ran[way].append(run())
-    medians = {way: statistics.median(seconds for seconds, _ in runs) for way, runs in ran.items()}
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent has ended, so that their CPU time is found."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, of Linux
+
+
+def cpu_of_ended() -> float:
+    """CPU seconds of all descendants that have ended; waits a little for orphans that are about to."""
+    until = time.monotonic() + 5
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.05)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
+def ways() -> dict[str, Callable[[], Sweep]]:
+    found: dict[str, Callable[[], Sweep]]
+    found = {"mlpq, starting a worker": partial(mlpq_cold, "auto"), "mlpq, with a running worker": mlpq_warm}
+    found["mlpq by the stack, starting a worker"] = partial(mlpq_cold, "off")
+    found |= {way: partial(timed, "tuners", way) for way in WAYS}
+    return found | {way: partial(timed, "libraries", way) for way in libraries.WAYS}
+
+
+def comparison(ran: Mapping[str, list[Sweep]]) -> str:
+    medians = {way: statistics.median(run.seconds for run in runs) for way, runs in ran.items()}
     cold, warm, *_ = medians.values()
     rows = [
         (
             way,
-            *spread([seconds for seconds, _ in runs], ".1f"),
-            *(f"{sum(counts) / SEEDS:.1f}" for counts in runs[0][1].values()),
+            *spread([run.seconds for run in runs], ".1f"),
+            cpu([run.cpu_seconds for run in runs], ".1f"),
+            *(f"{sum(counts) / SEEDS:.1f}" for counts in runs[0].correct.values()),
             f"{medians[way] / cold:.1f}",
             f"{medians[way] / warm:.1f}",
         )
         for way, runs in ran.items()
     ]
-    header = (f"{len(JOBS)} jobs", "n", "median s", "range", *(f"{name}, mean correct" for name in RATES))
-    print(table((*header, "× mlpq, worker to start", "× mlpq, worker running"), rows))
+    header = (f"{len(JOBS)} jobs", "n", "median s", "range", "CPU s", *(f"{name}, mean correct" for name in RATES))
+    return table((*header, "× mlpq, starting a worker", "× mlpq, with a running worker"), rows)
+
+
+def main(repetitions: int) -> None:
+    packages = versions("torch", "ray", "optuna", "scikit-learn", "keras", "jax")
+    print(f"{machine()}, {packages}, {PROCESSES} processes\n")
+    adopt_orphans()
+    ran: dict[str, list[Sweep]] = {way: [] for way in ways()}
+    for _ in range(repetitions):  # in turn, so that a drift of the machine meets all alike
+        for way, run in ways().items():
+            ran[way].append(run())
+    print(comparison(ran))
 
 
 if __name__ == "__main__":

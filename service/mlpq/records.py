@@ -207,6 +207,11 @@ class WorkerCapabilities:
         requests_torch = engine in TORCH_ENGINES and self.can_choose(world_size)
         return self.kernel and world_size == 1 and not requests_torch
 
+    @property
+    def usual_setup(self) -> TrainingSetup:
+        """That of a job without requests."""
+        return TrainingSetup(self.world_size, self.uses_kernel(self.world_size, None))
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from mlpq.jobs import Status
+from mlpq.records import JobRecord
 from mlpq.store import queries
 from tests.support.chromium import opened
 from tests.support.installations import SERVICES, Site
@@ -59,8 +60,12 @@ def test_race_is_shown_live_until_its_decision(site: Site, chromium: Browser, tm
         question = page.locator("section.registered")
         race = question.get_by_role("table")
         with deciding(site) as process:
+            # Before that, the page would stop with the end of the three submitted jobs.
+            wait_until("the first round is submitted", lambda: len(jobs_of(site)) == 3 * FIRST_ROUND, 90)
             with site.worker():
-                wait_until("the first round is trained", lambda: finished(site) >= 3 * FIRST_ROUND, 90)
+                wait_until(
+                    "the first round is trained", lambda: len(jobs_of(site, Status.SUCCEEDED)) >= 3 * FIRST_ROUND, 90
+                )
             # Without a worker the race stands still, before its end.
             expect(question).to_contain_text(re.compile(r"\b(9|1[01]) of at most 12 pairs looked at"))
             expect(question).to_contain_text("registered 20")
@@ -82,5 +87,5 @@ def test_race_is_shown_live_until_its_decision(site: Site, chromium: Browser, tm
             screenshots(page, tmp_path, "decided")
 
 
-def finished(site: Site) -> int:
-    return len(queries.job_records(site.store, "race", [Status.SUCCEEDED]))
+def jobs_of(site: Site, *statuses: Status) -> list[JobRecord]:
+    return queries.job_records(site.store, "race", statuses)

@@ -72,6 +72,18 @@ def test_results_of_torchs_engines_are_graded_by_their_figures(alone: Site, bloc
     assert out.splitlines()[-1] == "1 of 1 result: same figures"
 
 
+def test_torch_that_can_not_be_loaded_fails_only_the_jobs_that_request_it(alone: Site, tmp_path: Path) -> None:
+    """A broken installation is found, but its import fails. Jobs for the kernel behind such a job still train."""
+    alone.submit(*JOBS[:4], "--experiment", "old", "--wait", env={"MLPQ_KERNEL": "off"})
+    (tmp_path / "broken" / "torch").mkdir(parents=True)
+    (tmp_path / "broken" / "torch" / "__init__.py").write_text('raise ImportError("libtorch.so is missing")')
+    paths = [str(tmp_path / "broken"), *(str(ROOT / name) for name in SOURCE_ROOTS)]
+    broken = {"PYTHONPATH": os.pathsep.join(paths)}
+    verified = run(alone, broken, "verify", "old")
+    assert "torch can't be loaded: libtorch.so is missing" in " ".join(verified.stdout.split())
+    assert run(alone, broken, "submit", *JOBS, "--experiment", "new", "--wait").returncode == 0
+
+
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_job_resumes_on_a_worker_without_torch(site: Site, blocked: dict[str, str]) -> None:
     with site.worker(env={"MLPQ_CHECKPOINT_SECONDS": "0"}) as worker:

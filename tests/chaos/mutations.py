@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STORE = "service/mlpq/store"
 WORKER, TRAINER = "workers/mlpq_workers/worker", "workers/mlpq_workers/trainer"
 SOURCE_ROOTS = ("service", "workers", "migrations")
+KERNEL = "workers/mlpq_workers/kernel/libmlpq_kernel.so"  # compiled, so git does not list it
 UNIT, INTEGRATION, ACCEPTANCE, CHAOS = "tests/unit", "tests/integration", "tests/acceptance", "tests/chaos"
 PASSES, FAILS = "passes", "fails"
 
@@ -224,7 +225,7 @@ def outcome(edits: Sequence[Edit], tests: Collection[str]) -> tuple[str, str]:
             ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT, check=True, capture_output=True, text=True,
         ).stdout.splitlines()  # fmt: skip
-        for name in tracked:
+        for name in (*tracked, KERNEL):
             if (ROOT / name).is_file():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, copy / name)

@@ -160,14 +160,13 @@ def test_slow_network_and_cut_connections_cost_no_attempt(fragile: Fragile) -> N
     fragile.before_postgres.delay(0.1)
     fragile.before_redis.delay(0.1)
     with fragile.site.worker():
-        job = fragile.submit(
-            "--dataset", "digits", "--hidden", 1000, "--epochs", 2500
-        )  # long enough to report epochs for several seconds
+        # Long enough to report epochs for several seconds.
+        job = fragile.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 2500)
         for _ in range(3):
             epochs = len(queries.curve(fragile.site.store, job))
             wait_until("it trains", lambda: len(queries.curve(fragile.site.store, job)) > epochs)  # noqa: B023
             fragile.before_postgres.cut()
-        fragile.site.wait_for(job, "succeeded")
+        fragile.site.wait_for(job, "succeeded", seconds=180)
         assert fragile.site.outcomes(job) == [(1, "succeeded")]
         assert len(queries.curve(fragile.site.store, job)) == 2500
 

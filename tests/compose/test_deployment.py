@@ -139,7 +139,13 @@ def deployment(cloned: Deployment) -> Deployment:
     ports = "".join(f"{name}={port}\n" for name, port in cloned.env.items() if name.endswith("_PORT"))
     (cloned.folder / ".env").write_text(ports)
     cloned.run("scripts/secrets")
-    cloned.compose("build")  # `up` would take images that an earlier run left
+    # As for an upgrade: `up` and `run` would take images that an earlier run left.
+    (build,) = [
+        line
+        for line in blocks(OPERATE, "console", "Upgrade while jobs are running")[0].splitlines()
+        if " build" in line
+    ]
+    cloned.line(build)
     for section in ("Start", "Submit and look"):
         for line in blocks(DEPLOY, "console", section)[0].splitlines():
             print(line, cloned.line(line).out, sep="\n")

@@ -142,12 +142,12 @@ def test_row_that_is_older_than_the_checks_stays_and_can_change(empty_url: str) 
         alembic.command.upgrade(config, "0007")
         then = MetaData()
         then.reflect(connection)
-        connection.execute(insert(then.tables["experiments"]).values(id=1, name="lab", created_at=now()))
-        job = {"id": f"{1:08x}-0000-5000-8000-000000000000", "experiment_id": 1, "spec": {}, "spec_hash": "a" * 64}
-        job |= {"repeat": 0, "seed": 1, "device": "auto", "priority": 0, "max_attempts": 3, "status": "queued"}
-        connection.execute(insert(then.tables["jobs"]).values(created_at=now(), **job))
-    set_column(store, jobs, "spec", "[]")
-    set_column(store, jobs, "spec_hash", "x\n")
+        connection.execute(insert(then.tables["experiments"]).values(id=1, name="e", created_at=now()))
+        old = insert(then.tables["jobs"]).values(
+            id="1", experiment_id=1, spec=[], spec_hash="x\n", repeat=0, seed=1, device="auto", priority=0,
+            status="queued", attempt=0, max_attempts=1, cancel_requested=False, created_at=now(),
+        )  # fmt: skip
+        connection.execute(old)
     migrate.upgrade(store)
     with store.write() as connection:
         assert connection.execute(update(jobs).values(priority=9, worker="ann:1:a")).rowcount == 1

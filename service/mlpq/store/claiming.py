@@ -58,9 +58,7 @@ def claim(
     with store.write() as connection:
         if not store.is_sqlite:
             connection.execute(_USE_INDEX_ORDER)
-        size = capabilities.world_size
-        setup = setup or TrainingSetup(size, capabilities.uses_kernel(size, None))
-        statement = _claim_statement(worker, capabilities, setup, limit)
+        statement = _claim_statement(worker, capabilities, setup or capabilities.usual_setup, limit)
         rows = sorted(connection.execute(statement).all(), key=lambda row: row.seq)
         if not rows:
             return []

@@ -35,8 +35,11 @@ def main(settings: TrainingSettings) -> None:
 
         serve(TrainingProcess(pipe, settings, KernelEngine(build, settings.threads)))
     else:
-        from mlpq_workers.trainer.torch_engines import TorchEngines
-
+        try:
+            from mlpq_workers.trainer.torch_engines import TorchEngines
+        except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
+            pipe.send(Unusable(f"torch can't be loaded: {error}"))
+            return
         serve(TrainingProcess(pipe, settings, TorchEngines(device, settings.threads)))
 
 

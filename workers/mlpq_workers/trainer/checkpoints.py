@@ -6,6 +6,7 @@ The name of a checkpoint contains its attempt, its epoch and the SHA-256 of its 
 from __future__ import annotations
 
 import base64
+import ctypes
 import dataclasses
 import hashlib
 import io
@@ -36,10 +37,10 @@ from mlpq_workers.engine.training_state import (
     Trained,
     weights_sha256,
 )
+from mlpq_workers.kernel.library import GeneratorState
 
 NAME = re.compile(r"attempt-(\d+)-epoch-(\d+)-([0-9a-f]{64})\.safetensors")
 KEPT = 2  # checkpoints of an attempt
-STATE_BYTES = 5056  # of torch.Generator.get_state()
 # The last and the best weights and the optimizer's state, which has the most values for each in a formula; the curve.
 LARGEST_CHECKPOINT = (2 + MAX_STATES) * largest_file(MAX_PARAMETERS) + 2**26
 
@@ -199,7 +200,7 @@ def _snapshot(prefix: str, arrays: Arrays) -> Snapshot | None:
     found = {name.removeprefix(weights): array for name, array in arrays.items() if name.startswith(weights)}
     shuffle_state, dropout_state = (arrays[f"{prefix} {which}"] for which in ("shuffle", "dropout"))
     for state in (shuffle_state, dropout_state):
-        if state.dtype != np.uint8 or state.shape != (STATE_BYTES,):
+        if state.dtype != np.uint8 or state.shape != (ctypes.sizeof(GeneratorState),):
             raise ValueError("the state of a generator is not one")
     predictions = None
     if f"{prefix} classes" in arrays:

@@ -97,7 +97,7 @@ class Executor:
             # Before the claim: nothing would renew the leases while the training process starts.
             self._ensure_ready(setup)
         except MlpqError as error:
-            if setup is None or setup.world_size == self._capabilities.world_size:
+            if setup is None or replace(setup, is_large=False) == self._capabilities.usual_setup:
                 raise  # nothing can run here
             return self._fail_gang(setup, str(error))
         gang = self._claim(replace(self._trainer.setup, is_large=setup is not None and setup.is_large))
@@ -133,7 +133,7 @@ class Executor:
             self._heartbeat()
 
     def _fail_gang(self, setup: TrainingSetup, reason: str) -> bool:
-        """Fail jobs that this worker can't prepare for, for that reason: they must not block others."""
+        """Fail jobs whose training process can't start as they request: they must not block others."""
         gang = self._claim(setup)
         execution.record(self._store, [AttemptEnding(job, Outcome.FAILED, None, reason, "") for job in gang])
         return bool(gang)

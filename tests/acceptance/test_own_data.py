@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support.installations import Site
 
@@ -117,3 +118,24 @@ def test_unknown_data_set_is_one_line_and_creates_no_database(alone: Site, tmp_p
     done = alone.mlpq("submit", "--dataset", "shapes", env=env, status=2)
     assert done.err.startswith("mlpq: unknown data set 'shapes' (choose from: digits, fashion-mnist")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.xdist_group("ranks")  # tests with ranks at the same time would only wait for each other
+@pytest.mark.parametrize("hidden", ["16", "1000,500"], ids=["gang", "plain"])
+def test_ranks_record_and_show_errors_among_300_classes(alone: Site, tmp_path: Path, hidden: str) -> None:
+    draws = np.random.default_rng(0)
+    labels = np.arange(1201) % 300
+    images = draws.integers(0, 200, (300, 4, 4, 3))[labels] + draws.integers(0, 50, (1201, 4, 4, 3))
+    np.savez(tmp_path / "many.npz", X=images.astype(np.uint8), y=labels)
+    alone.mlpq("data", "add", "many", tmp_path / "many.npz", "--test", "0.25")
+    jobs = ("--dataset", "many", "--hidden", hidden, "--optimizer", "adam:lr=0.01", "--epochs", 2, "--seeds", "0,1")
+    alone.mlpq("submit", "--experiment", "ranks", *jobs, "--world-size", 2, "--wait")
+    found = [alone.result(row["id"]) for row in alone.mlpq("jobs", "ranks", "--format", "json").json]
+    assert {(result.world_size, result.test_total) for result in found} == {(2, 300)}
+    (arm,) = alone.mlpq("errors", "ranks", "--format", "json").json["arms"]
+    assert len(arm["classes"]) == 300
+    assert arm["accuracy"] == pytest.approx(sum(result.test_correct for result in found) / 600)
+    predicted = {image["predicted"] for image in arm["always_wrong"]}
+    assert max(map(int, predicted)) > 255
+    alone.mlpq("report", "ranks", "-o", tmp_path / "ranks.html")
+    assert "data:image/png" in (tmp_path / "ranks.html").read_text()

@@ -23,7 +23,7 @@ from mlpq_workers.trainer.ranks import RankFailure, root_cause
 from mlpq_workers.worker.trainer_client import Trainer
 from tests.support.gang_training import job
 from tests.support.installations import ROOT, SOURCE_ROOTS, processes
-from tests.support.rank_training import DOUBLE, JOBS, SINGLE, TEST_IMAGES
+from tests.support.rank_training import DOUBLE, JOBS, MANY, SINGLE, rows_of
 from tests.support.services import wait_until
 
 pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are slow, so one process makes them once
@@ -34,6 +34,11 @@ LOSSES = ("train_loss", "validation_loss", "test_loss")
 RUNS = [
     f"{engine}: {name}, {precision}" for engine in ("plain", "gang") for name in JOBS for precision in (SINGLE, DOUBLE)
 ]
+
+
+def name_of(run: str) -> str:
+    """The name of the job in JOBS."""
+    return run.partition(": ")[2].rpartition(", ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
         for world in trained
         for curve in world["trained"][run]["curves"].values()
     ]
-    assert all(total == TEST_IMAGES for world in counts for _, total, _ in world)
+    assert all(total == rows_of(name_of(run)) for world in counts for _, total, _ in world)
     if DOUBLE in run:
         half = len(counts) // len(SIZES)
         assert all(counts[i : i + half] == counts[:half] for i in range(0, len(counts), half))
@@ -80,7 +85,8 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
 def test_predictions_are_of_every_test_image(trained: list[dict[str, Any]], run: str) -> None:
     for world in trained:
         for name, found in world["trained"][run]["predictions"].items():
-            assert len(found["classes"]) == len(found["confidences"]) == TEST_IMAGES
+            assert len(found["classes"]) == len(found["confidences"]) == rows_of(name_of(run))
+            assert (max(found["classes"]) > 255) == (name_of(run) == MANY)
             assert found["correct"] == world["trained"][run]["curves"][name][-1]["test_correct"]
             if DOUBLE in run:
                 assert found["classes"] == trained[0]["trained"][run]["predictions"][name]["classes"]

@@ -54,6 +54,7 @@ def facts_of(job: AnyJob) -> list[tuple[str, str]]:
         ("model", f"{formatting.model(spec)} on {_data(spec)}"),
         ("optimizer", formatting.optimizer(spec)),
         ("formula", f"{spec.formula} [{formatting.formula_digest(spec.formula)}]" if spec.formula else ""),
+        ("package", spec.plugin or ""),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
         ("validation", f"{formatting.number(spec.validation)} of the training data{early}" if spec.validation else ""),
         ("continues from", job.parent_id or ""),

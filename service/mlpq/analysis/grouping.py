@@ -167,9 +167,7 @@ def _check_fields(found: Sequence[Arm], by: Fields) -> None:
 def _kinds_of_one_name(found: Sequence[Arm]) -> list[str]:
     """Of `formula` and `plugin` those in which optimizers of one name differ."""
     specs, names = [arm.spec for arm in found], {arm.spec.optimizer for arm in found}
-    return [
-        kind for kind in OWN_KINDS if len({(spec.optimizer, getattr(spec, kind)) for spec in specs}) > len(names)
-    ]
+    return [kind for kind in OWN_KINDS if len({(spec.optimizer, getattr(spec, kind)) for spec in specs}) > len(names)]
 
 
 def _rankable(settings: Sequence[Arm]) -> list[Arm]:

@@ -285,7 +285,10 @@ def _smoothing(share: object) -> str:
 
 def _steps(spec: JobSpec, chain: Sequence[JobSpec], is_scheduled: bool) -> str:
     """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
-    lines = [f"optimizer = {optimizer_call(spec, chain)}", *([f"scheduler = {scheduler(spec)}"] if is_scheduled else [])]
+    lines = [
+        f"optimizer = {optimizer_call(spec, chain)}",
+        *([f"scheduler = {scheduler(spec)}"] if is_scheduled else []),
+    ]
     return "\n".join(map(_wrapped, lines))
 
 

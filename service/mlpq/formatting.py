@@ -186,11 +186,8 @@ def waiting_for(device: str, world_size: int | None, data: str | None = None, pa
     data set that the live workers lack which could run the jobs otherwise, `package` such a package.
     """
     if package is not None:
-        install = "'mlpq[worker]'" if package == TORCH else f"'{package}'"
-        return (
-            f"waiting for a worker that has the package {package}; none alive has: pip install {install} where one "
-            "runs, and start it again"
-        )
+        install = "'mlpq[worker]' where one runs, and restart it" if package == TORCH else f"'{package}' where one runs"
+        return f"waiting for a worker that has the package {package}; none alive has: pip install {install}"
     if data is not None:
         return (
             f"waiting for a worker that has the data set {data}; none alive has: mlpq data push {data}, or copy its "

@@ -48,6 +48,7 @@ JOBS = {
         "optimizer": "mine:lr=0.1,c=0.3",
     },
 }  # fmt: skip
+OF_PLAIN = {"adafactor": {"optimizer": "adafactor", "l1": "1e-4"}, "plug-in": {"optimizer": "jitter"}}
 
 
 def pixels(precision: str) -> Data:
@@ -72,9 +73,9 @@ def gang(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     return figures(record)
 
 
-def interrupted_plain(world: World) -> list[str]:
+def interrupted_plain(world: World, **keys: str) -> list[str]:
     """The weights of a job that was trained in one run, and of one that resumed from a checkpoint."""
-    spec, data = job(batch_size=BATCH, epochs=2, hidden="1000,500", optimizer="adam"), pixels(SINGLE)
+    spec, data = job(batch_size=BATCH, epochs=2, **keys), pixels(SINGLE)
     interrupt = Interrupt({"0": 1})
     with contextlib.suppress(Stopped):
         train(EngineJob(spec), data, "cpu", interrupt, "0", world)
@@ -121,10 +122,11 @@ def rank(world: World, rendezvous: Path) -> None:
         f"{engine.__name__}: {name}, {precision}": engine(job(batch_size=BATCH, epochs=3, seeds=3, **keys), data, world)
         for precision in (SINGLE, DOUBLE)
         for data in [pixels(precision)]
-        for name, keys in JOBS.items()
-        for engine in (plain, gang)
+        for name, keys in {**JOBS, **OF_PLAIN}.items()
+        for engine in ((plain, gang) if name in JOBS else (plain,))
     }
-    interrupted = [interrupted_plain(world), interrupted_gang(world)]
+    alone = [interrupted_plain(world, optimizer=name) for name in ("muon", "slowstart", "jitter")]
+    interrupted = [interrupted_plain(world, optimizer="adam", hidden="1000,500"), *alone, interrupted_gang(world)]
     parts = world.broadcast([world.part(n).stop for n in range(4)])
     if world.rank == 0:
         print(json.dumps({"trained": found, "broadcast": parts, "interrupted": interrupted}), flush=True)

@@ -30,11 +30,11 @@ def optimizer_call(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
         return formula_call(spec, own, _class_name(spec, chain))
     defaults = spec.optimizer_defaults
     settings = arguments(defaults, spec.optimizer_settings)
+    if spec.declaration is not None:  # its class may have other defaults, or none
+        return f"{_imported_name(spec, chain)}(model.parameters(), {_keywords({'lr': spec.lr, **settings})})"
     settings = {"lr": spec.lr, **{name: value for name, value in settings.items() if value != defaults[name]}}
     if spec.optimizer == "muon":
         return _muon_call(spec, settings)
-    if spec.declaration is not None:
-        return f"{_imported_name(spec, chain)}(model.parameters(), {_keywords(settings)})"
     return f"optim.{OPTIMIZERS[spec.optimizer].torch_name}(model.parameters(), {_keywords(settings)})"
 
 

@@ -109,9 +109,10 @@ def checked(found: plugins.Declared) -> Plugin:
         declaration.complete(found.name, {})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = first["loc"][1] if len(first["loc"]) > 1 else "class"
+        where = {"class_path": "class", "defaults": "options"}[str(first["loc"][0])]
+        option = f" {first['loc'][1]}" if len(first["loc"]) > 1 else ""
         message = str(first["msg"]).removeprefix("Value error, ")
-        raise SpecError(f"{what} with an invalid declaration: {where}: {message}") from None
+        raise SpecError(f"{what} with an invalid declaration: {where}{option}: {message}") from None
     except ValueError as error:
         raise SpecError(f"{what} with an invalid declaration: {error}") from None
     return Plugin(found.name, found.package, declaration, lr)

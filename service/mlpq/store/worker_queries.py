@@ -48,8 +48,14 @@ def jobs_without_worker(store: Store, experiment: str | None = None) -> list[Wai
     with store.read() as connection:
         rows = [dict(row) for row in connection.execute(total).mappings()]
     alive = live_workers(store)
-    left = [each for each in (lacking(each, alive) for each in waiting_jobs(store, rows)) if each is not None]
-    return sorted(left, key=lambda each: (each.device, each.world_size or 1, each.package or "", each.data or ""))
+    left: dict[tuple[str, int | None, str | None, str | None], WaitingJobs] = {}
+    for waiting in waiting_jobs(store, rows):
+        if (found := lacking(waiting, alive)) is not None:
+            key = (found.device, found.world_size, found.data, found.package)
+            left[key] = replace(found, jobs=found.jobs + (left[key].jobs if key in left else 0))
+    return sorted(
+        left.values(), key=lambda each: (each.device, each.world_size or 1, each.package or "", each.data or "")
+    )
 
 
 def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[WaitingJobs]:
@@ -71,16 +77,16 @@ def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Waitin
 def lacking(waiting: WaitingJobs, alive: Sequence[WorkerRecord]) -> WaitingJobs | None:
     """The waiting jobs, if none of these workers can run them; None otherwise.
 
-    They keep only what they lack: their `package` where a worker could run them if it had that, or else their
+    They keep only what is lacking: their `package` where a worker could run them if it had that, or else their
     `data_name` where one could if it had that data set.
     """
     able = [worker for worker in alive if worker.can_run(waiting.device, waiting.world_size)]
     having = [worker for worker in able if waiting.package is None or waiting.package in worker.packages]
     if any(waiting.data is None or waiting.data in worker.data for worker in having):
         return None
-    if having or not able:
-        waiting = replace(waiting, package=None)
-    return waiting if having else replace(waiting, data_name=None)
+    if having:
+        return replace(waiting, package=None)
+    return replace(waiting, data=None, data_name=None, package=waiting.package if able else None)
 
 
 def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> int:

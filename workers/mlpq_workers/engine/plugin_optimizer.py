@@ -77,15 +77,14 @@ def take_plugin_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def put_plugin_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
     """Restore what `take_plugin_state` returned in a new optimizer, whose parameters are on their device."""
-    saved = _from_json(json.loads(state[STRUCTURE].numpy().tobytes()), state)
-    optimizer.load_state_dict(saved)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for number, values in saved["state"].items():
-        own = optimizer.state[parameters[number]]
-        for name, value in values.items():
-            # load_state_dict converts tensors to the type of the parameter.
-            if isinstance(value, Tensor) and isinstance(own.get(name), Tensor) and own[name].dtype != value.dtype:
-                own[name] = value.to(own[name].device)
+    structure = json.loads(state[STRUCTURE].numpy().tobytes())
+    optimizer.load_state_dict(_from_json(structure, state, parameters[0].device))
+    if type(optimizer).load_state_dict is torch.optim.Optimizer.load_state_dict:
+        # It converts tensors to the type of their parameter, and texts to generators.
+        for number, values in _from_json(structure, state, parameters[0].device)["state"].items():
+            if isinstance(number, int):
+                optimizer.state[parameters[number]] = values
     torch.set_rng_state(state[CPU_GENERATOR])
     if CUDA_GENERATOR in state:
         torch.cuda.set_rng_state(state[CUDA_GENERATOR])
@@ -99,7 +98,8 @@ def _to_json(value: object, tensors: list[Tensor]) -> Any:
     """The value as JSON: a mapping as a list of pairs, since its keys have types, and what JSON has not by its kind."""
     if isinstance(value, Tensor):
         tensors.append(value.detach().to("cpu", copy=True).reshape(-1).view(torch.uint8))
-        return {"tensor": [len(tensors) - 1, str(value.dtype).removeprefix("torch."), list(value.shape)]}
+        is_on_device = value.device.type != "cpu"
+        return {"tensor": [len(tensors) - 1, str(value.dtype).removeprefix("torch."), list(value.shape), is_on_device]}
     if isinstance(value, Mapping):
         return [[_key(key), _to_json(each, tensors)] for key, each in value.items()]
     if isinstance(value, (list, tuple)):
@@ -116,14 +116,15 @@ def _key(key: object) -> int | str:
     raise TypeError(f"state_dict() has a key that is a {type(key).__name__}")
 
 
-def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _from_json(value: Any, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
     if isinstance(value, list):
-        return {key: _from_json(each, tensors) for key, each in value}
+        return {key: _from_json(each, tensors, device) for key, each in value}
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
-        number, dtype, shape = content
-        return tensors[str(number)].view(getattr(torch, dtype)).reshape(shape)
-    values = [_from_json(each, tensors) for each in content]
+        number, dtype, shape, is_on_device = content
+        tensor = tensors[str(number)].view(getattr(torch, dtype)).reshape(shape)
+        return tensor.to(device if is_on_device else "cpu", copy=True)
+    values = [_from_json(each, tensors, device) for each in content]
     return tuple(values) if kind == "tuple" else values

@@ -8,7 +8,7 @@ help: ## list the targets
 
 KERNEL := workers/mlpq_workers/kernel/libmlpq_kernel.so
 
-setup: .venv/ready $(KERNEL) ## create .venv with pinned dependencies; .venv/bin/mlpq is then the command
+setup: .venv/ready .venv/plugin $(KERNEL) ## create .venv with pinned dependencies; .venv/bin/mlpq is then the command
 
 .venv/ready: pyproject.toml constraints.txt scripts/system-packages
 	@scripts/system-packages $(PYTHON) venv
@@ -16,6 +16,12 @@ setup: .venv/ready $(KERNEL) ## create .venv with pinned dependencies; .venv/bin
 	@echo "setting up .venv with the pinned dependencies; this takes a minute or two"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[worker,dev]'
+	@touch $@
+
+# The optimizers of a package that the tests install.
+.venv/plugin: .venv/ready $(wildcard tests/plugin/*.toml tests/plugin/src/*.py tests/plugin/src/*/*.py)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall ./tests/plugin
+	@rm -rf tests/plugin/build tests/plugin/src/*.egg-info
 	@touch $@
 
 $(KERNEL): setup.py $(wildcard workers/mlpq_workers/kernel/src/*) | .venv/ready

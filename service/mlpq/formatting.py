@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, JobRecord, JobResult, WaitingJobs
-from mlpq.spec.job import JobSpec
+from mlpq.spec.job import TORCH, JobSpec
 from mlpq.spec.schedules import CONSTANT, SCHEDULES
 from mlpq.verification_records import Grade
 
@@ -179,12 +179,15 @@ def engine(result: JobResult) -> str:
             return "torch's plain engine"
 
 
-def waiting_for(device: str, world_size: int | None, data: str | None = None) -> str:
+def waiting_for(device: str, world_size: int | None, data: str | None = None, package: str | None = None) -> str:
     """Which worker has to be started for jobs that request this device and world size, where no live one can run them.
 
     `device` may be "auto"; `world_size` is the number of processes, None where the worker may choose. `data` is the own
-    data set that the live workers lack which could run the jobs otherwise.
+    data set that the live workers lack which could run the jobs otherwise, `package` such a package.
     """
+    if package is not None:
+        install = "'mlpq[worker]' where one runs, and restart it" if package == TORCH else f"'{package}' where one runs"
+        return f"waiting for a worker that has the package {package}; none alive has: pip install {install}"
     if data is not None:
         return (
             f"waiting for a worker that has the data set {data}; none alive has: mlpq data push {data}, or copy its "
@@ -199,7 +202,8 @@ def waiting_for(device: str, world_size: int | None, data: str | None = None) ->
 
 def jobs_without_worker(waiting: WaitingJobs) -> str:
     """ "4 jobs waiting for a cuda worker; none is alive: …": queued jobs that no live worker can run."""
-    return f"{count_of(waiting.jobs, 'job')} {waiting_for(waiting.device, waiting.world_size, waiting.data_name)}"
+    missing = waiting_for(waiting.device, waiting.world_size, waiting.data_name, waiting.package)
+    return f"{count_of(waiting.jobs, 'job')} {missing}"
 
 
 def status_phrase(status: Status) -> str:

@@ -25,6 +25,11 @@ def escaped(text: str) -> str:
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def reason_line(error: BaseException) -> str:
+    """An error of somebody else's code as one line: its kind and its message."""
+    return bounded(printable(" ".join(f"{type(error).__name__}: {error}".split())))
+
+
 def bounded(text: str) -> str:
     """The text as a database can store it: UTF-8 without null characters, and of at most ERROR_CHARACTERS."""
     if len(text) > ERROR_CHARACTERS:

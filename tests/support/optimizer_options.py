@@ -38,8 +38,29 @@ OPTIONS = {
         "nesterov=true,momentum=0.9",
     ),
 }
+# The same of those that only the plain engine has.
+OPTIONS_OF_MATRICES = {
+    "adafactor": ("beta2_decay=-0.5", "eps=0.001/0.01", "d=2", "weight_decay=0.1"),
+    "muon": (
+        "lr=0.02,weight_decay=0.5",
+        "momentum=0.8",
+        "nesterov=false",
+        "ns_coefficients=3/-4/2",
+        "eps=0.1",
+        "ns_steps=3",
+        "match_rms_adamw=true",
+        "adamw_lr=0.1",
+        "adamw_betas=0.8/0.99",
+        "adamw_eps=0.001",
+        "adamw_weight_decay=0.5",
+    ),
+}
 # As in a sweep: each optimizer with its defaults, and with each of its options.
 OPTIMIZERS_AND_OPTIONS = [
     *OPTIONS,
     *(f"{name}:{option}" for name, options in OPTIONS.items() for option in options),
+]
+OF_MATRICES_AND_OPTIONS = [
+    *OPTIONS_OF_MATRICES,
+    *(f"{name}:{option}" for name, options in OPTIONS_OF_MATRICES.items() for option in options),
 ]

@@ -55,6 +55,7 @@ JOBS: dict[str, dict[str, Any]] = {
     },
     MANY: {"optimizer": "adam", "lr": 0.05},
 }  # fmt: skip
+OF_PLAIN = {"adafactor": {"optimizer": "adafactor", "l1": "1e-4"}, "plug-in": {"optimizer": "jitter"}}
 
 
 def rows_of(name: str) -> int:
@@ -78,7 +79,7 @@ def own() -> Content:
 
 def problem(name: str, precision: str) -> tuple[JobSpec, Data]:
     """The job of that name, with its data in that precision."""
-    keys: dict[str, Any] = {"batch_size": BATCH, "epochs": 3, "seeds": 3, **JOBS[name]}
+    keys: dict[str, Any] = {"batch_size": BATCH, "epochs": 3, "seeds": 3, **{**JOBS, **OF_PLAIN}[name]}
     if name != MANY:
         return job(**keys), pixels(precision)
     images = ImageSet(own().train_x, own().train_y, own().test_x, own().test_y, own().scale, "")
@@ -102,9 +103,9 @@ def gang(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     return figures(record, data)
 
 
-def interrupted_plain(world: World) -> list[str]:
+def interrupted_plain(world: World, **keys: str) -> list[str]:
     """The weights of a job that was trained in one run, and of one that resumed from a checkpoint."""
-    spec, data = job(batch_size=BATCH, epochs=2, hidden="1000,500", optimizer="adam"), pixels(SINGLE)
+    spec, data = job(batch_size=BATCH, epochs=2, **keys), pixels(SINGLE)
     interrupt = Interrupt({"0": 1})
     with contextlib.suppress(Stopped):
         train(EngineJob(spec), data, "cpu", interrupt, "0", world)
@@ -150,10 +151,11 @@ def rank(world: World, rendezvous: Path) -> None:
     found = {
         f"{engine.__name__}: {name}, {precision}": engine(*problem(name, precision), world)
         for precision in (SINGLE, DOUBLE)
-        for name in JOBS
-        for engine in (plain, gang)
+        for name in {**JOBS, **OF_PLAIN}
+        for engine in ((plain, gang) if name in JOBS else (plain,))
     }
-    interrupted = [interrupted_plain(world), interrupted_gang(world)]
+    alone = [interrupted_plain(world, optimizer=name) for name in ("muon", "slowstart", "jitter")]
+    interrupted = [interrupted_plain(world, optimizer="adam", hidden="1000,500"), *alone, interrupted_gang(world)]
     parts = world.broadcast([world.part(n).stop for n in range(4)])
     if world.rank == 0:
         print(json.dumps({"trained": found, "broadcast": parts, "interrupted": interrupted}), flush=True)

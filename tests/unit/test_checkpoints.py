@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from mlpq_workers.engine import plain
 from mlpq_workers.engine.training_state import Checkpoint, EngineJob, Stopped, Trained
 from mlpq_workers.trainer.checkpoints import newest_checkpoint, save_checkpoint
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Interrupt, assert_same, few, job, train_together
+from tests.support.optimizer_options import OF_MATRICES_AND_OPTIONS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -52,6 +54,18 @@ def interrupt_plain(spec: JobSpec, after: int) -> Checkpoint:
     with pytest.raises(Stopped):
         plain.train(EngineJob(spec), few(), "cpu", record, "0")
     return record.taken["0"]
+
+
+@pytest.mark.parametrize("optimizer", [*OF_MATRICES_AND_OPTIONS, "slowstart", "slowstart:nesterov=true", "jitter"])
+@pytest.mark.parametrize("keys", [{}, {"schedule": "cosine", "warmup": 1, "bias": False}], ids=str)
+def test_resumed_job_of_the_plain_engine_has_the_bits_of_an_uninterrupted_one(
+    optimizer: str, keys: dict[str, object], tmp_path: Path
+) -> None:
+    spec = job(optimizer=optimizer, epochs=4, dropout=0.2, **keys)
+    whole = plain.train(EngineJob(spec), few(), "cpu")
+    resume = through_a_file(interrupt_plain(spec, 2), tmp_path)
+    torch.rand(3)  # another job may have drawn from the default generator
+    assert_same(plain.train(EngineJob(spec, None, resume), few(), "cpu"), whole)
 
 
 def interrupt_stacked(spec: JobSpec, after: int) -> Checkpoint:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mlpq.spec.job import JobSpec
+from mlpq.spec.optimizers import NOT_OFFERED as NOT_OFFERED_OPTIMIZERS
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.optimizers import StackOptimizer, build_optimizer, is_plain_descent, l1_penalty, settings_key
@@ -43,15 +44,55 @@ def test_registry_has_torchs_options_and_defaults(name: str) -> None:
     entry = OPTIMIZERS[name]
     signature = inspect.signature(getattr(torch.optim, entry.torch_name).__init__)
     theirs = {p.name: p.default for p in signature.parameters.values() if p.name not in {"self", "params"}}
-    assert {"lr": entry.lr, **entry.defaults} == {k: v for k, v in theirs.items() if k not in NOT_OFFERED}
+    expected = {k: v for k, v in theirs.items() if k not in NOT_OFFERED}
+    if name == "adafactor":
+        assert expected["eps"][0] is None  # then torch takes that of the parameters' type
+        expected["eps"] = (torch.finfo(torch.float32).eps, expected["eps"][1])
+    if name == "muon":
+        assert expected.pop("adjust_lr_fn") is None  # then torch takes "original"
+        adamw = OPTIMIZERS["adamw"]
+        own = {"lr": adamw.lr, **{k: v for k, v in adamw.defaults.items() if k != "amsgrad"}}
+        expected |= {"match_rms_adamw": False, **{f"adamw_{k}": v for k, v in own.items()}}
+    assert {"lr": entry.lr, **entry.defaults} == expected
 
 
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_every_optimizer_of_torch_is_offered_or_the_reason_is_said() -> None:
+    classes = {name: getattr(torch.optim, name) for name in torch.optim.__all__}
+    theirs = {name for name, found in classes.items() if isinstance(found, type)} - {"Optimizer"}
+    assert {entry.torch_name for entry in OPTIMIZERS.values()} == {
+        name for name in theirs if name.lower() not in NOT_OFFERED_OPTIMIZERS
+    }
+    assert {name.lower() for name in theirs} >= NOT_OFFERED_OPTIMIZERS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS.keys() - {"muon"}))
 def test_steps_have_the_bits_of_torchs(name: str) -> None:
     spec = job(optimizer=name)
     mine = after_steps(lambda parameters: build_optimizer(spec, parameters))
     theirs = after_steps(lambda parameters: getattr(torch.optim, OPTIMIZERS[name].torch_name)(parameters, lr=spec.lr))
     assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@pytest.mark.parametrize("match", [False, True])
+def test_muon_takes_the_matrices_and_adamw_the_biases(match: bool) -> None:
+    spec = job(optimizer=f"muon:lr=0.02,ns_steps=4,adamw_lr=0.5,adamw_betas=0.8/0.9,match_rms_adamw={match}")
+    mine = after_steps(lambda parameters: build_optimizer(spec, parameters))
+    theirs = after_steps(lambda p: Both(p[:1], p[1:], match))
+    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+class Both(torch.optim.Optimizer):
+    """Muon and AdamW, one after the other."""
+
+    def __init__(self, matrices: list[nn.Parameter], biases: list[nn.Parameter], match: bool) -> None:
+        super().__init__([*matrices, *biases], {})
+        adjust = "match_rms_adamw" if match else None
+        self._muon = torch.optim.Muon(matrices, lr=0.02, ns_steps=4, adjust_lr_fn=adjust)
+        self._adamw = torch.optim.AdamW(biases, lr=0.5, betas=(0.8, 0.9), foreach=False)
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        self._muon.step()
+        self._adamw.step()
 
 
 def test_settings_reach_the_optimizer() -> None:

@@ -20,6 +20,7 @@ from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, Record, job, train_plain, train_together
 from tests.support.one_step import SHAPES, assert_one_step, each_shape, exact_gradient, with_penalty_and_dropout
+from tests.support.optimizer_options import OPTIONS_OF_MATRICES
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -33,7 +34,8 @@ def digits(dtype: torch.dtype | None = None) -> Data:
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_every_option_of_every_optimizer_is_tested_at_another_value(name: str) -> None:
     defaults = OPTIMIZERS[name].defaults
-    tried = [job(optimizer=f"{name}:{option}").optimizer_settings for option in OPTIONS[name]]
+    options = {**OPTIONS, **OPTIONS_OF_MATRICES}[name]
+    tried = [job(optimizer=f"{name}:{option}").optimizer_settings for option in options]
     assert {option for option in defaults if any(t[option] != defaults[option] for t in tried)} == set(defaults)
 
 

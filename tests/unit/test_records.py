@@ -32,7 +32,8 @@ def test_the_keys_of_a_job_keep_their_names_and_their_order() -> None:
         "validation_total", "validation_accuracy", "validation_loss", "best_epoch", "epochs_run", "weights_sha256",
         "weights_file", "train_seconds", "device", "world_size", "gang_size", "engine", "attempt", "spec_hash",
         "parent_id", "requested_device", "requested_world_size", "priority", "worker", "created_at", "started_at",
-        "finished_at", "error", "arithmetic",
+        "finished_at", "error", "arithmetic", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing",
+        "formula", "data_sha256", "plugin",
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq_workers.engine.training_state import Trained
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, Record, digits, job, train_plain
+from tests.support.optimizer_options import OF_MATRICES_AND_OPTIONS
 from tests.support.own_optimizers import EVERY_OPERATION, LIKE_TORCH, formula_keys
 from tests.support.result_rows import failed_job, job_record, with_figures
 
@@ -152,7 +153,10 @@ def test_a_script_stops_early_as_its_job_does(tmp_path: Path) -> None:
     assert printed.count("epoch ") == expected.epochs_run
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS_AND_OPTIONS)
+PLUGINS = ("slowstart:lr=0.05,steps=7,betas=0.5/0.6,nesterov=true", "jitter:noise=0.1")
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS_AND_OPTIONS, *OF_MATRICES_AND_OPTIONS, *PLUGINS])
 def test_a_script_has_every_setting_of_an_optimizer(optimizer: str, tmp_path: Path) -> None:
     chain = chain_of({"optimizer": optimizer, "batch_size": 650})
     expected = by_engine(chain)

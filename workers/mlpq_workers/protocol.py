@@ -58,7 +58,8 @@ class TrainingSettings(Message):
 
     `parent` is the process id of the worker. Without a `world_size` there is one rank for each GPU.
     `checkpoint_seconds` is the least time between two checkpoints of a job. `scratch` is a folder that the worker
-    removes after the process has ended. `kernel` is the setting MLPQ_KERNEL.
+    removes after the process has ended. `kernel` is the setting MLPQ_KERNEL. `plugin` is the package, "name==version",
+    of whose optimizers it trains jobs; None for torch's and formulas.
     """
 
     parent: int
@@ -69,6 +70,7 @@ class TrainingSettings(Message):
     checkpoint_seconds: int
     scratch: str
     kernel: str = "auto"
+    plugin: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Ready(Message):
 
     At most `most_ranks` processes can train together there. `kernel` is the build of the kernel that can train jobs of
     world size 1, whether or not it does so in this process; None where none can. `torch` says whether it is installed.
+    `plugin_modules` are those with the code of its plug-in, outermost ones, whose hash is among the facts.
     """
 
     device: str
@@ -153,6 +156,7 @@ class Ready(Message):
     facts: Mapping[str, Any]
     kernel: str | None = None
     torch: bool = True
+    plugin_modules: tuple[str, ...] = ()
     kind: Literal["ready"] = "ready"
 
     @property
@@ -164,6 +168,11 @@ class Ready(Message):
     def uses_kernel(self) -> bool:
         """Whether this process trains by the kernel."""
         return self.facts.get("kernel") is not None
+
+    @property
+    def plugin(self) -> str | None:
+        """The package of whose optimizers it trains jobs."""
+        return self.facts.get("plugin")
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -
     for arm in found:
         spec = arm.spec
         if spec.validation:
-            key = (spec.optimizer, spec.formula, spec.data_reference, spec.validation, arm.parent is None)
+            own = spec.formula or spec.plugin
+            key = (spec.optimizer, own, spec.data_reference, spec.validation, arm.parent is None)
             groups.setdefault(key, []).append(arm)
     return [
         _best_of(f"{optimizer}, {names[data]}" if len(names) > 1 else optimizer, settings)

@@ -22,8 +22,10 @@ FieldValue = Value | str | tuple[int, ...] | None
 
 OPTIONS = {option for known in OPTIMIZERS.values() for option in known.defaults}
 SCHEDULE_OPTIONS = {option for options in SCHEDULES.values() for option in options}
-_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings", "content"}  # that is part of `dataset`
+# The content is part of `dataset`, the declaration of `plugin`.
+_NOT_FIELDS = {"seed", "parent", "optimizer_settings", "schedule_settings", "content", "declaration"}
 FIELDS = tuple(sorted({*JobSpec.model_fields, *OPTIONS, *SCHEDULE_OPTIONS} - _NOT_FIELDS))
+OWN_KINDS = ("formula", "plugin")  # what an optimizer's name stands for
 DATA_FIELDS = ("dataset", "validation")  # figures on other data can't rank settings
 
 
@@ -141,7 +143,7 @@ class _Group:
 
 def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
     _check_fields(found, by)
-    kept_apart = [*DATA_FIELDS, *(["formula"] if "optimizer" in by and _has_formulas_of_one_name(found) else [])]
+    kept_apart = [*DATA_FIELDS, *(_kinds_of_one_name(found) if "optimizer" in by else [])]
     differing = [name for name in kept_apart if name not in by and len({field_of(arm.spec, name) for arm in found}) > 1]
     by_values: dict[tuple[str, ...], list[Arm]] = {}
     for arm in found:
@@ -155,15 +157,17 @@ def _groups(found: Sequence[Arm], by: Fields) -> list[_Group]:
 
 
 def _check_fields(found: Sequence[Arm], by: Fields) -> None:
-    """Raise SpecError for a field that is neither one of every spec nor a constant of a formula."""
-    constants = {name for arm in found if arm.spec.formula is not None for name in arm.spec.optimizer_settings}
+    """Raise SpecError for a field that is neither one of every spec nor an option of one of the optimizers."""
+    options = {name for arm in found for name in arm.spec.optimizer_settings}
     for name in by:
-        if name not in FIELDS and name not in constants:
-            raise SpecError(f"the spec has no field '{name}'{nearest(name, {*FIELDS, *constants})}")
+        if name not in FIELDS and name not in options:
+            raise SpecError(f"the spec has no field '{name}'{nearest(name, {*FIELDS, *options})}")
 
 
-def _has_formulas_of_one_name(found: Sequence[Arm]) -> bool:
-    return len({(arm.spec.optimizer, arm.spec.formula) for arm in found}) > len({arm.spec.optimizer for arm in found})
+def _kinds_of_one_name(found: Sequence[Arm]) -> list[str]:
+    """Of `formula` and `plugin` those in which optimizers of one name differ."""
+    specs, names = [arm.spec for arm in found], {arm.spec.optimizer for arm in found}
+    return [kind for kind in OWN_KINDS if len({(spec.optimizer, getattr(spec, kind)) for spec in specs}) > len(names)]
 
 
 def _rankable(settings: Sequence[Arm]) -> list[Arm]:

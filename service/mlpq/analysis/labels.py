@@ -17,8 +17,9 @@ _OF_MODEL = ("bias", "initialisation", "dropout", "l1", "label_smoothing")
 _RATES = ("lr",)
 _OF_OPTIMIZER = ("schedule", "warmup", "clip_norm")  # named after the optimizer's options
 # Fields that the other one names: shown where one name has several of them.
-_NAMED = {"formula": "optimizer", "content": "dataset"}
-_PARTS = {"seed", "parent", "optimizer_settings", "schedule_settings"}  # of no label, or part of another field
+_NAMED = {"formula": "optimizer", "plugin": "optimizer", "content": "dataset"}
+# Of no label, or part of another field.
+_PARTS = {"seed", "parent", "optimizer_settings", "schedule_settings", "declaration"}
 _OPTION = "option "  # before the names of the optimizer's options, which may be those of fields
 _REQUIRED = object()  # the default of what has none
 _ALONE = tuple(

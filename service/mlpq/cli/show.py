@@ -17,6 +17,9 @@ def command(job: str, format_: str) -> None:
     """
     from dataclasses import asdict
 
+    from mlpq.cli.waiting import missing_worker, requests_of
+    from mlpq.jobs import Status
+    from mlpq.records import JobRecord
     from mlpq.report import grades, job_details, tables
     from mlpq.results_view import flat
     from mlpq.settings import settings
@@ -28,7 +31,9 @@ def command(job: str, format_: str) -> None:
     curve, attempts = queries.curve(store, record.id), queries.attempts_of(store, record.id)
     verifications = queries.verifications_of(store, record.id)
     if format_ == "table":
-        job_details.print_job(tables.console(), record, curve, attempts, verifications)
+        queued = [record] if isinstance(record, JobRecord) and record.status is Status.QUEUED else []
+        missing = missing_worker(store, requests_of(queued))
+        job_details.print_job(tables.console(), record, curve, attempts, verifications, missing)
         return
     findings = [grades.verification_document(found) for found in verifications]
     for finding in findings:

@@ -206,13 +206,12 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
 
 def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.waiting import data_of, missing_worker, requests_of
+    from mlpq.cli.waiting import missing_worker, request_of, requests_of
     from mlpq.store import queries
 
     requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))
     placement = submission.placement
-    needed = {data_of(job.spec) for job in submitted if job.is_new}
-    requests += [(placement.device, placement.world_size, data) for data in needed]
+    requests += {request_of(placement.device, placement.world_size, job.spec) for job in submitted if job.is_new}
     return missing_worker(store, requests)
 
 

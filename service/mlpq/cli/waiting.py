@@ -21,8 +21,8 @@ from mlpq.store.worker_queries import lacking, live_workers
 from mlpq.waiting import snapshots
 
 DataSet = tuple[str, str]  # SHA-256, and what it is called
-# Device, world size and own data set; a world size of None leaves the choice to the worker.
-Request = tuple[str, int | None, DataSet | None]
+# Device, world size, own data set and package; a world size of None leaves the choice to the worker.
+Request = tuple[str, int | None, DataSet | None, str | None]
 
 
 def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
@@ -64,8 +64,13 @@ def follow(
 def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:
     """What the unfinished ones of the jobs request, without duplicates."""
     unfinished = (job for job in jobs if not job.status.is_finished)
-    found = {(job.requested_device, job.requested_world_size, data_of(job.spec)) for job in unfinished}
-    return sorted(found, key=lambda each: (each[0], each[1] or 1, each[2] or ("", "")))
+    found = {request_of(job.requested_device, job.requested_world_size, job.spec) for job in unfinished}
+    return sorted(found, key=lambda each: (each[0], each[1] or 1, each[2] or ("", ""), each[3] or ""))
+
+
+def request_of(device: str, world_size: int | None, spec: JobSpec) -> Request:
+    """What a job requests that is placed so."""
+    return device, world_size, data_of(spec), spec.package
 
 
 def data_of(spec: JobSpec) -> DataSet | None:
@@ -76,12 +81,12 @@ def data_of(spec: JobSpec) -> DataSet | None:
 def missing_worker(store: Store, requests: Sequence[Request]) -> str:
     """Which worker to start, for the first request that no live worker can run; empty where there is none."""
     alive = live_workers(store)
-    pushed = data_sets.pushed(store, [data[0] for _, _, data in requests if data])
-    for device, world_size, data in requests:
+    pushed = data_sets.pushed(store, [data[0] for _, _, data, _ in requests if data])
+    for device, world_size, data, package in requests:
         sha256, name = (None, None) if data is None or data[0] in pushed else data
-        waiting = lacking(WaitingJobs(device, world_size, 1, sha256, name), alive)
+        waiting = lacking(WaitingJobs(device, world_size, 1, sha256, name, package), alive)
         if waiting is not None:
-            return formatting.waiting_for(device, world_size, waiting.data_name)
+            return formatting.waiting_for(device, world_size, waiting.data_name, waiting.package)
     return ""
 
 
@@ -90,6 +95,6 @@ def _start_if_missing(store: Store, worker: LocalWorker, requests: Sequence[Requ
     worker.check()
     missing = missing_worker(store, requests)
     if missing and worker.may_start:
-        worker.start({device for device, _, _ in requests}, max(size or 0 for _, size, _ in requests) or None)
+        worker.start({device for device, *_ in requests}, max(size or 0 for _, size, *_ in requests) or None)
         return missing if live_workers(store) else "starting a worker"
     return missing

@@ -24,11 +24,15 @@ def print_job(
     curve: Sequence[EpochMetrics],
     attempts: Sequence[AttemptRecord],
     verifications: Sequence[Verification] = (),
+    missing: str = "",
 ) -> None:
-    """Print what the job is, its result, its curve, its attempts, their environment and its verifications."""
+    """Print what the job is, its result, its curve, its attempts, their environment and its verifications.
+
+    `missing` says which worker it waits for, empty where it waits for none.
+    """
     facts = plain_table("", "")
     facts.show_header = False
-    for name, value in facts_of(job):
+    for name, value in facts_of(job, missing):
         facts.add_row(Text(name, style="bold"), value)
     out.print(facts)
     print_tables(out, (curve_table(curve), attempts_table(attempts)))
@@ -41,9 +45,10 @@ def print_job(
         print_history(out, verifications)
 
 
-def facts_of(job: AnyJob) -> list[tuple[str, str]]:
+def facts_of(job: AnyJob, missing: str = "") -> list[tuple[str, str]]:
     """What the job is and its result, as names and values; facts that it does not have are left out."""
     status = formatting.status(job) + (f": {bounded(job.error)}" if job.error else "")
+    status += f", {missing}" if missing else ""
     identity = [("job", job.id), ("experiment", job.experiment), ("status", status)]
     if not isinstance(job, JobRecord):
         return [*identity, ("unreadable", job.reason)]
@@ -54,6 +59,7 @@ def facts_of(job: AnyJob) -> list[tuple[str, str]]:
         ("model", f"{formatting.model(spec)} on {_data(spec)}"),
         ("optimizer", formatting.optimizer(spec)),
         ("formula", f"{spec.formula} [{formatting.formula_digest(spec.formula)}]" if spec.formula else ""),
+        ("package", spec.plugin or ""),
         ("training", f"{spec.epochs} epochs, batch size {spec.batch_size}, seed {spec.seed}"),
         ("validation", f"{formatting.number(spec.validation)} of the training data{early}" if spec.validation else ""),
         ("continues from", job.parent_id or ""),

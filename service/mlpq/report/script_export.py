@@ -12,11 +12,10 @@ from typing import Any
 from mlpq import formatting
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
-from mlpq.report.formula_script import class_name, formula_call, formula_class
+from mlpq.report.optimizer_script import imports, optimizer_call, optimizer_classes
 from mlpq.report.script_schedule import scheduler
 from mlpq.spec.datasets import Dataset
 from mlpq.spec.job import ACTIVATIONS, TRUNCATED_NORMAL_SD, JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq.text import printable
 
 MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
@@ -40,7 +39,7 @@ from safetensors import safe_open  #: own
 from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, TensorDataset$random_split$classes
+from torch.utils.data import DataLoader, TensorDataset$random_split$imports$classes
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
 FILES = {  # of $dataset, and their MD5 checksums  #: files
@@ -149,7 +148,8 @@ def script(
         spec_hash=job.spec_hash,
         recorded=_wrapped(_recorded(job, environment), "# "),
         random_split=", random_split" if spec.validation else "",
-        classes=_classes(chain),
+        imports=imports(chain),
+        classes=optimizer_classes(chain),
         **_files(spec.data, data_dir),
         threads=threads,
         images=spec.data.train,
@@ -269,7 +269,7 @@ def _trainings(chain: Sequence[JobSpec], settings: Mapping[str, object]) -> str:
         if is_scheduled:
             calls.append(_steps(spec, chain, is_scheduled))
         arguments = [f"{name}={_argument(name, getattr(spec, name))}" for name in varying]
-        own = first if is_scheduled else [_optimizer(spec, chain)]
+        own = first if is_scheduled else [optimizer_call(spec, chain)]
         calls.append(_wrapped(f"fit({', '.join([*own, *arguments])})"))
     function = f"def fit({', '.join([*first, *varying])}):\n{textwrap.indent(TRAINING, '    ')}"
     return "\n\n" + function + "\n\n" + "\n".join(calls) + "\n"
@@ -285,40 +285,11 @@ def _smoothing(share: object) -> str:
 
 def _steps(spec: JobSpec, chain: Sequence[JobSpec], is_scheduled: bool) -> str:
     """The lines that make the optimizer and, where some job of the chain has a schedule, the scheduler."""
-    lines = [f"optimizer = {_optimizer(spec, chain)}", *([f"scheduler = {scheduler(spec)}"] if is_scheduled else [])]
+    lines = [
+        f"optimizer = {optimizer_call(spec, chain)}",
+        *([f"scheduler = {scheduler(spec)}"] if is_scheduled else []),
+    ]
     return "\n".join(map(_wrapped, lines))
-
-
-def _classes(chain: Sequence[JobSpec]) -> str:
-    """The classes of the formulas in a chain, one for each that differs."""
-    found: dict[str, str] = {}
-    for spec in chain:
-        if (own := spec.own_optimizer) is not None:
-            name = _class_name(spec, chain)
-            found.setdefault(name, formula_class(spec, own, name))
-    return "".join(f"\n\n\n{text}" for text in found.values()) + ("\n" if found else "")
-
-
-def _class_name(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
-    """The name of the class of a spec's formula, with a number where the chain has several of that name."""
-    name = class_name(spec)
-    found = dict.fromkeys(_structure(each) for each in chain if class_name(each) == name)
-    return name if len(found) < 2 else f"{name}{list(found).index(_structure(spec)) + 1}"
-
-
-def _structure(spec: JobSpec) -> tuple[object, ...]:
-    """Equal for specs whose formulas one class has; the operations depend on the exponents among the constants."""
-    return spec.formula, spec.program and spec.program.operations
-
-
-def _optimizer(spec: JobSpec, chain: Sequence[JobSpec]) -> str:
-    if (own := spec.own_optimizer) is not None:
-        return formula_call(spec, own, _class_name(spec, chain))
-    settings = {
-        name: value for name, value in spec.optimizer_settings.items() if value != spec.optimizer_defaults[name]
-    }
-    arguments = ", ".join(f"{name}={value!r}" for name, value in {"lr": spec.lr, **settings}.items())
-    return f"optim.{OPTIMIZERS[spec.optimizer].torch_name}(model.parameters(), {arguments})"
 
 
 def _wrapped(text: str, indent: str = "    ") -> str:

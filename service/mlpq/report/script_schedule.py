@@ -16,7 +16,9 @@ def scheduler(spec: JobSpec) -> str:
     total = max(1, batches * spec.epochs - warmup)
     if spec.schedule == "one-cycle":
         options = ", ".join(f"{name}={value}" for name, value in spec.schedule_settings.items())
-        made = f"OneCycleLR(optimizer, {spec.lr}, {total}, {options}, cycle_momentum=False)"
+        has_biases = spec.optimizer == "muon" and spec.bias  # whose optimizer has a rate of its own
+        most = [spec.lr, spec.optimizer_settings["adamw_lr"]] if has_biases else spec.lr
+        made = f"OneCycleLR(optimizer, {most}, {total}, {options}, cycle_momentum=False)"
     else:
         factor = _factor(spec, f"(i - {warmup})" if warmup else "i", batches, total)
         rising = f"(i + 1) / {warmup + 1} if i < {warmup} else " if warmup else ""

@@ -114,6 +114,7 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
         "beat_at": worker.beat_at,
         "jobs_running": worker.jobs_running,
         "data": sorted(worker.data),
+        "packages": sorted(worker.packages),
     }
 
 

@@ -30,12 +30,14 @@ from mlpq.spec.parsing import (
     real,
     whole,
 )
+from mlpq.spec.plugin import Declaration, PackageName
 from mlpq.spec.schedules import CONSTANT, SCHEDULES, complete_schedule
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
 INITIALISATIONS = ("torch", "truncated-normal")
 TRUNCATED_NORMAL_SD = 0.03  # that of the normal before it is cut at twice this, as in DeepOBS's MLP
 DEVICES = ("auto", "cpu", "cuda", "mps")
+TORCH = "torch"
 # Parameters plus activations of a batch. A larger model uses a whole GPU by itself: stacking would gain little and take
 # much memory, so torch's plain engine trains it alone.
 MAX_STACKED = 2**20
@@ -43,6 +45,7 @@ MAX_STACKED = 2**20
 # hashes.
 _LATER = (
     "initialisation", "schedule", "schedule_settings", "warmup", "clip_norm", "label_smoothing", "formula", "content",
+    "plugin", "declaration",
 )  # fmt: skip
 _SHAPE = ("dataset", "hidden", "activation", "bias", "batch_size", "validation")
 
@@ -86,8 +89,9 @@ class JobSpec(BaseModel):
     `parent` is the spec hash of the job whose final weights and generator states this one continues from.
     `initialisation` says how the weights of the first job of such a chain are drawn, and is the same in the whole
     chain; see mlpq_workers.engine.network. `formula` is the canonical text of an own optimizer, whose name is
-    `optimizer` and whose constants are `optimizer_settings`; None for torch's. `content` is that of an own data set,
-    None of a built-in one.
+    `optimizer` and whose constants are `optimizer_settings`; None for torch's. `plugin` is the package of an optimizer
+    that is not torch's either, as "name==version", and `declaration` what it declares. `content` is that of an own data
+    set, None of a built-in one.
 
     `lr` is the learning rate that `schedule` varies after the `warmup`: so many epochs or, below 1, that fraction of
     all batches; see mlpq_workers.engine.rates. `clip_norm` limits the norm of the whole model's gradient, with the L1
@@ -119,6 +123,8 @@ class JobSpec(BaseModel):
     clip_norm: Annotated[float | None, BeforeValidator(parse_clip_norm)] = None
     label_smoothing: Annotated[float, BeforeValidator(parse_smoothing)] = 0.0
     formula: str | None = None
+    plugin: PackageName | None = None
+    declaration: Declaration | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -147,6 +153,14 @@ class JobSpec(BaseModel):
             raise ValueError(f"'{self.dataset}' is a built-in data set: it has no content of its own")
 
     def _check_optimizer(self) -> None:
+        if (self.plugin is None) != (self.declaration is None):
+            raise ValueError("plugin and declaration belong together")
+        if self.declaration is not None:
+            if self.formula is not None or self.optimizer in OPTIMIZERS:
+                raise ValueError(f"{self.optimizer} is a plug-in, and torch's or a formula too: give one of them")
+            if self.declaration.complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
+                raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
+            return
         if (own := self.own_optimizer) is None:
             if complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
                 raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
@@ -175,6 +189,8 @@ class JobSpec(BaseModel):
     @property
     def optimizer_defaults(self) -> Mapping[str, Value]:
         """The values that the optimizer's settings have unless the user gives others; a formula has none."""
+        if self.declaration is not None:
+            return self.declaration.defaults
         return {} if self.formula is not None else OPTIMIZERS[self.optimizer].defaults
 
     def _check_schedule(self) -> None:
@@ -233,12 +249,27 @@ class JobSpec(BaseModel):
         return self.parameters + self.batch_size * sum(self.widths) > MAX_STACKED
 
     @property
+    def package(self) -> str | None:
+        """The package that a worker needs for the job: a plug-in's as "name==version", or torch; None for neither.
+
+        A job that needs one is trained alone, by torch's plain engine. A plug-in needs torch too.
+        """
+        if self.plugin is not None:
+            return self.plugin
+        return TORCH if self.formula is None and OPTIMIZERS[self.optimizer].of_matrices else None
+
+    @property
     def gang_key(self) -> str | None:
         """The fields in which the jobs of a stack agree, as JSON; None where the job can't be stacked."""
         return None if self.is_large else self.gang_key_on(None)
 
-    def gang_key_on(self, world_size: int | None, engine: str | None = None) -> str:
-        """The fields in which the jobs of a gang agree, as JSON, with the requested world size and engine."""
+    def gang_key_on(self, world_size: int | None, engine: str | None = None) -> str | None:
+        """The fields in which the jobs of a gang agree, as JSON, with the requested world size and engine.
+
+        None where the job is trained alone.
+        """
+        if self.package is not None:
+            return None
         key: dict[str, object] = {name: getattr(self, name) for name in _SHAPE}
         if self.content is not None:
             key["content"] = self.content.sha256

@@ -263,7 +263,7 @@ def inherited(parent: JobSpec) -> dict[str, object]:
 # Fields that a job does not take from the job that it continues from.
 _OWN = {
     "optimizer", "lr", "optimizer_settings", "formula", "patience", "parent", "schedule", "schedule_settings", "warmup",
-    "content",
+    "content", "plugin", "declaration",
 }  # fmt: skip
 
 

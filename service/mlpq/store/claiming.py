@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, select, union_all
+from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, literal, select, union_all
 
 from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Status, fingerprint
 from mlpq.records import ClaimedJob, TrainingSetup, WorkerCapabilities
 from mlpq.spec.datasets import DATASETS
+from mlpq.spec.job import TORCH
 from mlpq.store.data_sets import is_pushed
 from mlpq.store.liveness import delay_is_over, is_alive
 from mlpq.store.reading import UnreadableRowError, claimed_job, is_job_id
@@ -30,15 +31,16 @@ _USE_INDEX_ORDER = select(
 def next_setup(store: Store, worker: str, capabilities: WorkerCapabilities) -> TrainingSetup | None:
     """What the training process must be for the job that the worker would claim next; None where there is none."""
     size = _world_size(capabilities).label("size")
-    columns = (size, jobs.c.requested_engine, _is_large().label("is_large"), jobs.c.data_sha256)
+    columns = (size, jobs.c.requested_engine, _is_large().label("is_large"), jobs.c.data_sha256, jobs.c.package)
     can_pull = is_pushed(jobs.c.data_sha256)
     query = select(*columns).where(*_claimable(worker, capabilities), _has_data(capabilities) | can_pull)
     with store.read() as connection:
         row = connection.execute(query.order_by(jobs.c.priority.desc(), jobs.c.seq).limit(1)).one_or_none()
     if row is None:
         return None
-    kernel = capabilities.uses_kernel(row.size, row.requested_engine)
-    return TrainingSetup(row.size, kernel, bool(row.is_large), row.data_sha256)
+    kernel = capabilities.uses_kernel(row.size, row.requested_engine, row.package)
+    plugin = None if row.package == TORCH else row.package
+    return TrainingSetup(row.size, kernel, bool(row.is_large), row.data_sha256, plugin)
 
 
 def claim(
@@ -84,6 +86,7 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
         workers.c.most_ranks >= func.coalesce(jobs.c.world_size, 1),
         workers.c.name != worker,
         jobs.c.data_sha256.is_(None) | workers.c.data.contains(jobs.c.data_sha256) | is_pushed(jobs.c.data_sha256),
+        jobs.c.package.is_(None) | (literal(" ") + workers.c.packages + " ").contains(" " + jobs.c.package + " "),
         is_alive(),
     )
     is_due = delay_is_over() & (
@@ -95,6 +98,7 @@ def _claimable(worker: str, capabilities: WorkerCapabilities) -> tuple[ColumnEle
         jobs.c.status == Status.QUEUED,
         jobs.c.device.in_(("auto", capabilities.device)),
         jobs.c.world_size.is_(None) | (jobs.c.world_size <= capabilities.most_ranks),
+        jobs.c.package.is_(None) | jobs.c.package.in_(sorted(capabilities.packages)),
         jobs.c.not_before.is_(None) | is_due,
     )
 
@@ -111,9 +115,14 @@ def _is_large() -> ColumnElement[bool]:
 def _has_setup(capabilities: WorkerCapabilities, setup: TrainingSetup) -> Iterator[ColumnElement[bool]]:
     """Conditions: this worker trains the job with this setup."""
     yield _world_size(capabilities) == setup.world_size
+    if setup.plugin is not None:
+        yield jobs.c.package == setup.plugin
+        return
+    yield jobs.c.package.is_(None) | (jobs.c.package == TORCH)
     if capabilities.can_choose(setup.world_size):
         engine = func.coalesce(jobs.c.requested_engine, Engine.KERNEL)
-        yield engine.not_in(TORCH_ENGINES) if setup.kernel else engine.in_(TORCH_ENGINES)
+        by_torch = engine.in_(TORCH_ENGINES) | jobs.c.package.is_not(None)
+        yield ~by_torch if setup.kernel else by_torch
 
 
 def _claim_statement(worker: str, capabilities: WorkerCapabilities, setup: TrainingSetup, limit: int) -> Any:

@@ -56,7 +56,7 @@ def counts(store: Store, ids: Collection[int]) -> dict[int, dict[Status, int]]:
 
 def waiting(store: Store, ids: Collection[int]) -> dict[int, list[WaitingJobs]]:
     """By experiment id, what its queued jobs request."""
-    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256)
+    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256, jobs.c.package)
     query = select(*requested, func.count().label("jobs"))
     query = query.where(jobs.c.status == Status.QUEUED, jobs.c.experiment_id.in_(ids))
     found: dict[int, list[Mapping[str, Any]]] = {id_: [] for id_ in ids}

@@ -121,11 +121,11 @@ def worker_heartbeat(store: Store, name: str, capabilities: WorkerCapabilities) 
     """Record that this worker is alive and what it can run, and delete the rows of workers that are long dead."""
     columns = {"model": capabilities.device_name}
     columns |= {name: getattr(capabilities, name) for name in ("device", "most_ranks", "world_size")}
-    data = " ".join(sorted(capabilities.data))
+    has = {"data": " ".join(sorted(capabilities.data)), "packages": " ".join(sorted(capabilities.packages))}
     with store.write() as connection:
         row = insert_or_ignore(connection, workers)
-        connection.execute(row.values(name=name, **columns, data=data, started_at=now(), beat_at=now()))
-        connection.execute(update(workers).where(workers.c.name == name).values(data=data, beat_at=now()))
+        connection.execute(row.values(name=name, **columns, **has, started_at=now(), beat_at=now()))
+        connection.execute(update(workers).where(workers.c.name == name).values(**has, beat_at=now()))
         connection.execute(workers.delete().where(workers.c.beat_at < now(-FORGET_SECONDS)))
 
 

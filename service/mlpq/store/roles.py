@@ -18,8 +18,8 @@ _GRANTS = {
         # Locking a row needs the right to update one of its columns; a trigger keeps the row as it is.
         "INSERT (name, created_at), UPDATE (created_at) ON {schema}.experiments",
         "INSERT (id, experiment_id, spec, spec_hash, repeat, seed, device, world_size, priority, gang_key, status,"
-        " max_attempts, parent_id, created_at, requested_engine, data_sha256), UPDATE (status, cancel_requested, error,"
-        " finished_at, device, world_size, priority, gang_key, max_attempts) ON {schema}.jobs",
+        " max_attempts, parent_id, created_at, requested_engine, data_sha256, package), UPDATE (status,"
+        " cancel_requested, error, finished_at, device, world_size, priority, gang_key, max_attempts) ON {schema}.jobs",
         "INSERT ON {schema}.verifications, {schema}.questions, {schema}.question_caps",
         "INSERT, DELETE ON {schema}.data_sets, {schema}.data_chunks",
         "USAGE ON SEQUENCE {schema}.experiments_id_seq, {schema}.jobs_seq_seq, {schema}.verifications_id_seq,"

@@ -137,6 +137,7 @@ jobs = Table(
     Column("error", Text),
     Column("requested_engine", String(8)),  # by a rerun; NULL leaves it to the worker
     Column("data_sha256", String(64)),  # of the spec's own data set, which a worker needs; NULL with a built-in one
+    Column("package", String(150)),  # that a worker needs: "torch", or a plug-in's "name==version"
     UniqueConstraint("experiment_id", "spec_hash", "repeat"),
     _one_of("status", Status),
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
@@ -171,6 +172,7 @@ Index(
     jobs.c.device,
     jobs.c.world_size,
     jobs.c.data_sha256,
+    jobs.c.package,
     postgresql_where=text("status = 'queued'"),
     sqlite_where=text("status = 'queued'"),
 )
@@ -339,6 +341,7 @@ workers = Table(
     _key("most_ranks", Integer),  # processes that can train together there: the number of GPUs
     _key("world_size", Integer),  # of a job that requests none
     Column("data", Text),  # SHA-256 of the own data sets in its data folder, separated by spaces
+    Column("packages", Text),  # that it has, as jobs need them, separated by spaces
     _key("jobs_done", Integer, server_default=text("0")),
     _key("started_at", UtcDateTime),
     _key("beat_at", UtcDateTime),

@@ -59,7 +59,7 @@ def change_placement(
     """
     wanted = {_COLUMNS[name]: getattr(placement, name) for name in requested}
     specs = {job.id: job.spec for job in known}
-    keys: dict[tuple[str, int | None], list[str]] = {}
+    keys: dict[tuple[str | None, int | None], list[str]] = {}
     late = 0
     with store.write() as connection:
         for chunk in chunks(sorted(specs)):
@@ -160,6 +160,7 @@ def _new_row(new: SubmittedJob, repeat: int, parent_id: str | None, placement: P
         "requested_engine": placement.engine,
         "gang_key": spec.gang_key_on(placement.world_size, placement.engine),
         "data_sha256": spec.data.sha256,
+        "package": spec.package,
         "priority": placement.priority,
         "max_attempts": placement.attempts,
         "status": Status.BLOCKED if spec.parent else Status.QUEUED,
@@ -177,6 +178,7 @@ def _retry_row(old: Row[*tuple[Any, ...]], new: SubmittedJob, repeat: int, paren
         "world_size",
         "requested_engine",
         "data_sha256",
+        "package",
         "priority",
         "max_attempts",
     )

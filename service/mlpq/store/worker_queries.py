@@ -30,25 +30,32 @@ def live_workers(store: Store) -> list[WorkerRecord]:
     )
     with store.read() as connection:
         found = [dict(row) for row in connection.execute(query).mappings()]
-    own = [{**row, "device_name": row["model"], "data": str(row["data"] or "").split()} for row in found]
+    lists = [{name: str(row[name] or "").split() for name in ("data", "packages")} for row in found]
+    own = [{**row, "device_name": row["model"], **has} for row, has in zip(found, lists, strict=True)]
     return reading.readable(WorkerRecord, own)
 
 
 def jobs_without_worker(store: Store, experiment: str | None = None) -> list[WaitingJobs]:
     """Queued jobs that no live worker can run, by what they request."""
     # In the order of the index, which has it all.
-    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256)
+    requested = (jobs.c.experiment_id, jobs.c.device, jobs.c.world_size, jobs.c.data_sha256, jobs.c.package)
     query = select(*requested, func.count().label("jobs")).where(jobs.c.status == Status.QUEUED).group_by(*requested)
     if experiment is not None:
         query = query.join(experiments).where(experiments.c.name == experiment)
     each = query.subquery()
-    kinds = (each.c.device, each.c.world_size, each.c.data_sha256)
+    kinds = (each.c.device, each.c.world_size, each.c.data_sha256, each.c.package)
     total = select(*kinds, cast(func.sum(each.c.jobs), Integer).label("jobs")).group_by(*kinds)
     with store.read() as connection:
         rows = [dict(row) for row in connection.execute(total).mappings()]
     alive = live_workers(store)
-    left = [each for each in (lacking(each, alive) for each in waiting_jobs(store, rows)) if each is not None]
-    return sorted(left, key=lambda each: (each.device, each.world_size or 1, each.data or ""))
+    left: dict[tuple[str, int | None, str | None, str | None], WaitingJobs] = {}
+    for waiting in waiting_jobs(store, rows):
+        if (found := lacking(waiting, alive)) is not None:
+            key = (found.device, found.world_size, found.data, found.package)
+            left[key] = replace(found, jobs=found.jobs + (left[key].jobs if key in left else 0))
+    return sorted(
+        left.values(), key=lambda each: (each.device, each.world_size or 1, each.package or "", each.data or "")
+    )
 
 
 def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[WaitingJobs]:
@@ -56,13 +63,13 @@ def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Waitin
     needed = {str(row["data_sha256"]) for row in rows if row["data_sha256"] is not None}
     pushed = data_sets.pushed(store, needed) if needed else set()
     names = {sha256: found.reference for sha256, found in data_sets.by_hash(store, needed - pushed).items()}
-    found: dict[tuple[str, int | None, str | None], WaitingJobs] = {}
+    found: dict[tuple[str, int | None, str | None, str | None], WaitingJobs] = {}
     for row in rows:
         data = None if row["data_sha256"] in pushed else row["data_sha256"]
-        values = {name: row[name] for name in ("device", "world_size", "jobs")}
+        values = {name: row[name] for name in ("device", "world_size", "package", "jobs")}
         own = {"data": data, "data_name": None if data is None else names.get(data, str(data)[:SHORT_HASH])}
         for each in reading.readable(WaitingJobs, [{**values, **own}]):
-            key = (each.device, each.world_size, each.data)
+            key = (each.device, each.world_size, each.data, each.package)
             found[key] = replace(each, jobs=each.jobs + (found[key].jobs if key in found else 0))
     return list(found.values())
 
@@ -70,12 +77,16 @@ def waiting_jobs(store: Store, rows: Sequence[Mapping[str, Any]]) -> list[Waitin
 def lacking(waiting: WaitingJobs, alive: Sequence[WorkerRecord]) -> WaitingJobs | None:
     """The waiting jobs, if none of these workers can run them; None otherwise.
 
-    They keep their `data_name` only where a worker could run them if it had that data set.
+    They keep only what is lacking: their `package` where a worker could run them if it had that, or else their
+    `data_name` where one could if it had that data set.
     """
     able = [worker for worker in alive if worker.can_run(waiting.device, waiting.world_size)]
-    if any(worker.can_run(waiting.device, waiting.world_size, waiting.data) for worker in able):
+    having = [worker for worker in able if waiting.package is None or waiting.package in worker.packages]
+    if any(waiting.data is None or waiting.data in worker.data for worker in having):
         return None
-    return waiting if able else replace(waiting, data_name=None)
+    if having:
+        return replace(waiting, package=None)
+    return replace(waiting, data=None, data_name=None, package=waiting.package if able else None)
 
 
 def fair_share(store: Store, device: str, limit: int, most_ranks: int = 1) -> int:

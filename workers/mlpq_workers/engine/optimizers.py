@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS
+from mlpq.spec.optimizers import OPTIMIZERS, arguments
 from mlpq_workers.engine.formulas import STEPS, build_formula, in_double, rounded, run_vectors, scalar_values
+from mlpq_workers.engine.muon import MuonWithAdamW
+from mlpq_workers.engine.plugin_optimizer import build_plugin, put_plugin_state, take_plugin_state
 from mlpq_workers.engine.stack import Shape
 
 
@@ -25,20 +27,37 @@ def build_optimizer(spec: JobSpec, parameters: Iterable[nn.Parameter]) -> torch.
     parameters = list(parameters)
     if spec.formula is not None:
         return build_formula(spec, parameters)
+    if spec.plugin is not None:
+        return build_plugin(spec, parameters)
+    settings = arguments(spec.optimizer_defaults, spec.optimizer_settings)
+    if spec.optimizer == "muon":
+        return MuonWithAdamW(parameters, spec.lr, settings)
     make = getattr(torch.optim, OPTIMIZERS[spec.optimizer].torch_name)
     foreach = parameters[0].device.type == "cuda"
-    optimizer: torch.optim.Optimizer = make(parameters, lr=spec.lr, foreach=foreach, **spec.optimizer_settings)
+    optimizer: torch.optim.Optimizer = make(parameters, lr=spec.lr, foreach=foreach, **settings)
     return optimizer
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
-    """Set the learning rate of the next steps."""
+def rate_factors(optimizer: torch.optim.Optimizer, lr: float) -> list[float]:
+    """The learning rate of each group of a new optimizer, divided by that of the spec."""
+    return [float(group["lr"]) / lr for group in optimizer.param_groups]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor, factors: Iterable[float] = ()) -> None:
+    """Set the learning rate of the next steps, times the factor of each group where there are some."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+    for group, factor in zip(optimizer.param_groups, factors, strict=False):
+        group["lr"] = rate * factor
 
 
-def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """A copy on the CPU of the optimizer's state; names are "PARAMETER NAME", with the number of the parameter."""
+def take_state(spec: JobSpec, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A copy on the CPU of the optimizer's state; raises MlpqError for one of a plug-in that can't be copied.
+
+    Of torch's optimizers, names are "PARAMETER NAME", with the number of the parameter.
+    """
+    if spec.plugin is not None:
+        return take_plugin_state(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
         f"{i} {name}": value.detach().to("cpu", copy=True)
@@ -48,16 +67,22 @@ def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+def put_state(spec: JobSpec, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
     """Restore what `take_state` returned in a new optimizer, whose parameters are on their device."""
-    for group in optimizer.param_groups:
+    if spec.plugin is not None:
+        put_plugin_state(optimizer, state)
+    else:
+        _put_tensors(optimizer, state)
+
+
+def _put_tensors(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
+    parameters = [(parameter, group) for group in optimizer.param_groups for parameter in group["params"]]
+    for name, value in state.items():
+        number, _, own = name.partition(" ")
+        parameter, group = parameters[int(number)]
         counts_on_device = group.get("capturable") or group.get("fused")
-        for i, parameter in enumerate(group["params"]):
-            for name, value in state.items():
-                number, _, own = name.partition(" ")
-                if int(number) == i:
-                    device = parameter.device if value.dim() or counts_on_device else "cpu"
-                    optimizer.state[parameter][own] = value.to(device, copy=True)
+        device = parameter.device if value.dim() or counts_on_device else "cpu"
+        optimizer.state[parameter][own] = value.to(device, copy=True)
 
 
 def l1_penalty(parameters: Iterable[Tensor], l1: float) -> Tensor:
@@ -130,7 +155,7 @@ class Rows:
     def put_state(self, states: Sequence[Mapping[str, Tensor]]) -> None:
         """Restore what `take_state` returned for each row, all after the same number of steps."""
         merged = {name: torch.stack([s[name] for s in states]) if v.dim() else v for name, v in states[0].items()}
-        put_state(self._optimizer, {f"0 {name}": value for name, value in merged.items()})
+        _put_tensors(self._optimizer, {f"0 {name}": value for name, value in merged.items()})
 
     def take_over(self, other: Rows, kept: Sequence[int]) -> None:
         """Take over the state of `other`. These rows are its rows `kept`, in order."""

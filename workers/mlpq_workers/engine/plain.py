@@ -17,7 +17,15 @@ from torch.nn.functional import cross_entropy
 from mlpq.records import EpochMetrics
 from mlpq_workers.engine.data import Data, epoch_order
 from mlpq_workers.engine.network import Dropout
-from mlpq_workers.engine.optimizers import build_optimizer, l1_penalty, put_state, set_rate, take_state
+from mlpq_workers.engine.optimizers import (
+    build_optimizer,
+    l1_penalty,
+    put_state,
+    rate_factors,
+    set_rate,
+    take_state,
+)
+from mlpq_workers.engine.plugin_optimizer import seed_generators
 from mlpq_workers.engine.rates import epoch_rates
 from mlpq_workers.engine.seeding import shuffle_generator, starting_network, training_rows
 from mlpq_workers.engine.tensors import gather_predictions, snapshot, to_arrays, to_tensors
@@ -64,10 +72,13 @@ class PlainTraining:
         self._network.to(device, data.dtype)
         self._shuffle = shuffle_generator(job)
         self._module = world.wrap(self._network)
+        if job.spec.plugin is not None:
+            seed_generators(job.spec, self._dropout)
         self._optimizer = build_optimizer(job.spec, self._network.parameters())
+        self._factors = rate_factors(self._optimizer, job.spec.lr) if job.spec.has_varying_lr else []
         self._history = History(job.spec, job.resume)
         if job.resume:
-            put_state(self._optimizer, to_tensors(job.resume.optimizer))
+            put_state(job.spec, self._optimizer, to_tensors(job.resume.optimizer))
         self._data = data = data.to(device)
         self._logits: Tensor | None = None  # of this rank's part of the test images, by the last evaluation
         self._rows, held_out = training_rows(job.spec, len(data.train_y))
@@ -113,7 +124,7 @@ class PlainTraining:
             if spec.clip_norm is not None:
                 nn.utils.clip_grad_norm_(parameters, spec.clip_norm)
             if spec.has_varying_lr:
-                set_rate(optimizer, rate)
+                set_rate(optimizer, rate, self._factors)
             optimizer.step()
         sizes = torch.tensor([len(batch) for batch in batches], dtype=torch.float64)
         total = torch.stack(losses).cpu().double() @ sizes
@@ -171,7 +182,7 @@ class PlainTraining:
         return replace(self._snapshot(), predictions=found)
 
     def _checkpoint(self) -> Checkpoint:
-        return self._history.checkpoint(self._snapshot(), to_arrays(take_state(self._optimizer)))
+        return self._history.checkpoint(self._snapshot(), to_arrays(take_state(self._spec, self._optimizer)))
 
 
 def evaluate(network: nn.Module, x: Tensor, y: Tensor, scale: int = 1, world: World = ALONE) -> tuple[float, int]:

@@ -40,7 +40,12 @@ def main(settings: TrainingSettings) -> None:
         except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
             pipe.send(Unusable(f"torch can't be loaded: {error}"))
             return
-        serve(TrainingProcess(pipe, settings, TorchEngines(device, settings.threads)))
+        try:
+            process = TrainingProcess(pipe, settings, TorchEngines(device, settings.threads))
+        except MlpqError as error:
+            pipe.send(Unusable(str(error)))
+            return
+        serve(process)
 
 
 if __name__ == "__main__":

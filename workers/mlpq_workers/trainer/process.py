@@ -17,6 +17,7 @@ from mlpq_workers.protocol import Event, TrainingSettings
 from mlpq_workers.trainer.data import load
 from mlpq_workers.trainer.engines import Engines
 from mlpq_workers.trainer.pipe import Pipe
+from mlpq_workers.trainer.plugin_code import PluginCode
 
 # Ranks wait for rank 0 while it loads data or waits for a gang; a rank that has died ends the others by other means.
 NO_TIMEOUT = datetime.timedelta(days=365)
@@ -46,16 +47,25 @@ class TrainingProcess:
         world: World = ALONE,
         rendezvous: Any = None,
     ) -> None:
-        """With several ranks, `rendezvous` is the torch.distributed.Store by which they wait for rank 0."""
+        """With several ranks, `rendezvous` is the torch.distributed.Store by which they wait for rank 0.
+
+        Raises MlpqError where the plug-in of the settings is not installed.
+        """
         self._pipe, self._data_dir, self._rendezvous = pipe, Path(settings.data_dir), rendezvous
         self.engines, self.world = engines, world
         self.kernel = settings.kernel
         self.checkpoint_seconds = settings.checkpoint_seconds
         self.stop_requests: set[str] = set()
         self.is_leaving = False
-        self.facts: Mapping[str, object] = engines.facts
+        self.plugin = None if settings.plugin is None else PluginCode.of(settings.plugin)
+        self.facts: Mapping[str, object] = {**engines.facts, **(self.plugin.facts if self.plugin else {})}
         self._waits = 0
         self._data: dict[tuple[str, str], LoadedData] = {}
+
+    def check_plugin(self) -> None:
+        """Raise MlpqError where the code of the plug-in is no longer that of the facts: it may not be loaded yet."""
+        if self.plugin is not None:
+            self.plugin.check()
 
     def send(self, event: Event) -> None:
         """Send an event to the worker; only rank 0 does."""

@@ -34,7 +34,8 @@ def _ready(process: TrainingProcess) -> Ready:
     kind = process.engines.kind
     build, _ = available_kernel(process.kernel) if kind == "cpu" else (None, "")
     name, most = devices.device_name(kind), devices.most_ranks(kind)
-    return Ready(kind, name, most, process.facts, build.name if build else None, has_torch())
+    modules = process.plugin.modules if process.plugin else ()
+    return Ready(kind, name, most, process.facts, build.name if build else None, has_torch(), modules)
 
 
 def _follow(process: TrainingProcess) -> NoReturn:

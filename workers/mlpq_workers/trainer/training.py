@@ -138,6 +138,7 @@ class GangTraining(Observer):
         return jobs, data
 
     def _engine_job(self, job: TrainJob) -> EngineJob:
+        self._process.check_plugin()
         resume = self._checkpoint_of(job)
         if resume is None:
             start = None
@@ -183,18 +184,18 @@ class GangTraining(Observer):
         leaving, is_due = self._world.broadcast([self._process.is_leaving, self._is_due(token)])
         if leaving or is_due:
             if self._world.rank == 0:
-                self._save_checkpoint(token, take())
+                self._save_checkpoint(token, take)
             self._process.wait_for_rank0()
         return bool(leaving)
 
     def _is_due(self, token: str) -> bool:
         return time.monotonic() - self._last_checkpoint[token] >= self._process.checkpoint_seconds
 
-    def _save_checkpoint(self, token: str, checkpoint: Checkpoint) -> None:
+    def _save_checkpoint(self, token: str, take: Callable[[], Checkpoint]) -> None:
         job = self._jobs[token]
         try:
-            save_checkpoint(checkpoint, self._owner(job), job.weights_file.parent, job.attempt)
-        except OSError as error:  # training can go on without it
+            save_checkpoint(take(), self._owner(job), job.weights_file.parent, job.attempt)
+        except (OSError, MlpqError) as error:  # training can go on without it
             log.warning("%s: can't write a checkpoint: %s", token, error)
         self._last_checkpoint[token] = time.monotonic()
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlpq import data_registry
+from mlpq import data_registry, plugins
 from mlpq.errors import DataError, MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, STACKING_DEVICES, Outcome
 from mlpq.own_data.files import stored
@@ -30,6 +30,7 @@ from mlpq_workers.worker.watchdog import Pulse
 
 POLL_SECONDS = 3.0  # between two claims of an idle worker without a wake-up
 REQUEUE_SECONDS = LEASE_SECONDS / 4  # between two looks for expired leases
+PLUGINS_SECONDS = 10.0  # between two looks for installed plug-ins, which take milliseconds
 BACK_OFF_SECONDS = 5.0  # after all jobs of a gang failed here, for other workers to claim first
 
 log = logging.getLogger("mlpq.worker")
@@ -88,6 +89,9 @@ class Executor:
         """Claim a gang and run it; False where there is none."""
         self._maintain()
         setup = claiming.next_setup(self._store, self.name, self._with_data())
+        if setup is not None and setup.plugin is not None and setup.plugin not in plugins.packages():
+            self._due.pop("plug-ins", None)  # it was removed or upgraded just now
+            return True
         if setup is not None and setup.data is not None:
             try:
                 self._pull(setup.data)
@@ -125,7 +129,9 @@ class Executor:
             self.pulse.paused = False
 
     def _with_data(self, *more: str) -> WorkerCapabilities:
-        """What this worker can run with the own data sets that are here now, and `more`."""
+        """What this worker can run with the plug-ins and own data sets that are here now, and `more` data sets."""
+        if self._is_due("plug-ins", PLUGINS_SECONDS):
+            self._capabilities = replace(self._capabilities, plugins=plugins.packages())
         return replace(self._capabilities, data=stored(self._config.data_dir).union(more))
 
     def _try_heartbeat(self) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from mlpq import plugins
 from mlpq.errors import MlpqError
 from mlpq.records import TrainingSetup
 from mlpq.settings import Settings, python_module, training_environ
@@ -85,8 +86,8 @@ class Trainer:
 
     @property
     def setup(self) -> TrainingSetup:
-        """How many processes train together now, and whether by the kernel."""
-        return TrainingSetup(self.world_size, self._ready.uses_kernel)
+        """How many processes train together now, whether by the kernel, and of which plug-in."""
+        return TrainingSetup(self.world_size, self._ready.uses_kernel, plugin=self._ready.plugin)
 
     @property
     def has_kernel(self) -> bool:
@@ -138,16 +139,24 @@ class Trainer:
         self._kernel = event.kernel or self._kernel
 
     def ensure_ready(self, setup: TrainingSetup | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Start the process again if it has ended, or if a `setup` is given and it has another one.
+        """Start the process again if it has ended, or if a `setup` is given and it has another one, or old code.
 
         `meanwhile` is called about every second. Raises MlpqError where it does not start.
         """
         is_running = self._process is not None and self._process.poll() is None
-        if is_running and (setup is None or replace(setup, is_large=False, data=None) == self.setup):
+        if is_running and (setup is None or self._serves(setup)):
             return
         self.kill()
         self.spawn(setup)
         self.wait_until_ready(meanwhile)
+
+    def _serves(self, setup: TrainingSetup) -> bool:
+        """Whether the process has this setup, and the code of its plug-in is as it was when it started."""
+        ready = self._ready
+        is_same = replace(setup, is_large=False, data=None) == self.setup
+        return is_same and (
+            ready.plugin is None or plugins.code_sha256(ready.plugin_modules) == ready.facts["plugin_sha256"]
+        )
 
     def train(self, jobs: Sequence[TrainJob]) -> None:
         """Train these jobs as a gang; events carry their tokens."""
@@ -204,6 +213,7 @@ class Trainer:
             checkpoint_seconds=config.checkpoint_seconds,
             scratch=scratch,
             kernel=kernel,
+            plugin=setup.plugin if setup else None,
         )
         return python_module("mlpq_workers.trainer", settings.dump())
 

@@ -1,0 +1,3 @@
+"""Fails where it is imported."""
+
+raise RuntimeError("not today")

@@ -51,7 +51,8 @@ def take_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def put_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
     """Restore what `take_state` returned in a new optimizer, whose parameters are on their device."""
     for group in optimizer.param_groups:
-        counts_on_device = group.get("capturable") or group.get("fused")
+        # torch's ASGD keeps its counters on the device in any case.
+        counts_on_device = group.get("capturable") or group.get("fused") or isinstance(optimizer, torch.optim.ASGD)
         for i, parameter in enumerate(group["params"]):
             for name, value in state.items():
                 number, _, own = name.partition(" ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from mlpq.errors import MlpqError
 from mlpq_workers.protocol import TrainingSettings, Unusable
@@ -29,7 +30,7 @@ def main(settings: TrainingSettings) -> None:
     if size > 1:
         from mlpq_workers.trainer.ranks import launch  # takes half a second more
 
-        launch(size, settings, pipe)
+        launch(size, replace(settings, device=device), pipe)
     elif build is not None:
         from mlpq_workers.trainer.kernel_engine import KernelEngine
 
@@ -40,7 +41,12 @@ def main(settings: TrainingSettings) -> None:
         except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
             pipe.send(Unusable(f"torch can't be loaded: {error}"))
             return
-        serve(TrainingProcess(pipe, settings, TorchEngines(device, settings.threads)))
+        try:
+            engines = TorchEngines(device, settings.threads)
+        except MlpqError as error:
+            pipe.send(Unusable(str(error)))
+            return
+        serve(TrainingProcess(pipe, settings, engines))
 
 
 if __name__ == "__main__":

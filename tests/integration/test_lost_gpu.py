@@ -54,7 +54,7 @@ def test_process_that_lost_its_gpu_is_replaced_and_what_it_trained_before_is_kep
 def test_process_stays_after_errors_that_leave_its_device_usable() -> None:
     engines = TorchEngines("cpu", 1)
     out_of_memory = torch.AcceleratorError("CUDA error: out of memory")
-    out_of_memory.error_code = CUDA_OUT_OF_MEMORY
+    out_of_memory.error_code = CUDA_OUT_OF_MEMORY  # type: ignore[attr-defined]
     for error in (torch.OutOfMemoryError("CUDA out of memory"), out_of_memory, RuntimeError("shapes"), OSError()):
         assert not engines.is_lost(error)
     assert engines.is_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))

@@ -32,11 +32,11 @@ def train_in_part(jobs: Mapping[str, EngineJob], data: Any, device: str, observe
         train_gang({name: job}, data, device, observer, *rest)
     failed = failed or len(jobs) > 1
     error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-    error.error_code = ILLEGAL_ADDRESS
+    error.error_code = ILLEGAL_ADDRESS  # type: ignore[attr-defined]
     for name in list(jobs)[fit:]:
         observer.ended(name, error)
 
 
 if __name__ == "__main__":
-    torch_engines.train_gang = train_in_part
+    torch_engines.train_gang = train_in_part  # type: ignore[assignment, attr-defined]
     trainer.main(replace(TrainingSettings.parse(sys.argv[1]), kernel="off"))

@@ -24,8 +24,8 @@ from mlpq_workers.engine.cuda_graph import CudaGraph
 aten = torch.ops.aten
 # What makes the CPU wait for a GPU, or copies from memory that a replay would find changed.
 FORBIDDEN = {
-    aten.item.default, aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default, aten.is_nonzero.default,
-    aten.lift_fresh.default, aten.lift.default,
+    aten.item.default, aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default,
+    aten.is_nonzero.default, aten.lift_fresh.default, aten.lift.default,
 }  # fmt: skip
 
 

@@ -73,7 +73,9 @@ def mixed(count: int) -> list[JobSpec]:
     capturable = [optimizer for optimizer in OPTIMIZERS_AND_OPTIONS if not optimizer.startswith("adagrad")]
     for i, optimizer in zip(range(count), itertools.cycle(capturable), strict=False):
         own = {"l1": [0.0, 1e-3][i % 2], "patience": [None, 1, 2][i % 3], "dropout": [0.0, 0.0, 0.2][i % 3]}
-        found.append(job(optimizer=optimizer, seeds=i % 7, **{**SHAPE, "epochs": 2 + i % 4}, **own, **options(i, optimizer)))
+        found.append(
+            job(optimizer=optimizer, seeds=i % 7, **{**SHAPE, "epochs": 2 + i % 4}, **own, **options(i, optimizer))
+        )
     return found
 
 

@@ -76,7 +76,7 @@ def test_tests_see_no_gpu() -> None:
 
 def test_device_that_runs_no_kernel_is_an_error_of_one_line() -> None:
     check_kernels("cpu")
-    with pytest.raises(MlpqError, match="can't use cuda:0: .*; use --device cpu") as error:
+    with pytest.raises(MlpqError, match=r"can't use cuda:0: .*; use --device cpu") as error:
         check_kernels("cuda:0")
     assert "\n" not in str(error.value)
 
@@ -111,7 +111,7 @@ def test_reason_why_torch_sees_no_gpu_is_told(
 
 
 def test_doctor_tells_why_torch_sees_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = {
+    answer: dict[str, object] = {
         "devices": [], "environment": None, "kernel": None, "arithmetic": 1, "why_no_kernel": "", "torch": "2.13.0",
         "why_no_gpu": "the driver is too old", "problem": "torch can't use cuda:0: no kernel image",
     }  # fmt: skip

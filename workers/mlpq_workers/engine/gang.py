@@ -26,7 +26,6 @@ from mlpq_workers.engine.stack import Parameters, Shape
 from mlpq_workers.engine.tensors import snapshot, to_arrays
 from mlpq_workers.engine.training_state import Checkpoint, Diverged, EngineJob, Observer, Snapshot, Stopped
 from mlpq_workers.engine.world import ALONE, World
-from mlpq_workers.engine.world import ALONE, World
 
 # Parameters of a stack on the CPU. Measured: a stack whose weights don't fit the cache of a core takes longer for each
 # of its networks than a network alone.
@@ -92,12 +91,14 @@ def how_many_stacks(members: Sequence[GangMember], device: str, threads: int) ->
 def networks_fitting(spec: JobSpec, free: int) -> int:
     """How many networks of a stack fit into so many free bytes of a GPU; at least 1.
 
-    Counted are, each in single precision or as int64: parameters, gradients, the optimizer's states and what its step
-    allocates; the activations of a batch, of those of the evaluations, and their derivatives; orders, labels, losses
-    and predictions of all images.
+    Counted are the parameters, their gradients, the optimizer's states and what its step allocates; the inputs and
+    activations of two sizes of batches and of the evaluations, with derivatives and masks; and for each image its place
+    in the order, its label, loss and prediction.
     """
-    floats = 10 * spec.parameters + 4 * (2 * spec.batch_size + Evaluation.ROWS) * sum(spec.widths)
-    return max(1, int(STACK_MEMORY * free) // (4 * floats + 64 * (spec.data.train + spec.data.test)))
+    inputs, *outputs = spec.widths
+    batches, evaluations = 2 * spec.batch_size, 2 * Evaluation.ROWS
+    floats = 10 * spec.parameters + (batches + evaluations // 2) * inputs + 6 * (batches + evaluations) * sum(outputs)
+    return max(1, int(STACK_MEMORY * free) // (4 * floats + 48 * (spec.data.train + spec.data.test)))
 
 
 def free_memory(device: str) -> int:

@@ -93,7 +93,8 @@ def prepare(device: str, rank: int = 0) -> None:
         check_kernels(f"cuda:{rank}")
         torch.cuda.set_device(rank)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and filling takes time
+        # Nothing reads uninitialized memory, and filling it takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False

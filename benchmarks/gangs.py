@@ -38,7 +38,6 @@ from mlpq_workers.engine.gang import StackTraining, train_gang
 from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.stack import Step
 from mlpq_workers.engine.training_state import EngineJob, Observer, Trained
-from mlpq_workers.engine.world import ALONE
 from mlpq_workers.kernel import Epoch, build
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
@@ -250,7 +249,7 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
     torch.set_num_threads(1)
     with torch.inference_mode():
         members = [GangMember(str(i), EngineJob(spec), Observer()) for i, spec in enumerate(jobs)]
-        training = StackTraining(members, members, data(), "cpu", Observer(), ALONE)
+        training = StackTraining(members, members, data(), Observer())
         training.begin()
         stack = training.stack
         forever = itertools.chain.from_iterable(stack.batches() for _ in itertools.count())

@@ -272,3 +272,14 @@ WAITED = "RuntimeError: gloo: Timed out waiting 30000ms for recv operation to co
 )
 def test_root_cause_is_the_error_of_the_rank_that_failed_first(failures: list[RankFailure], cause: str) -> None:
     assert root_cause(failures) == cause
+
+
+ABORTED = RankFailure(0, "", signal.SIGABRT, 4)
+
+
+@pytest.mark.parametrize("other", [RankFailure(1, "", 15, 5), RankFailure(1, "", 9, 5), RankFailure(1, LOST, 0, 5)])
+def test_rank_that_nccl_aborts_waited_for_another_one(other: RankFailure) -> None:
+    assert root_cause([other, ABORTED], on_cuda=True).startswith("a rank hangs: rank 0 waited 30 s for it, and NCCL")
+    assert root_cause([other, ABORTED]) == "rank 0: signal SIGABRT"
+    assert root_cause([RankFailure(1, "", 9, 3), ABORTED], on_cuda=True) == "rank 1: signal SIGKILL"
+    assert root_cause([RankFailure(1, "ValueError: bad", 0, 5), ABORTED], on_cuda=True) == "rank 1: ValueError: bad"

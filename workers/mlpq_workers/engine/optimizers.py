@@ -80,7 +80,8 @@ def _put_tensors(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) 
     for name, value in state.items():
         number, _, own = name.partition(" ")
         parameter, group = parameters[int(number)]
-        counts_on_device = group.get("capturable") or group.get("fused")
+        # torch's ASGD keeps its counters on the device in any case.
+        counts_on_device = group.get("capturable") or group.get("fused") or isinstance(optimizer, torch.optim.ASGD)
         device = parameter.device if value.dim() or counts_on_device else "cpu"
         optimizer.state[parameter][own] = value.to(device, copy=True)
 

@@ -26,12 +26,12 @@ from typing import Any
 
 import torch
 
-from mlpq.records import WorkerCapabilities
 from mlpq.settings import read_settings
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, migrate, queries, submission
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from mlpq_workers.engine import kernel_gang
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import StackTraining, train_gang

@@ -17,13 +17,14 @@ from mlpq.errors import DataError, NotFoundError, SpecError, StoreError
 from mlpq.jobs import Outcome
 from mlpq.own_data import files
 from mlpq.own_data.content import Content, write
-from mlpq.records import AttemptEnding, ClaimedJob, TrainingSetup, WaitingJobs, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, data_sets, execution, queries, submission, worker_queries
 from mlpq.store.schema import data_chunks
 from mlpq.store.session import Store
 from mlpq.submit import plan
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from tests.support.job_steps import FACTS, let_delay_pass, row, submit, whole_row
 
 CPU = WorkerCapabilities("cpu")

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from mlpq.jobs import Status
-from mlpq.records import TrainingSetup
 from mlpq.settings import read_settings
 from mlpq.spec.sweep import Sweep
 from mlpq.store import queries, submission
 from mlpq.store.session import Store
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.trainer.torch_engines import CUDA_OUT_OF_MEMORY, TorchEngines
 from mlpq_workers.worker.executor import Executor
 from mlpq_workers.worker.trainer_client import Trainer

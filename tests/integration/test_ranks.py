@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from mlpq.errors import MlpqError
-from mlpq.records import TrainingSetup
 from mlpq.settings import read_settings, training_environ
 from mlpq.spec.job import JobSpec
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.protocol import Died, EpochDone, Event, JobFailed, JobStopped, JobSucceeded, TrainJob
 from mlpq_workers.trainer.ranks import RankFailure, root_cause
 from mlpq_workers.worker.trainer_client import Trainer

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from mlpq.errors import QueryError, StoreError
 from mlpq.jobs import Status
 from mlpq.question_records import QuestionSide, QuestionTerms
-from mlpq.records import Placement, SubmittedJob, WorkerCapabilities
+from mlpq.records import Placement, SubmittedJob
 from mlpq.spec.data_content import DataContent
 from mlpq.spec.sweep import Sweep
 from mlpq.store import (
@@ -30,6 +30,7 @@ from mlpq.store import (
 )
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
 from tests.support.role_attacks import READER_ATTACKS, SUBMITTER_ATTACKS, WORKER_ATTACKS
 from tests.support.roles import (

@@ -44,7 +44,7 @@ def test_restored_state_is_on_the_device_where_torch_creates_it(optimizer: str) 
     with contextlib.suppress(RuntimeError):  # it creates the state, but some have no step on `meta`
         new.step()
     state = {name: value for name, value in new.state[parameter].items() if isinstance(value, Tensor)}
-    put_state(restored, {f"0 {name}": torch.zeros(value.shape) for name, value in state.items()})
+    put_state(spec, restored, {f"0 {name}": torch.zeros(value.shape) for name, value in state.items()})
     (parameter,) = restored.param_groups[0]["params"]
     assert {name: value.device.type for name, value in restored.state[parameter].items()} == {
         name: value.device.type for name, value in state.items()

@@ -19,7 +19,7 @@ from mlpq.records import EpochMetrics
 from mlpq.spec.job import INITIALISATIONS, JobSpec
 from mlpq_workers.engine import gang as gang_engine
 from mlpq_workers.engine.data import split
-from mlpq_workers.engine.gang import STACK_PARAMETERS, how_many_stacks, networks_fitting
+from mlpq_workers.engine.gang import STACK_PARAMETERS, how_many_stacks
 from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.training_state import Diverged, EngineJob, Observer, Snapshot, Stopped, Trained
 from mlpq_workers.trainer.checkpoints import load_start, save
@@ -304,21 +304,6 @@ def test_stacks_fit_the_cache_and_are_the_same_number_for_every_thread(
     members = [GangMember(str(i), EngineJob(job(hidden=hidden, seeds=i)), Observer()) for i in range(size)]
     assert STACK_PARAMETERS == 2**18
     assert how_many_stacks(members, "cpu", threads) == stacks
-
-
-def test_gang_on_a_gpu_is_one_stack_unless_its_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    members = [GangMember(str(i), EngineJob(job(hidden="16", seeds=i)), Observer()) for i in range(100)]
-    for free, stacks in ((8 * 2**30, 1), (2**24, 5), (0, 100)):
-        monkeypatch.setattr(gang_engine, "free_memory", lambda _, free=free: free)
-        assert how_many_stacks(members, "cuda", 4) == stacks
-
-
-def test_estimate_of_a_stacks_memory_is_above_what_its_tensors_take() -> None:
-    # 1,024 of the textbook's networks with Adam took less than 1 GiB on an H200, with 3,200 training images.
-    textbook = job(dataset="fashion-mnist", hidden="32", optimizer="adam")
-    assert networks_fitting(textbook, 2**30) < 1024
-    assert networks_fitting(textbook, 8 * 2**30) > 1024
-    assert networks_fitting(job(hidden="16"), 0) == 1
 
 
 class FailingRecord(Record):

@@ -105,8 +105,8 @@ def test_images_in_other_places_are_named(tmp_path: Path) -> None:
     shutil.copy(path / "cat" / "0.png", path / "stray.png")
     shutil.copytree(path, path / "__MACOSX")
     notes = added(path, test="0.5").notes
-    assert "1 files below set/ are not PNG or JPEG in the folder of a class, and left out" in notes
-    assert "1 folders below those of the classes are left out" in notes
+    assert "files of set/ that are not PNG or JPEG in the folder of a class: 1, left out" in notes
+    assert "folders below those of the classes: 1, left out" in notes
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def _notes(folder: Path, places: list[Path], unused: list[str]) -> tuple[str, ..
     below = [each for name in classes for each in _folders(name)]
     found = {
         f"read of {folder.name}/: {' and '.join(place.name for place in places)}, not {', '.join(unused[:10])}": unused,
-        f"{files:,} files below {folder.name}/ are not PNG or JPEG in the folder of a class, and left out": files,
-        f"{len(below):,} folders below those of the classes are left out": below,
+        f"files of {folder.name}/ that are not PNG or JPEG in the folder of a class: {files:,}, left out": files,
+        f"folders below those of the classes: {len(below):,}, left out": below,
     }
     return tuple(note for note, is_there in found.items() if is_there)
 

@@ -182,7 +182,7 @@ class FusedRows(Rows):
             count = int(bool(own["momentum"]))
             names = ("weight_decay", "momentum", "dampening", "nesterov")
             self._kernel: Any = torch._fused_sgd_
-            self._options: dict[str, Any] = {name: own[name] for name in names} | {"is_first_step": True}
+            self._options: dict[str, Any] = {name: own[name] for name in names} | {"is_first_step": bool(count)}
         else:
             count = 3 if own["amsgrad"] else 2
             beta1, beta2 = own["betas"]  # type: ignore[misc]

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq_workers.engine import gang_stack
 from mlpq_workers.engine.cuda_graph import CudaGraph
+from tests.support.optimizer_options import OPTIONS
 
 aten = torch.ops.aten
 # What makes the CPU wait for a GPU, or copies from memory that a replay would find changed.
@@ -111,7 +111,7 @@ def as_on_a_gpu(graph: type[CudaGraph]) -> Iterator[None]:
         patch.setattr(torch.Tensor, "is_cuda", True)
         patch.setattr(torch.Tensor, "is_cpu", False)
         patch.setattr(gang_stack, "CudaGraph", graph)
-        for name in OPTIMIZERS:
+        for name in OPTIONS:
             module = importlib.import_module(f"torch.optim.{name}")
             patch.setattr(module, "_get_capturable_supported_devices", lambda *_, **__: ["cpu"], raising=False)
         yield

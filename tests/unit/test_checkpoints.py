@@ -58,7 +58,7 @@ def interrupt_plain(spec: JobSpec, after: int) -> Checkpoint:
 
 @pytest.mark.parametrize("optimizer", [*OF_MATRICES_AND_OPTIONS, "slowstart", "slowstart:nesterov=true", "jitter"])
 @pytest.mark.parametrize("keys", [{}, {"schedule": "cosine", "warmup": 1, "bias": False}], ids=str)
-def test_resumed_job_of_matrices_or_of_a_package_has_the_bits_of_an_uninterrupted_one(
+def test_resumed_job_that_only_the_plain_engine_trains_has_the_same_bits(
     optimizer: str, keys: dict[str, object], tmp_path: Path
 ) -> None:
     spec = job(optimizer=optimizer, epochs=4, dropout=0.2, **keys)

@@ -115,8 +115,8 @@ def test_submitter_needs_no_torch() -> None:
         ("__import__('sys').exit(3)", "what look-back==2.1 declares of lookback can't be read: SystemExit: 3"),
         ("None", "look-back==2.1 declares lookback by {module}:DECLARED, which must be a mapping as {{"),
         ("{{'class': 'a.b:C'}}", "look-back==2.1 declares lookback by {module}:DECLARED, which must be a mapping"),
-        ("{{'class': 'a.b', 'lr': 1}}", "invalid declaration: class: String should match pattern"),
-        ("{{'class': 'a.b:C.D', 'lr': 1}}", "invalid declaration: class: String should match pattern"),
+        ("{{'class': 'a.b', 'lr': 1}}", "invalid declaration: class must be 'package.module:Class', not 'a.b"),
+        ("{{'class': 'a.b:C.D', 'lr': 1}}", "invalid declaration: class must be 'package.module:Class', not 'a.b"),
         ("{{'class': 'a.b:C', 'lr': 0}}", "invalid declaration: lr must be a number above 0, not '0'"),
         (
             "{{'class': 'a.b:C', 'lr': 1, 'x-y': 1}}",
@@ -124,9 +124,18 @@ def test_submitter_needs_no_torch() -> None:
         ),
         ("{{'class': 'a.b:C', 'lr': 1, 'params': 1}}", "an optimizer can't have the option 'params'"),
         ("{{'class': 'a.b:C', 'lr': 1, 'name': 1}}", "an optimizer can't have the option 'name'"),
-        ("{{'class': 'a.b:C', 'lr': 1, 'x': 'fast'}}", "invalid declaration: options x: "),
-        ("{{'class': 'a.b:C', 'lr': 1, 'x': None}}", "invalid declaration: options x: "),
-        ("{{'class': 'a.b:C', 'lr': 1, 'x': float('inf')}}", "invalid declaration: options x: "),
+        (
+            "{{'class': 'a.b:C', 'lr': 1, 'x': 'fast'}}",
+            "the default of x must be a number, True, False, or a tuple of numbers",
+        ),
+        (
+            "{{'class': 'a.b:C', 'lr': 1, 'x': None}}",
+            "the default of x must be a number, True, False, or a tuple of numbers",
+        ),
+        (
+            "{{'class': 'a.b:C', 'lr': 1, 'x': float('inf')}}",
+            "the default of x must be a number, True, False, or a tuple of numbers",
+        ),
         ("{{'class': 'a.b:C', 'lr': 1, 'x': ()}}", "the options of an optimizer have 1 to 64 numbers"),
         ("{{'class': 'a.b:C', 'lr': 1, 'x': (1,) * 65}}", "the options of an optimizer have 1 to 64 numbers"),
     ],

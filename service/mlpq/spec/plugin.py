@@ -109,10 +109,14 @@ def checked(found: plugins.Declared) -> Plugin:
         declaration.complete(found.name, {})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = {"class_path": "class", "defaults": "options"}[str(first["loc"][0])]
-        option = f" {first['loc'][1]}" if len(first["loc"]) > 1 else ""
-        message = str(first["msg"]).removeprefix("Value error, ")
-        raise SpecError(f"{what} with an invalid declaration: {where}{option}: {message}") from None
+        if len(first["loc"]) > 1:
+            option = str(first["loc"][1])[:60]
+            message = f"the default of {option} must be a number, True, False, or a tuple of numbers"
+        elif first["loc"][0] == "class_path":
+            message = f"class must be 'package.module:Class', not '{found.class_path[:60]}'"
+        else:
+            message = str(first["msg"]).removeprefix("Value error, ")
+        raise SpecError(f"{what} with an invalid declaration: {message}") from None
     except ValueError as error:
         raise SpecError(f"{what} with an invalid declaration: {error}") from None
     return Plugin(found.name, found.package, declaration, lr)

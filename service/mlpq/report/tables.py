@@ -23,6 +23,7 @@ from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.labels import arm_labels, settings_labels
 from mlpq.jobs import Status
 from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
+from mlpq.report.markup import Markup, document
 from mlpq.report.table_layout import fit, listed
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
@@ -120,7 +121,7 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
 def results_table(records: Sequence[AnyJob]) -> Table:
     """One line per job with its figures; a job without a result shows its status instead."""
     headings, lines = results_lines(records)
-    table = plain_table(*(("" if heading in TEXT_HEADINGS else ">") + heading for heading in headings))
+    table = plain_table(*_aligned(headings))
     for job, (*figures, time) in zip(records, lines, strict=True):
         has_result = isinstance(job, JobRecord) and job.result is not None
         table.add_row(*figures, time if has_result else _status(job))
@@ -301,13 +302,20 @@ def csv_text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def results_markdown(records: Sequence[AnyJob], ancestors: Sequence[JobRecord], heading: str | None) -> str:
-    """The tables of jobs and of arms as Markdown, under a heading if there is one."""
+def results_markup(
+    records: Sequence[AnyJob], ancestors: Sequence[JobRecord], heading: str | None, markup: Markup
+) -> str:
+    """The tables of jobs and of arms as Markdown or LaTeX, under a heading if there is one."""
     readable = [job for job in records if isinstance(job, JobRecord)]
-    jobs = markdown(*results_lines(records))
-    summary = markdown(ARM_HEADINGS, arm_lines(arms(readable, ancestors)))
-    title = f"## {heading}\n\n" if heading else ""
-    return f"{title}{jobs}\n\n{summary}\n"
+    headings, lines = results_lines(records)
+    jobs = markup.table(_aligned(headings), lines)
+    summary = markup.table([ARM_HEADINGS[0], *(f">{name}" for name in ARM_HEADINGS[1:])], arm_lines(arms(readable, ancestors)))
+    return document([markup.heading(heading) if heading else "", jobs, summary]) + "\n"
+
+
+def _aligned(headings: Sequence[str]) -> list[str]:
+    """The headings of a table of jobs, with ">" before those of figures."""
+    return [heading if heading in TEXT_HEADINGS else f">{heading}" for heading in headings]
 
 
 def _csv_cell(name: str, value: object) -> object:
@@ -323,13 +331,6 @@ def _csv_value(value: object) -> object:
     if isinstance(value, str):
         return escaped(value)
     return json.dumps(value) if isinstance(value, (dict, list)) else value
-
-
-def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; characters that would end a cell or a row are escaped."""
-    cells = [[printable(cell).replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
-    rows = [cells[0], ["---"] * len(heading), *cells[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _status(job: AnyJob) -> Text:

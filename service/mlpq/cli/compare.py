@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     help="With --plot, one chart as wide as it is printed: curves, differences, rates, best-of-k or race.",
 )  # fmt: skip
 @click.option("--width", metavar="LENGTH", help="The width of that chart, in in, cm, mm or pt [default: 3.35in].")
-@click.option("--style", metavar="NAME", help="paper, or slides with large type, 10in wide by default [default: paper].")
+@click.option(
+    "--style", metavar="NAME", help="paper, or slides with large type, 10in wide by default [default: paper]."
+)
 @format_option("table", "json", "md", "latex")
 def command(
     experiment: str | None,
@@ -119,9 +121,7 @@ def _compare_one(experiment: str, params: ComparisonParams, drawing: _Drawing | 
         comparison_tables.print_comparison(out, compared.comparison, compared.tuned)
 
 
-def _compare_several(
-    names: Sequence[str], params: ComparisonParams, drawing: _Drawing | None, format_: str
-) -> None:
+def _compare_several(names: Sequence[str], params: ComparisonParams, drawing: _Drawing | None, format_: str) -> None:
     from mlpq.experiment import compare_experiments
     from mlpq.report import problem_tables, tables
     from mlpq.report.markup import MARKUPS

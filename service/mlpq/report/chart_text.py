@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 # Widths of Arial's characters, in sizes of the font; of others more than most have.
-_WIDTHS = {**dict.fromkeys(" ijlIft.,:;|!'()[]/-", 0.31), **dict.fromkeys("rckszvxy", 0.51), **dict.fromkeys("mwMW@%", 0.87)}
+_WIDTHS = {
+    **dict.fromkeys(" ijlIft.,:;|!'()[]/-", 0.31),
+    **dict.fromkeys("rckszvxy", 0.51),
+    **dict.fromkeys("mwMW@%", 0.87),
+}
 _CAPITAL, _OTHERS, _NOT_ASCII = 0.72, 0.57, {"−": 0.6, "–": 0.57, "±": 0.57, "×": 0.6, "·": 0.34}
 _FULL = 1.0
 _BREAKS_AFTER = " ,=/_-"

@@ -105,11 +105,7 @@ def _lines(
     title, unit, caption = texts
     color, dash = colors(*labels, style)
     x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
-    drawn = (
-        altair.Chart(Data(values=list(points)))
-        .mark_line(point=len(points) < 100)
-        .encode(x, y, color, dash)
-    )
+    drawn = altair.Chart(Data(values=list(points))).mark_line(point=len(points) < 100).encode(x, y, color, dash)
     return titled(drawn, title, caption, style.height, style)
 
 
@@ -230,7 +226,11 @@ def paired_differences(comparison: Comparison, style: Style = PAGE) -> Chart | N
     for label, (pair, mean, interval) in zip(found.labels, pairs, strict=True):
         points += [{"pair": label, "value": pair.a.values[seed] - pair.b.values[seed]} for seed in pair.seeds]
         means.append({"pair": label, "mean": mean, "low": interval.low, "high": interval.high})
-    x = X("value:Q", scale=Scale(padding=0.5 * style.labels), title=f"difference in {comparison.metric.title.replace('(%)', '(points)')}")
+    x = X(
+        "value:Q",
+        scale=Scale(padding=0.5 * style.labels),
+        title=f"difference in {comparison.metric.title.replace('(%)', '(points)')}",
+    )
     shift = -0.5 * (found.lines - 1) * style.labels
     lines = Axis(labelExpr="split(datum.label, '\\n')", labelOffset=shift, labelOverlap=False)
     y = Y("pair:N", title=None, sort=list(found.labels), axis=lines)
@@ -270,7 +270,12 @@ def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = (), style: Sty
     ]
     color, dash = colors(list(together), among, style)
     ticks = Axis(values=sorted({rate for rates in together.values() for rate in rates}), format="~g", labelOverlap=True)
-    x = X("lr:Q", title="learning rate (log scale)", scale=Scale(type="log", nice=False, padding=6 * style.line), axis=ticks)
+    x = X(
+        "lr:Q",
+        title="learning rate (log scale)",
+        scale=Scale(type="log", nice=False, padding=6 * style.line),
+        axis=ticks,
+    )
     y = Y("mean:Q", title="test accuracy (%)", scale=Scale(zero=False))
     base = altair.Chart(Data(values=points))
     layers = altair.layer(

@@ -27,6 +27,7 @@ PRINT_DASHES = ([1, 0], [6, 2], [2, 2], [8, 2, 2, 2], [4, 1])
 LOOKS = len(COLORS) * len(DASHES)  # lines of a chart that can be told apart
 PNG_SCALE = 2  # pixels of a PNG per pixel of the chart, for dense screens
 PRINT_DPI, POINTS_PER_INCH = 300, 72
+AXIS_ROOM = 5.5  # left of the data, in sizes of the labels
 LEADING = 1.25  # from one line of text to the next, in sizes of its font
 PAGE_FILE = """<!doctype html>
 <html lang="en">
@@ -78,14 +79,14 @@ PHONE = Style(width=340, height=210, labels=12, axes=12, caption=12, padding=2)
 
 def paper(inches: float) -> Style:
     """A figure of an article, whose type is of 7 to 8 points at any width."""
-    width = POINTS_PER_INCH * inches
+    width = round(POINTS_PER_INCH * inches, 2)
     height = max(96, min(0.5 * width, 240))
     return Style(width, height, 8, 8, 7, 0, line=1.1, padding=1, is_print=True)
 
 
 def slides(inches: float) -> Style:
     """A slide, with type of 18 points and more."""
-    width = POINTS_PER_INCH * inches
+    width = round(POINTS_PER_INCH * inches, 2)
     return Style(width, min(0.42 * width, 320), 18, 20, 18, 26, line=3.5, padding=4)
 
 
@@ -108,7 +109,9 @@ def printed(chart: Chart, suffix: str, style: Style) -> bytes:
     if suffix == ".png":
         return bytes(vl_convert.vegalite_to_png(found, ppi=PRINT_DPI))
     text = str(vl_convert.vegalite_to_svg(found))
-    return re.sub(r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"', r'\1 width="\2pt" height="\3pt"', text, 1).encode()
+    return re.sub(
+        r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"', r'\1 width="\2pt" height="\3pt"', text, count=1
+    ).encode()
 
 
 def svg(chart: Chart, room: int = 0, style: Style = PAGE) -> str:
@@ -161,10 +164,11 @@ def _legend(labels: Sequence[str], style: Style) -> Any:
     """A legend below the chart, in as many columns as fit; labels that are wider than the chart take several lines."""
     symbol = 1.75 * style.labels
     around = symbol + 1.5 * style.labels
-    room = style.width - around
+    width = style.width - (AXIS_ROOM * style.labels if style.fits else 0)  # the legend begins where the data does
+    room = width - around
     lines = {label: wrapped(label, room, style.labels) for label in labels}
     widest = max(text_width(line, style.labels) for label in labels for line in lines[label])
-    columns = max(1, min(len(labels), 4, int(style.width / (widest + around))))
+    columns = max(1, min(len(labels), 4, int(width / (widest + around))))
     return altair.Legend(
         orient="bottom", offset=0.7 * style.labels, columns=columns, labelLimit=0, symbolType="stroke",
         symbolStrokeWidth=style.line, symbolSize=symbol**2, symbolOpacity=1, columnPadding=style.labels,
@@ -180,7 +184,8 @@ def label_lines(lines: Mapping[str, Sequence[str]]) -> str:
 def titled(layers: Chart, title: str, caption: str, height: Any, style: Style = PAGE, key: Sequence[str] = ()) -> Chart:
     """The chart with a title and a caption, which says what is drawn and n; `key` are further lines of the caption."""
     room = style.width if style.fits else 1.05 * style.width
-    lines = [line for text in (caption, *key) for line in wrapped(text, room, style.caption)]
+    texts = [text.replace("n = ", "n\0=\0").replace(" %", "\0%") for text in (caption, *key)]
+    lines = [line.replace("\0", " ") for text in texts for line in wrapped(text, room, style.caption)]
     common = {"anchor": "start", "frame": "bounds" if style.fits else "group"}
     if style.title:
         about = altair.TitleParams(

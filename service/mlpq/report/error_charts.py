@@ -67,7 +67,12 @@ def confusion(arm: ArmErrors, style: Style = PAGE) -> Chart:
         for i, row in enumerate(rows)
         for j, count in enumerate(row)
     ]  # fmt: skip
-    x = X("predicted:N", title="predicted", sort=labels, axis=Axis(labelAngle=-90 if style.fits else -40, labelExpr=label_lines(lines)))
+    x = X(
+        "predicted:N",
+        title="predicted",
+        sort=labels,
+        axis=Axis(labelAngle=-90 if style.fits else -40, labelExpr=label_lines(lines)),
+    )
     y = Y("true:N", title="true class", sort=labels, axis=Axis(labelExpr=label_lines(lines)))
     scale = Scale(range=["#ffffff", "#d55e00"], domain=[0, DARKEST], clamp=True, interpolate="rgb")
     shade = altair.Color("share:Q", title=None, scale=scale, legend=None)
@@ -75,7 +80,11 @@ def confusion(arm: ArmErrors, style: Style = PAGE) -> Chart:
     wrong, correct = (base.transform_filter(f"datum.kind == '{kind}'") for kind in ("wrong", "correct"))
     layers = [wrong.mark_rect().encode(x, y, shade), correct.mark_rect(color="#d7e6f2").encode(x, y)]
     if len(rows) <= LEGIBLE_CLASSES:
-        layers.append(base.mark_text(fontSize=min(11, 0.55 * square), color="#000", aria=False).encode(x, y, altair.Text("count:N")))
+        layers.append(
+            base.mark_text(fontSize=min(11, 0.55 * square), color="#000", aria=False).encode(
+                x, y, altair.Text("count:N")
+            )
+        )
     caption = f"Images of each class (rows) by what they are predicted as, mean over the seeds, n = {n}. Blue: correct."
     return titled(altair.layer(*layers), f"Confusions of {arm.label}", caption, altair.Step(square), style)
 

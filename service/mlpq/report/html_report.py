@@ -35,7 +35,6 @@ from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
 from mlpq.text import printable_value
 
-
 # The only script of the page; its policy names its hash.
 LARGE_SCRIPT = 'document.documentElement.classList.toggle("large", new URLSearchParams(location.search).has("large"))'
 

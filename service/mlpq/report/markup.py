@@ -69,7 +69,9 @@ def _cell(text: str, kind: str) -> str:
 
 
 def _tex_items(lines: Sequence[str]) -> str:
-    return "\n".join([r"\begin{itemize}", *(rf"\item {tex(line)}" for line in lines), r"\end{itemize}"]) if lines else ""
+    return (
+        "\n".join([r"\begin{itemize}", *(rf"\item {tex(line)}" for line in lines), r"\end{itemize}"]) if lines else ""
+    )
 
 
 MARKDOWN = Markup(

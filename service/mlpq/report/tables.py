@@ -309,7 +309,9 @@ def results_markup(
     readable = [job for job in records if isinstance(job, JobRecord)]
     headings, lines = results_lines(records)
     jobs = markup.table(_aligned(headings), lines)
-    summary = markup.table([ARM_HEADINGS[0], *(f">{name}" for name in ARM_HEADINGS[1:])], arm_lines(arms(readable, ancestors)))
+    summary = markup.table(
+        [ARM_HEADINGS[0], *(f">{name}" for name in ARM_HEADINGS[1:])], arm_lines(arms(readable, ancestors))
+    )
     return document([markup.heading(heading) if heading else "", jobs, summary]) + "\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from functools import cache
@@ -118,7 +119,7 @@ def test_arms_have_the_same_colors_and_order_in_every_chart() -> None:
 def test_neighbors_in_print_differ_in_color_and_in_dashes() -> None:
     looks = list(_looks(figure(charted(20, 3), "curves", style_of())).values())
     assert len({*looks}) == 20 <= len(COLORS) * len(PRINT_DASHES)
-    assert all(one[0] != other[0] and one[1] != other[1] for one, other in zip(looks, looks[1:], strict=False))
+    assert all(one[0] != other[0] and one[1] != other[1] for one, other in itertools.pairwise(looks))
 
 
 @pytest.mark.parametrize("width", ["3.35", "in", "0in", "1e3in", "-3in", "3 miles", "50in", "1mm"])

@@ -298,7 +298,8 @@ def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = (), style: Style =
         for k, summary in enumerate(each.expected, 1)
     ]
     color, dash = colors([each.optimizer for each in tuned], among, style)
-    x = X("k:Q", title="settings tried", axis=Axis(tickMinStep=1), scale=Scale(nice=False))
+    ticks = Axis(values=even_ticks(max(len(each.expected) for each in tuned)))
+    x = X("k:Q", title="settings tried", axis=ticks, scale=Scale(nice=False))
     y = Y("mean:Q", title="expected test accuracy (%)", scale=Scale(zero=False))
     base = altair.Chart(Data(values=points))
     layers = altair.layer(

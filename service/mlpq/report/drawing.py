@@ -68,13 +68,18 @@ class Style:
         """How wide labels at the left of a chart may be."""
         return 0.42 * self.width if self.fits else 330
 
+    @property
+    def text_share(self) -> float:
+        """How much of the width text may take, by the widths of Arial: a browser may show a wider font."""
+        return 1.0 if self.is_print else 0.88 if self.fits else 1.05
+
     def step(self, lines: int) -> Any:
         """The height of a row whose label has as many lines."""
         return altair.Step(round((lines * LEADING + 0.9) * self.labels, 1))
 
 
 PAGE = Style(width=560, height=220, fits=False)  # a column of text
-PHONE = Style(width=340, height=210, labels=12, axes=12, caption=12, padding=2)
+PHONE = Style(width=330, height=210, labels=12, axes=12, caption=12, padding=2)
 
 
 def paper(inches: float) -> Style:
@@ -123,7 +128,7 @@ def svg(chart: Chart, room: int = 0, style: Style = PAGE) -> str:
 
 
 def for_page(draw: Callable[[Style], Sequence[Chart]]) -> list[str]:
-    """The charts that `draw` returns for a style as HTML: each drawn for a page and for a phone, of which CSS shows one.
+    """The charts that `draw` returns for a style as HTML: each for a page and for a phone, of which CSS shows one.
 
     The identifiers in both differ, since they are in one document.
     """
@@ -164,7 +169,8 @@ def _legend(labels: Sequence[str], style: Style) -> Any:
     """A legend below the chart, in as many columns as fit; labels that are wider than the chart take several lines."""
     symbol = 1.75 * style.labels
     around = symbol + 1.5 * style.labels
-    width = style.width - (AXIS_ROOM * style.labels if style.fits else 0)  # the legend begins where the data does
+    # The legend begins where the data does.
+    width = style.text_share * (style.width - (AXIS_ROOM * style.labels if style.fits else 0))
     room = width - around
     lines = {label: wrapped(label, room, style.labels) for label in labels}
     widest = max(text_width(line, style.labels) for label in labels for line in lines[label])
@@ -183,7 +189,7 @@ def label_lines(lines: Mapping[str, Sequence[str]]) -> str:
 
 def titled(layers: Chart, title: str, caption: str, height: Any, style: Style = PAGE, key: Sequence[str] = ()) -> Chart:
     """The chart with a title and a caption, which says what is drawn and n; `key` are further lines of the caption."""
-    room = style.width if style.fits else 1.05 * style.width
+    room = style.text_share * style.width
     texts = [text.replace("n = ", "n\0=\0").replace(" %", "\0%") for text in (caption, *key)]
     lines = [line.replace("\0", " ") for text in texts for line in wrapped(text, room, style.caption)]
     common = {"anchor": "start", "frame": "bounds" if style.fits else "group"}
@@ -207,7 +213,9 @@ def strip(last: float, count: int) -> list[float]:
 
 
 def even_ticks(last: int) -> list[int]:
-    """About six round numbers up to `last`."""
+    """About six round numbers up to `last`, or all from 1."""
+    if last <= 6:
+        return list(range(1, last + 1))
     step = next(step for step in (each * 10**power for power in range(9) for each in (1, 2, 5)) if last / step <= 6)
     return list(range(step, last + 1, step))
 

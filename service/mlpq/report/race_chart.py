@@ -1,4 +1,4 @@
-"""The race of a registered question as a chart: how far each arm is behind the leader, pair of seeds by pair of seeds."""
+"""The race of a registered question as a chart: how far each arm is behind the leader, seed by seed."""
 
 from __future__ import annotations
 

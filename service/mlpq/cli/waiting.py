@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import partial
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
 from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
@@ -14,11 +14,12 @@ from mlpq.errors import MlpqError
 from mlpq.records import JobRecord, WaitingJobs, WaitSnapshot
 from mlpq.report import tables
 from mlpq.report.progress import show
+from mlpq.settings import OutputKind, output_kind
 from mlpq.spec.job import JobSpec
 from mlpq.store import data_sets, queries
 from mlpq.store.session import ANSWER_SECONDS, Store
 from mlpq.store.worker_queries import lacking, live_workers
-from mlpq.waiting import snapshots
+from mlpq.waiting import patiently, snapshots
 
 DataSet = tuple[str, str]  # SHA-256, and what it is called
 # Device, world size and own data set; a world size of None leaves the choice to the worker.
@@ -51,14 +52,23 @@ def follow(
     """
     store.answer_seconds = ANSWER_SECONDS
 
-    @cache
-    def requests() -> list[Request]:
-        return requests_of(queries.jobs_by_id(store, ids))
+    jobs = patiently(partial(queries.jobs_by_id, store, ids))
+    requests = requests_of(jobs)
+    planned = {**dict.fromkeys(ids, 0), **{job.id: job.spec.epochs for job in jobs}}
 
     def obstacle() -> str:
-        return _start_if_missing(store, worker, requests()) if worker else missing_worker(store, requests())
+        return _start_if_missing(store, worker, requests) if worker else missing_worker(store, requests)
 
-    show(snapshots(store, ids, obstacle), tables.console(stderr=True), len(ids), above)
+    console = progress_console()
+    in_notebook = console.is_terminal and output_kind() is OutputKind.NOTEBOOK
+    show(snapshots(store, ids, obstacle), console, planned, above, in_notebook)
+
+
+def progress_console() -> Console:
+    """Standard error; it is drawn over only in a terminal that shows each moment, unlike a log or a notebook."""
+    console = tables.console(stderr=True)
+    console.is_interactive = console.is_interactive and output_kind() is OutputKind.TERMINAL
+    return console
 
 
 def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:

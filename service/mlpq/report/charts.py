@@ -201,7 +201,7 @@ def _with_bars(means: Sequence[Point], labels: Sequence[str], looks: tuple[Any, 
     right = strip(last, len(labels))
     bars = [{**ends[label], "epoch": at} for label, at in zip(labels, right, strict=True)]
     domain = Scale(domain=[min(1, last - 1), right[-1]], nice=False)
-    x = X("epoch:Q", title="epoch", scale=domain, axis=Axis(values=even_ticks(last)))
+    x = X("epoch:Q", title="epoch", scale=domain, axis=Axis(values=even_ticks(last), format="d"))
     return altair.layer(
         altair.Chart(Data(values=list(means))).mark_line().encode(x, y, color, dash),
         altair.Chart(Data(values=bars)).mark_rule().encode(x, Y("low:Q"), color, y2="high:Q"),
@@ -298,7 +298,7 @@ def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = (), style: Style =
         for k, summary in enumerate(each.expected, 1)
     ]
     color, dash = colors([each.optimizer for each in tuned], among, style)
-    ticks = Axis(values=even_ticks(max(len(each.expected) for each in tuned)))
+    ticks = Axis(values=even_ticks(max(len(each.expected) for each in tuned)), format="d")
     x = X("k:Q", title="settings tried", axis=ticks, scale=Scale(nice=False))
     y = Y("mean:Q", title="expected test accuracy (%)", scale=Scale(zero=False))
     base = altair.Chart(Data(values=points))

@@ -86,7 +86,7 @@ def _layers(state: QuestionState, runs: Sequence[_Run], among: Sequence[str], st
         "n:Q",
         title="pairs of seeds",
         scale=Scale(domain=[1, max(2.0, *right)], nice=False),
-        axis=Axis(tickMinStep=1, values=even_ticks(most)),
+        axis=Axis(tickMinStep=1, values=even_ticks(most), format="d"),
     )
     domain = Scale(domain=_domain(runs, state.question.terms.margin), nice=True)
     y = Y("mean:Q", title=f"{state.metric.unit} behind", scale=domain)

@@ -28,8 +28,8 @@ from mlpq.report.tables import (
     plan_table,
     results_markup,
     results_table,
-    textbook_table,
 )
+from mlpq.report.textbook_table import textbook_table
 from mlpq.results_view import COLUMNS
 from mlpq.spec.presets import TEXTBOOK_FIGURES, preset_jobs
 from mlpq.spec.sweep import Sweep

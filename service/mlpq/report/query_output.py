@@ -51,7 +51,7 @@ def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: P
 def _print_table(out: Console, columns: Sequence[str], rows: Sequence[QueryRow]) -> None:
     """One line per row; where the columns are too wide to be side by side, one line per value."""
     table = tables.plain_table(*_headings(columns, rows))
-    table.row_name = "row"
+    table.row_name, table.is_complete = "row", True
     for line in _lines(columns, rows):
         table.add_row(*line)
     out.print(table)

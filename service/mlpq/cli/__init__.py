@@ -13,12 +13,14 @@ from mlpq import __version__, terminal
 from mlpq.cli import (
     cancel,
     compare,
+    completion,
     dashboard,
     data,
     db,
     decide,
     doctor,
     errors,
+    experiments,
     export,
     jobs,
     logs,
@@ -146,6 +148,7 @@ def cli() -> None:
 for module in (
     submit,
     watch,
+    experiments,
     jobs,
     show,
     logs,
@@ -168,6 +171,7 @@ for module in (
     doctor,
 ):
     cli.add_command(module.command)
+completion.attach(cli)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
-BASE = "97f35c3"  # before Celery, torch and SQLAlchemy were left out where they are not needed
+BASE = "97f35c3"  # before Celery and torch were left out where they are not needed
 FOLDERS = ("service", "workers", "migrations")
 KERNEL = "workers/mlpq_workers/kernel/libmlpq_kernel.so"
 COMMANDS: Mapping[str, Sequence[str]] = {

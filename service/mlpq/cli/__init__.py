@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,9 @@ from mlpq.cli import (
     workers,
 )
 from mlpq.errors import MlpqError, reason_of
+from mlpq.settings import without_pydantic_plugins
+
+GARBAGE_THRESHOLD = 20_000  # objects
 
 
 class OneLineErrors(click.Group):
@@ -176,5 +180,8 @@ completion.attach(cli)
 
 def main() -> None:
     """The entry point of the command `mlpq`."""
+    # Imports make many objects and hardly any garbage, for which Python by default looks again and again meanwhile.
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    without_pydantic_plugins()
     streams.set_up()
     cli(prog_name="mlpq")

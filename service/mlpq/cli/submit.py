@@ -206,7 +206,7 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
 
 def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.waiting import data_of, missing_worker, requests_of
+    from mlpq.cli.missing_worker import data_of, missing_worker, requests_of
     from mlpq.store import queries
 
     requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))

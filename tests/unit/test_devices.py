@@ -130,7 +130,8 @@ def test_doctor_tells_the_last_line_of_a_process_that_fails(tmp_path: Path, monk
 def checked_by(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[doctor.Check]:
     """What doctor says of devices where their process is this code."""
     monkeypatch.setattr(doctor, "python_module", lambda *_: [sys.executable, "-c", code])
-    return doctor._devices(read_settings({"MLPQ_HOME": str(folder)}))
+    config = read_settings({"MLPQ_HOME": str(folder)})
+    return doctor._devices(config, doctor._start_devices(config))
 
 
 def test_prepare_keeps_the_number_of_threads_and_can_be_repeated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,12 +14,14 @@ from mlpq import __version__, terminal
 from mlpq.cli import (
     cancel,
     compare,
+    completion,
     dashboard,
     data,
     db,
     decide,
     doctor,
     errors,
+    experiments,
     export,
     jobs,
     logs,
@@ -36,6 +39,9 @@ from mlpq.cli import (
     workers,
 )
 from mlpq.errors import MlpqError, reason_of
+from mlpq.settings import without_pydantic_plugins
+
+GARBAGE_THRESHOLD = 20_000  # objects
 
 
 class OneLineErrors(click.Group):
@@ -146,6 +152,7 @@ def cli() -> None:
 for module in (
     submit,
     watch,
+    experiments,
     jobs,
     show,
     logs,
@@ -168,9 +175,13 @@ for module in (
     doctor,
 ):
     cli.add_command(module.command)
+completion.attach(cli)
 
 
 def main() -> None:
     """The entry point of the command `mlpq`."""
+    # Imports make many objects and hardly any garbage, for which Python by default looks again and again meanwhile.
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    without_pydantic_plugins()
     streams.set_up()
     cli(prog_name="mlpq")

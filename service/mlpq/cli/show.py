@@ -17,7 +17,7 @@ def command(job: str, format_: str) -> None:
     """
     from dataclasses import asdict
 
-    from mlpq.cli.waiting import missing_worker, requests_of
+    from mlpq.cli.missing_worker import missing_worker, requests_of
     from mlpq.jobs import Status
     from mlpq.records import JobRecord
     from mlpq.report import grades, job_details, tables

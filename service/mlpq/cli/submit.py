@@ -206,7 +206,7 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
 
 def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.waiting import missing_worker, request_of, requests_of
+    from mlpq.cli.missing_worker import missing_worker, request_of, requests_of
     from mlpq.store import queries
 
     requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))
@@ -231,12 +231,13 @@ def _print_json(store: Store, jobs: Sequence[JobRecord], new: set[str], with_cur
 
 def _print_results(store: Store, jobs: Sequence[JobRecord], preset: str | None) -> None:
     from mlpq.report import tables
+    from mlpq.report.textbook_table import textbook_table
     from mlpq.store import queries
 
     tables.print_results(jobs, queries.ancestors(store, jobs))
     if preset == "textbook":
         click.echo()
-        table = tables.textbook_table(jobs, {job.id: queries.curve(store, job.id) for job in jobs})
+        table = textbook_table(jobs, {job.id: queries.curve(store, job.id) for job in jobs})
         if table is None:
             note = (
                 "no comparison with the textbook: its figures are for Fashion-MNIST, seed 42, 10 epochs, batch size 32"

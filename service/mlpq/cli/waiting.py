@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
-from mlpq import formatting
 from mlpq.cli.local_worker import LocalWorker
+from mlpq.cli.missing_worker import Request, missing_worker, requests_of
 from mlpq.cli.streams import OutputError
 from mlpq.errors import MlpqError
-from mlpq.records import JobRecord, WaitingJobs, WaitSnapshot
+from mlpq.records import WaitSnapshot
 from mlpq.report import tables
 from mlpq.report.progress import show
-from mlpq.spec.job import JobSpec
-from mlpq.store import data_sets, queries
+from mlpq.settings import OutputKind, output_kind
+from mlpq.store import queries
 from mlpq.store.session import ANSWER_SECONDS, Store
-from mlpq.store.worker_queries import lacking, live_workers
-from mlpq.waiting import snapshots
-
-DataSet = tuple[str, str]  # SHA-256, and what it is called
-# Device, world size, own data set and package; a world size of None leaves the choice to the worker.
-Request = tuple[str, int | None, DataSet | None, str | None]
+from mlpq.store.worker_queries import live_workers
+from mlpq.waiting import patiently, snapshots
 
 
 def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
@@ -51,43 +47,23 @@ def follow(
     """
     store.answer_seconds = ANSWER_SECONDS
 
-    @cache
-    def requests() -> list[Request]:
-        return requests_of(queries.jobs_by_id(store, ids))
+    jobs = patiently(partial(queries.jobs_by_id, store, ids))
+    requests = requests_of(jobs)
+    planned = {**dict.fromkeys(ids, 0), **{job.id: job.spec.epochs for job in jobs}}
 
     def obstacle() -> str:
-        return _start_if_missing(store, worker, requests()) if worker else missing_worker(store, requests())
+        return _start_if_missing(store, worker, requests) if worker else missing_worker(store, requests)
 
-    show(snapshots(store, ids, obstacle), tables.console(stderr=True), len(ids), above)
-
-
-def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:
-    """What the unfinished ones of the jobs request, without duplicates."""
-    unfinished = (job for job in jobs if not job.status.is_finished)
-    found = {request_of(job.requested_device, job.requested_world_size, job.spec) for job in unfinished}
-    return sorted(found, key=lambda each: (each[0], each[1] or 1, each[2] or ("", ""), each[3] or ""))
+    console = progress_console()
+    in_notebook = console.is_terminal and output_kind() is OutputKind.NOTEBOOK
+    show(snapshots(store, ids, obstacle), console, planned, above, in_notebook)
 
 
-def request_of(device: str, world_size: int | None, spec: JobSpec) -> Request:
-    """What a job requests that is placed so."""
-    return device, world_size, data_of(spec), spec.package
-
-
-def data_of(spec: JobSpec) -> DataSet | None:
-    """The own data set that a worker must have for the spec."""
-    return None if spec.content is None else (spec.content.sha256, spec.content.reference(spec.dataset))
-
-
-def missing_worker(store: Store, requests: Sequence[Request]) -> str:
-    """Which worker to start, for the first request that no live worker can run; empty where there is none."""
-    alive = live_workers(store)
-    pushed = data_sets.pushed(store, [data[0] for _, _, data, _ in requests if data])
-    for device, world_size, data, package in requests:
-        sha256, name = (None, None) if data is None or data[0] in pushed else data
-        waiting = lacking(WaitingJobs(device, world_size, 1, sha256, name, package), alive)
-        if waiting is not None:
-            return formatting.waiting_for(device, world_size, waiting.data_name, waiting.package)
-    return ""
+def progress_console() -> Console:
+    """Standard error; it is drawn over only in a terminal that shows each moment, unlike a log or a notebook."""
+    console = tables.console(stderr=True)
+    console.is_interactive = console.is_interactive and output_kind() is OutputKind.TERMINAL
+    return console
 
 
 def _start_if_missing(store: Store, worker: LocalWorker, requests: Sequence[Request]) -> str:

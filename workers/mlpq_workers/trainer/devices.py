@@ -47,7 +47,7 @@ def available() -> list[str]:
 @cache  # torch warns once
 def available_and_why() -> tuple[list[str], str]:
     """What `available` returns, and why torch can't use a GPU, as far as it says so; else empty."""
-    if not has_torch():
+    if not may_have_gpu():
         return ["cpu"], ""
     import torch
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mlpq import __version__, terminal
+from mlpq import terminal
 from mlpq.cli import (
     cancel,
     compare,
@@ -36,6 +36,7 @@ from mlpq.cli import (
     workers,
 )
 from mlpq.errors import MlpqError, reason_of
+from mlpq.version import VERSION
 
 
 class OneLineErrors(click.Group):
@@ -134,7 +135,7 @@ def _fail(message: str) -> int:
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mlpq")
+@click.version_option(VERSION, prog_name="mlpq")
 def cli() -> None:
     """Train multilayer perceptrons through a job queue, and compare optimizers fairly.
 

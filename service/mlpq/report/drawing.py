@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import textwrap
 from collections.abc import Sequence
 from html import escape
@@ -39,14 +40,14 @@ def picture(drawn: Sequence[Chart], suffix: str, title: str) -> bytes:
     """The charts below each other, as the bytes of a file with that suffix: .png, .svg or .html."""
     whole = altair.vconcat(*drawn, spacing=28).resolve_scale(color="independent", strokeDash="independent")
     if suffix == ".png":
-        return bytes(vl_convert.vegalite_to_png(_specification(whole), scale=PNG_SCALE))
+        return bytes(vl_convert.vegalite_to_png(specification(whole), scale=PNG_SCALE))
     text = svg(whole) if suffix == ".svg" else PAGE.format(title=escape(title), body=svg(whole))
     return text.encode()
 
 
 def svg(chart: Chart, room: int = 0) -> str:
     """The chart as an SVG element, with `room` more pixels at the left, for labels in a font wider than Arial."""
-    found = _specification(chart)
+    found = specification(chart)
     found["config"]["padding"] = {"left": PADDING + room, "right": PADDING, "top": PADDING, "bottom": PADDING}
     return str(vl_convert.vegalite_to_svg(found))
 
@@ -86,7 +87,15 @@ def n_of(counts: Sequence[int]) -> str:
     return f"n = {least}" if least == most else f"n = {least} to {most}"
 
 
-def _specification(chart: Chart) -> dict[str, Any]:
+def png_and_size(chart: Chart) -> tuple[bytes, int, int]:
+    """The chart as a PNG for dense screens, and the width and height in pixels in which it should be shown."""
+    content = bytes(vl_convert.vegalite_to_png(specification(chart), scale=PNG_SCALE))
+    width, height = struct.unpack(">II", content[16:24])  # of the first chunk
+    return content, width // PNG_SCALE, height // PNG_SCALE
+
+
+def specification(chart: Chart) -> dict[str, Any]:
+    """The chart as Vega-Lite, with the look of all charts."""
     config = {
         "background": "white",
         "font": "Arial, Liberation Sans, Helvetica, sans-serif",  # equally wide, so that text keeps its place elsewhere

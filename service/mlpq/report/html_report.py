@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from mlpq import __version__, formatting
+from mlpq import formatting
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.experiment_errors import ExperimentErrors
@@ -32,6 +32,7 @@ from mlpq.report.error_section import error_section
 from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
 from mlpq.text import printable_value
+from mlpq.version import VERSION
 
 
 def report(
@@ -57,7 +58,7 @@ def report(
         folded=False,
         experiment=compared.experiment,
         summary=f"{len(succeeded)} of {formatting.count_of(len(records), 'job')} succeeded",
-        version=__version__,
+        version=VERSION,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         charts=[svg(chart) for chart in charts(compared)],
         errors=error_section(errors, [side.label for side in compared.comparison.sides]) if errors else None,

@@ -35,7 +35,7 @@ def print_problems(out: Console, found: ProblemsComparison) -> None:
         out.print()
     for line in _left_out(found):
         out.print(f"! {line}", markup=False)
-    print_tables(out, [_ranks(found), _pairs(found)])
+    print_tables(out, [ranks_table(found), pairs_table(found)])
     out.print(f"\n{found.verdict}", markup=False)
     out.print(f"\n{methods(found)}", markup=False, style="dim")
 
@@ -47,7 +47,7 @@ def problems_markdown(found: ProblemsComparison) -> str:
         parts += [f"## {problem.name}", "\n".join(f"- **Note:** {note}" for note in notes(problem.comparison))]
         parts += [_table(sides_table(problem.comparison)), "\n".join(f"- {line}" for line in _lines(problem))]
     parts += ["## Over all problems", "\n".join(f"- **Note:** {line}" for line in _left_out(found))]
-    parts += [_table(_ranks(found)), _table(_pairs(found)), f"- {found.verdict}", methods(found)]
+    parts += [_table(ranks_table(found)), _table(pairs_table(found)), f"- {found.verdict}", methods(found)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -113,14 +113,16 @@ def _table(cells: Cells) -> str:
     return markdown([heading.lstrip(">") for heading in headings], lines)
 
 
-def _ranks(found: ProblemsComparison) -> Cells:
+def ranks_table(found: ProblemsComparison) -> Cells:
+    """One line per arm: its ranks and ratios on the problems, in their order."""
     return RANK_HEADINGS, [
         [arm.label, f"{arm.mean_rank:.2f}", _numbers(arm.ranks, "g"), _numbers(arm.ratios, ".2f"), f"{arm.score:.2f}"]
         for arm in found.arms
     ]
 
 
-def _pairs(found: ProblemsComparison) -> Cells:
+def pairs_table(found: ProblemsComparison) -> Cells:
+    """One line per pair of arms."""
     n = str(len(found.problems))
     return PAIR_HEADINGS, [
         [f"{pair.a.label} − {pair.b.label}", n, f"{pair.difference:.2f}", p_text(pair.p_adjusted)]

@@ -58,7 +58,7 @@ class PrintableConsole(Console):
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
     """The terminal. A file or a pipe has lines of FILE_WIDTH, and is never drawn over, whatever FORCE_COLOR says."""
     out: Any = file or terminal.raw(sys.stderr if stderr else sys.stdout)
-    options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False}
+    options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False, "force_jupyter": False}
     if out.isatty():
         return PrintableConsole(**options)
     return PrintableConsole(**options, width=FILE_WIDTH, force_interactive=False)

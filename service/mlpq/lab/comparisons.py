@@ -1,4 +1,4 @@
-"""Comparisons of the arms of an experiment, and of several."""
+"""Comparisons of the arms of an experiment, and of several. Modules that draw load Altair, and are imported late."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ from mlpq.lab.frames import frame
 from mlpq.lab.keys import ComparisonKeys, params_of
 from mlpq.lab.pictures import Picture
 from mlpq.lab.session import LabSession
-from mlpq.report import comparison_tables, problem_tables, race_tables
-from mlpq.report.charts import CHART_TITLES, named_charts
-from mlpq.report.html_report import comparison_text, report
+from mlpq.report import comparison_tables, race_tables
 from mlpq.report.notebook import Output, html, text
 from mlpq.store import queries
 
@@ -90,10 +88,14 @@ class Comparison:
     @cached_property
     def charts(self) -> dict[str, Picture]:
         """The charts that the results allow, by name: curves, differences, rates and tuning."""
+        from mlpq.report.charts import CHART_TITLES, named_charts
+
         return {name: Picture(chart, CHART_TITLES[name]) for name, chart in named_charts(self._found).items()}
 
     def plot(self, chart: str = "curves") -> Picture:
         """One of the charts; raises NotFoundError where there is none of that name."""
+        from mlpq.report.charts import CHART_TITLES
+
         if chart not in CHART_TITLES:
             raise NotFoundError(f"no chart is called '{chart}'{nearest(chart, CHART_TITLES)}")
         if chart not in self.charts:
@@ -107,6 +109,7 @@ class Comparison:
     def report(self, file: str | PathLike[str]) -> Path:
         """Write the comparison as one HTML page, as `mlpq report` does; returns its path."""
         from mlpq.error_analysis import experiment_errors
+        from mlpq.report.html_report import report
 
         config, store = self._session.config, self._session.store
         errors = None
@@ -136,6 +139,8 @@ class Comparison:
         comparison_tables.print_comparison(out, self._found.comparison, self._found.tuned)
 
     def _repr_html_(self) -> str:
+        from mlpq.report.html_report import comparison_text
+
         shown = comparison_text(self._found)
         first, *others = [(each.title, (tuple(each.headings), [list(line) for line in each.lines]))
                           for each in shown.tables]  # fmt: skip
@@ -177,20 +182,28 @@ class ProblemsComparison:
 
     def plot(self) -> Picture:
         """The performance profiles."""
+        from mlpq.report import problem_tables
+
         return Picture(problem_tables.profiles(self._found), problem_tables.PROFILE_TITLE)
 
     def to_markdown(self) -> str:
         """The verdicts, notes and tables as Markdown."""
+        from mlpq.report import problem_tables
+
         return problem_tables.problems_markdown(self._found)
 
     @cached_property
     def _document(self) -> dict[str, Any]:
+        from mlpq.report import problem_tables
+
         return problem_tables.problems_document(self._found)
 
     def __repr__(self) -> str:
         return text(partial(_print_problems, self._found))
 
     def _repr_html_(self) -> str:
+        from mlpq.report import problem_tables
+
         found, picture = self._found, self.plot()
         names = [problem.name for problem in found.problems]
         return html(
@@ -227,4 +240,6 @@ def _pair_row(pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print_problems(found: FoundProblems, out: Console) -> None:
+    from mlpq.report import problem_tables
+
     problem_tables.print_problems(out, found)

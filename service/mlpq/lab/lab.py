@@ -1,4 +1,7 @@
-"""The entry to the Python interface."""
+"""The entry to the Python interface.
+
+What loads scipy or Altair is imported where it is used: they take longer to load than the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Unpack, overload
 
-from mlpq.analysis.planning import Power
-from mlpq.analysis.question_terms import Goal
-from mlpq.decide import register
 from mlpq.errors import SpecError, nearest
-from mlpq.experiment import compare_experiment
-from mlpq.lab.comparisons import Comparison, ProblemsComparison, compared, problems_compared
-from mlpq.lab.decisions import Decision
 from mlpq.lab.frames import epochs_frame, query_frame, results_frame
 from mlpq.lab.keys import ComparisonKeys, LabSettings, SweepKeys, params_of, plain
-from mlpq.lab.plans import Plan
 from mlpq.lab.runs import Run
 from mlpq.lab.session import LabSession, warn
-from mlpq.lab.verifications import Verifications
 from mlpq.settings import masked, settings_with
 from mlpq.spec.job import DEVICES
 from mlpq.spec.parsing import parse_world_size
 from mlpq.store import queries, sql
 from mlpq.submit import change_waiting_jobs, check_data, planned, submit
-from mlpq.verification import verify
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from mlpq.lab.comparisons import Comparison, ProblemsComparison
+    from mlpq.lab.decisions import Decision
+    from mlpq.lab.plans import Plan
+    from mlpq.lab.verifications import Verifications
 
 
 class Lab:
@@ -95,6 +94,8 @@ class Lab:
         accuracy, loss, validation, or epochs or seconds to the `target` accuracy in percent. `against` is the only arm
         to compare with. `choose_seeds` are the seeds that choose the setting of a side.
         """
+        from mlpq.lab.comparisons import compared, problems_compared
+
         if isinstance(experiment, str):
             return compared(self._session, experiment, **options)
         return problems_compared(self._session, experiment, **options)
@@ -104,6 +105,10 @@ class Lab:
 
         `options` are those of `compare`.
         """
+        from mlpq.analysis.planning import Power
+        from mlpq.experiment import compare_experiment
+        from mlpq.lab.plans import Plan
+
         wanted = Power(difference, power)
         wanted.check()
         comparison = compare_experiment(self._session.store, experiment, params_of(**options)).comparison
@@ -124,6 +129,10 @@ class Lab:
         metric's unit; it ends after `max_seeds`, or after as many as the first ones show to be needed. `options` are
         those of `compare`.
         """
+        from mlpq.analysis.question_terms import Goal
+        from mlpq.decide import register
+        from mlpq.lab.decisions import Decision
+
         goal = Goal(difference, margin, max_seeds)
         goal.check()
         return Decision(self._session, register(self._session.store, experiment, params_of(**options), goal))
@@ -141,6 +150,9 @@ class Lab:
         With `sample` only so many of the results are drawn at random, by `seed` if it is given. `device` is that of the
         results by default. An interruption cancels the reruns.
         """
+        from mlpq.lab.verifications import Verifications
+        from mlpq.verification import verify
+
         if not names:
             raise SpecError("name an experiment or a job to verify")
         if sample is not None and sample < 1:

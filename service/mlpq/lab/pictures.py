@@ -1,14 +1,16 @@
-"""A chart that shows itself in a notebook, and can be saved."""
+"""A chart that shows itself in a notebook, and can be saved. Altair is loaded when one is drawn: it takes a while."""
 
 from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpq.errors import MlpqError
 from mlpq.lab.files import write
-from mlpq.report.drawing import Chart, picture, png_and_size, specification
+
+if TYPE_CHECKING:
+    from mlpq.report.drawing import Chart
 
 SUFFIXES = (".png", ".svg", ".html")
 
@@ -25,6 +27,8 @@ class Picture:
 
     def save(self, file: str | PathLike[str]) -> Path:
         """Write the chart to a .png, .svg or .html file; returns its path. Raises MlpqError."""
+        from mlpq.report.drawing import picture
+
         path = Path(file)
         if path.suffix not in SUFFIXES:
             raise MlpqError(f"the suffix of '{file}' is not a supported format: name the file {' or '.join(_names())}")
@@ -34,6 +38,8 @@ class Picture:
         return f"<Picture: {self.title}>"
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        from mlpq.report.drawing import png_and_size, specification
+
         content, width, height = png_and_size(self.chart)
         found = specification(self.chart)
         data = {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Unpack
 from mlpq import formatting
 from mlpq.analysis.arms import arms
 from mlpq.errors import DataError, NotFoundError, reason_of
-from mlpq.lab.comparisons import Comparison, compared
 from mlpq.lab.frames import epochs_frame, results_frame
 from mlpq.lab.keys import ComparisonKeys
 from mlpq.lab.session import LabSession, warn
@@ -25,6 +24,8 @@ from mlpq.verification.weights import read_arrays
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from mlpq.lab.comparisons import Comparison
 
 INTERRUPTED = "the jobs stay queued: wait() waits again, cancel() cancels them"
 
@@ -85,6 +86,8 @@ class Run:
 
     def compare(self, **options: Unpack[ComparisonKeys]) -> Comparison:
         """Compare the arms of the run's experiment, as `Lab.compare` does."""
+        from mlpq.lab.comparisons import compared
+
         return compared(self._session, self.experiment, **options)
 
     def cancel(self) -> dict[str, int]:
@@ -92,7 +95,7 @@ class Run:
         return {what: count for what, count in cancel(self._session.store, self.ids).items() if count}
 
     def weights(self, job: str | None = None) -> dict[str, np.ndarray]:
-        """The final weights of a job, by their names in torch, "0.weight" and so on; their hash is verified.
+        """The final weights of a job, by their names, "layer0.weight" and so on; their hash is verified.
 
         `job` is the first digits of an id; a run of one job needs none. Raises NotFoundError where the job has no
         result, and DataError where its file is not on this machine or damaged.

@@ -10,14 +10,17 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 
 from mlpq.report import tables
-from mlpq.report.drawing import Chart, svg
 from mlpq.report.tables import Cells
 from mlpq.text import printable_value
+
+if TYPE_CHECKING:
+    from mlpq.report.drawing import Chart
 
 TEXT_WIDTH = 100  # columns of the text of an object, where the terminal is not narrower
 
@@ -57,4 +60,6 @@ def text(print_: Callable[[Console], None]) -> str:
 
 def _image(chart: Chart) -> str:
     """The address of an image, which holds the whole image."""
+    from mlpq.report.drawing import svg  # Altair takes a while to load
+
     return "data:image/svg+xml;base64," + base64.b64encode(svg(chart).encode()).decode()

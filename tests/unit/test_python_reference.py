@@ -1,4 +1,4 @@
-"""docs/reference/python.md is what docs/reference/render.py makes of the docstrings, and all that is public is there."""
+"""docs/reference/python.md is what docs/reference/render.py makes of the docstrings, and has all that is public."""
 
 from __future__ import annotations
 

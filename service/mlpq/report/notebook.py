@@ -10,7 +10,7 @@ import io
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
@@ -52,9 +52,10 @@ def html(output: Output) -> str:
 def text(print_: Callable[[Console], None]) -> str:
     """What `print_` prints, without a line break at its end."""
     file = io.StringIO()
-    out = tables.console(file=file)
-    out.width = min(TEXT_WIDTH, shutil.get_terminal_size((TEXT_WIDTH, 24)).columns)
-    print_(out)
+    width = min(TEXT_WIDTH, shutil.get_terminal_size((TEXT_WIDTH, 24)).columns)
+    # Without escape sequences, whatever FORCE_COLOR says, which Jupyter sets for its kernels.
+    options: dict[str, Any] = {"force_terminal": False, "force_jupyter": False, "highlight": False, "emoji": False}
+    print_(tables.PrintableConsole(file=file, width=width, **options))
     return file.getvalue().rstrip("\n")
 
 

@@ -86,8 +86,8 @@ def read(name, md5):  # the content, which is downloaded to data where no folder
         file.parent.mkdir(exist_ok=True)  #: published
         urlretrieve(URL + file.name, file)  #: published
     except OSError as error:  #: published
-        advice = f"$advice"  #: published
-        raise SystemExit(f"{name} is in none of {roots}, nor at {URL} ({error}): {advice}") from None  #: published
+        where = f"in none of {roots}, nor at {URL} ({error})"  #: published
+        raise SystemExit(f"{name} is {where}: $advice") from None  #: published
     return read(name, md5)  #: published
   #: published
   #: published

@@ -133,7 +133,7 @@ def _commands(experiment: str, succeeded: Sequence[JobRecord], params: Compariso
     """The commands with which a reader can check the page."""
     options = [word for name, value in params.given().items() for word in (f"--{name}", shlex.quote(value))]
     name = shlex.quote(experiment)
-    exports = [f"mlpq export {formatting.short_id(succeeded[0].id)} --script"] if succeeded else []
+    exports = [f"mlpq export {formatting.short_id(succeeded[0].id)}"] if succeeded else []
     return [f"mlpq verify {name} --sample 3", *exports, " ".join(["mlpq compare", name, *options])]
 
 

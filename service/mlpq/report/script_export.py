@@ -159,7 +159,7 @@ def script(
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
     plain engine, and those of a gang up to rounding. It needs torch and NumPy. It looks for data in the folder that it
     is called with, in `data`, in `data_dir` and where the system's package puts it, and downloads published data sets
-    to `data` otherwise. For a job without ancestors it has at most 95 lines, whatever the spec; ancestors add lines
+    to `data` otherwise. For a job without ancestors it has at most 100 lines, whatever the spec; ancestors add lines
     where their specs differ.
     """
     return "".join(text for _, text in _cells(job, ancestors, environment, data_dir, "script"))

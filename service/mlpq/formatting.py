@@ -144,6 +144,14 @@ def seconds(value: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def age(value: float) -> str:
+    """ "12 s", "5 min", "3 h" or "12 d": roughly how long something exists, from seconds."""
+    for unit, size, most in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 2 * 86400)):
+        if value < most:
+            return f"{max(0, value) / size:.0f} {unit}"
+    return f"{value / 86400:.0f} d"
+
+
 def seeds(values: Sequence[int], at_most: int | None = 8) -> str:
     """ "0..9" for consecutive seeds, else "1,2,5"; no more than `at_most` of a longer list."""
     if len(values) > 2 and list(values) == list(range(values[0], values[0] + len(values))):

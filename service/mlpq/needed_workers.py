@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 
 from mlpq import formatting
 from mlpq.local_worker import LocalWorker
 from mlpq.records import JobRecord, WaitingJobs
 from mlpq.spec.job import JobSpec
-from mlpq.store import data_sets, queries
+from mlpq.store import data_sets
 from mlpq.store.session import Store
 from mlpq.store.worker_queries import lacking, live_workers
 
@@ -18,18 +17,15 @@ DataSet = tuple[str, str]  # SHA-256, and what it is called
 Request = tuple[str, int | None, DataSet | None]
 
 
-def obstacle_finder(store: Store, ids: Sequence[str], worker: LocalWorker | None = None) -> Callable[[], str]:
+def obstacle_finder(store: Store, jobs: Iterable[JobRecord], worker: LocalWorker | None = None) -> Callable[[], str]:
     """A function that says what keeps the jobs from running; empty where nothing does.
 
     It starts `worker`, if there is one, where no live one can run the jobs; raises MlpqError where that can't start.
     """
-
-    @cache
-    def requests() -> list[Request]:
-        return requests_of(queries.jobs_by_id(store, ids))
+    requests = requests_of(jobs)
 
     def obstacle() -> str:
-        return _start_if_missing(store, worker, requests()) if worker else missing_worker(store, requests())
+        return _start_if_missing(store, worker, requests) if worker else missing_worker(store, requests)
 
     return obstacle
 

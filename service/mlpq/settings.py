@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
@@ -200,3 +201,18 @@ def _number(name: str, text: str, least: int, most: int) -> int:
     if not (text.isascii() and text.isdigit()) or not least <= int(text) <= most:
         raise SettingsError(f"{name} is '{text}'; it must be a whole number from {least} to {most}")
     return int(text)
+
+
+class OutputKind(StrEnum):
+    """Where the output of this process is read."""
+
+    TERMINAL = "terminal"
+    NOTEBOOK = "notebook"  # the output of a cell, which knows no cursor
+    LOG = "log"  # of a continuous integration, though it may be a terminal for the process
+
+
+def output_kind() -> OutputKind:
+    """Where output that looks like that of a terminal is read."""
+    if "JPY_PARENT_PID" in os.environ:  # Jupyter's kernels set it
+        return OutputKind.NOTEBOOK
+    return OutputKind.LOG if os.environ.get("CI", "").lower() in ("1", "true") else OutputKind.TERMINAL

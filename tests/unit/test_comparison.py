@@ -20,7 +20,8 @@ from mlpq.errors import SpecError
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.report.charts import by_learning_rate
-from mlpq.report.comparison_tables import comparison_markdown, print_comparison, to_document
+from mlpq.report.comparison_tables import comparison_markup, print_comparison, to_document
+from mlpq.report.markup import MARKDOWN
 from mlpq.spec.sweep import Sweep
 from tests.support.compared_arms import arm, compared, counts, diverged
 from tests.support.result_rows import curve, job_record, with_figures
@@ -246,7 +247,7 @@ def test_tables_fit_80_columns_and_all_formats_agree() -> None:
     out = Console(width=80, force_terminal=False)
     with out.capture() as capture:
         print_comparison(out, comparison, [])
-    shown, markdown = capture.get(), comparison_markdown(comparison, [])
+    shown, markdown = capture.get(), comparison_markup(comparison, [], MARKDOWN)
     assert all(len(line) <= 80 for line in shown.splitlines())
     for figure in ("88.44 ± 0.26", "88.25 to 88.63", "88.80 (1)", "88.00 (5)", "+0.40"):
         assert figure in shown
@@ -258,14 +259,14 @@ def test_tables_fit_80_columns_and_all_formats_agree() -> None:
 
 def test_only_the_pairs_with_the_best_arm_are_shown_of_too_many() -> None:
     many = [arm(100 * i, counts(*[400 + i] * 6), optimizer=f"sgd:lr=0.{i}") for i in range(1, 8)]
-    markdown = comparison_markdown(compared(*many), [])
+    markdown = comparison_markup(compared(*many), [], MARKDOWN)
     assert markdown.count("- undecided between lr=0.7 and") == 6
     assert "- 15 pairs without lr=0.7 not shown: --format json has all" in markdown
 
 
 def test_all_pairs_with_a_reference_are_shown_however_many() -> None:
     many = [arm(100 * i, counts(*[400 + i] * 6), optimizer=f"sgd:lr=0.{i:02}") for i in range(1, 19)]
-    markdown = comparison_markdown(compared(*many, against="lr=0.05"), [])
+    markdown = comparison_markup(compared(*many, against="lr=0.05"), [], MARKDOWN)
     assert markdown.count("- undecided between") == 17
     assert "not shown" not in markdown
 

@@ -17,7 +17,8 @@ from mlpq.analysis.planning import seeds_for, seeds_missing
 from mlpq.analysis.verdicts import verdict
 from mlpq.jobs import Outcome, Status
 from mlpq.records import JobRecord
-from mlpq.report.comparison_tables import comparison_markdown, sides_table, to_document
+from mlpq.report.comparison_tables import comparison_markup, sides_table, to_document
+from mlpq.report.markup import MARKDOWN
 from mlpq.report.tables import arm_lines, to_json
 from tests.support.compared_arms import arm, compared, counts, diverged
 from tests.support.result_rows import curve, failed_job, job_record, specs
@@ -47,7 +48,7 @@ def test_tables_and_documents_show_how_many_diverged() -> None:
     found = compared(SGD, partly_diverged(ADAM, {1, 2}))
     rows = {cells[0]: cells for cells in sides_table(found)[1]}
     assert rows["adam lr=0.001"][1] == "12, 2 diverged"
-    assert "2 of 12 seeds diverged" in comparison_markdown(found, [])
+    assert "2 of 12 seeds diverged" in comparison_markup(found, [], MARKDOWN)
     document = json.loads(json.dumps(to_document(found, [])))
     counted = {each["arm"]: (each["diverged"], each["n"], each["left_out"]) for each in document["arms"]}
     assert counted == {"adam lr=0.001": (2, 12, {}), "sgd lr=0.1": (0, 12, {})}

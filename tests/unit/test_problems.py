@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mlpq.analysis.problems import LARGEST_RATIO, Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.errors import SpecError
-from mlpq.report.problem_tables import print_problems, problems_document, problems_markdown, profiles
+from mlpq.report.markup import MARKDOWN
+from mlpq.report.problem_tables import print_problems, problems_document, problems_markup, profiles
 from mlpq.report.tables import to_json
 from tests.support.compared_arms import arm, compared, counts
 from tests.support.result_rows import curve
@@ -111,7 +112,7 @@ def test_all_formats_have_every_problem_and_the_verdict_over_them() -> None:
     out = Console(width=80, force_terminal=False)
     with out.capture() as capture:
         print_problems(out, found)
-    shown, markdown = capture.get(), problems_markdown(found)
+    shown, markdown = capture.get(), problems_markup(found, MARKDOWN)
     assert all(len(line) <= 80 for line in shown.splitlines())
     for text in (" ".join(shown.split()), markdown):
         assert all(part in text for part in ("problem 0", "problem 1", "88.00", found.verdict))

@@ -18,6 +18,7 @@ from mlpq.analysis.summary import summarize
 from mlpq.jobs import Engine, Outcome
 from mlpq.records import EpochMetrics, JobRecord
 from mlpq.report.job_details import print_job
+from mlpq.report.markup import MARKDOWN
 from mlpq.report.tables import (
     arms_table,
     console,
@@ -25,10 +26,10 @@ from mlpq.report.tables import (
     jobs_json,
     jobs_table,
     plan_table,
-    results_markdown,
+    results_markup,
     results_table,
-    textbook_table,
 )
+from mlpq.report.textbook_table import textbook_table
 from mlpq.results_view import COLUMNS
 from mlpq.spec.presets import TEXTBOOK_FIGURES, preset_jobs
 from mlpq.spec.sweep import Sweep
@@ -217,7 +218,7 @@ def test_csv_has_a_heading_and_one_line_per_job() -> None:
 
 
 def test_markdown_is_two_tables_with_equally_many_cells_in_every_line() -> None:
-    for table in results_markdown(various_jobs(), [], None).split("\n\n"):
+    for table in results_markup(various_jobs(), [], None, MARKDOWN).split("\n\n"):
         lines = table.splitlines()
         assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
         assert set(lines[1]) == set("| -")

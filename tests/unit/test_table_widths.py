@@ -1,4 +1,4 @@
-"""Tables at every width of a terminal: nothing that identifies a row is dropped, and no figure is cut."""
+"""Tables at every width of a terminal: nothing that identifies a row is left out silently, and no figure is cut."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from mlpq.records import JobRecord, WorkerRecord
 from mlpq.report import query_output
 from mlpq.report.comparison_tables import pairs_table, sides_table
 from mlpq.report.tables import (
+    FILE_WIDTH,
     arms_table,
+    console,
     jobs_table,
     plain_table,
     print_tables,
@@ -54,9 +56,15 @@ def letters(texts: list[str]) -> Counter[str]:
     return Counter("".join("".join(texts).split()))
 
 
-def check(lines: list[str], width: int, cells: list[str], figures: list[str]) -> None:
+def check(lines: list[str], width: int, cells: list[str], figures: list[str], less: list[str] | None = None) -> None:
+    """All cells are there, and figures in one piece; where a line says that columns are missing, those without `less`,
+    the cells of the columns that may be."""
     assert max(map(cell_len, lines), default=0) <= width
-    assert letters(cells) <= letters(lines)  # nothing is dropped
+    kept = letters(cells)
+    if "notshownforlackofcolumns:" in "".join("".join(lines).split()):
+        kept -= letters(less or [])
+        figures = [figure for figure in figures if figure not in (less or [])]
+    assert kept <= letters(lines)  # nothing is dropped
     assert "…" not in "".join(lines)
     for figure in figures:
         assert any(figure in line for line in lines), figure
@@ -70,9 +78,8 @@ def test_no_cell_is_dropped_and_no_figure_is_cut(
     table = plain_table("job", headings, ">time", ">a long heading of figures")
     for row in rows:
         table.add_row(*row)
-    check(
-        drawn(width, table), width, [cell for row in rows for cell in row], [cell for row in rows for cell in row[2:]]
-    )
+    cells = [cell for row in rows for cell in row]
+    check(drawn(width, table), width, cells, [cell for row in rows for cell in row[2:]], [row[2] for row in rows])
 
 
 @settings(deadline=None)
@@ -109,13 +116,23 @@ SWEEPS = st.fixed_dictionaries(
 @given(width=WIDTHS, sweep=SWEEPS, name=NAMES, seed=st.integers(0, 9))
 def test_jobs_and_results_name_every_job_at_any_width(width: int, sweep: dict[str, Any], name: str, seed: int) -> None:
     jobs = [replace(job, experiment=name) for job in records(specs(**sweep), seed)]
-    _, cells = results_lines(jobs)
+    headings, cells = results_lines(jobs)
     seeds = [str(job.spec.seed) for job in jobs]
     flat = [cell for line in cells for cell in line]
-    check(drawn(width, results_table(jobs)), width, flat, [*seeds, "15 ms", *(line[0] for line in cells)])
-    check(drawn(width, jobs_table(jobs)), width, [name] * len(jobs), [*seeds, *(line[0] for line in cells)])
+    less = [
+        cell for line in cells for heading, cell in zip(headings, line, strict=True)
+        if heading in ("model", "epochs", "correct", "time")
+    ]  # fmt: skip
+    check(drawn(width, results_table(jobs)), width, flat, [*seeds, "15 ms", *(line[0] for line in cells)], less)
+    check(
+        drawn(width, jobs_table(jobs)),
+        width,
+        [name] * len(jobs),
+        [*seeds, *(line[0] for line in cells)],
+        [name] * len(jobs),
+    )
     found = arms(jobs)
-    check(drawn(width, arms_table(found)), width, arm_labels(found), ["15 ms"])
+    check(drawn(width, arms_table(found)), width, arm_labels(found), ["15 ms"], ["15 ms"])
 
 
 @settings(deadline=None, max_examples=50)
@@ -127,14 +144,18 @@ def test_a_comparison_names_every_arm_and_seed_at_any_width(width: int, sweep: d
         print_tables(Console(file=out, width=width), [(headings, lines)])
         cells = [cell for line in lines for cell in line]
         figures = [cell for line in lines for cell in line[1:] if len(cell) < width - 2]
-        check([line.rstrip() for line in out.getvalue().splitlines()], width, cells, figures)
+        less = [
+            cell for line in lines for heading, cell in zip(headings, line, strict=True)
+            if heading in (">time", ">best", ">worst", ">95 % interval", ">P(A better)")
+        ]  # fmt: skip
+        check([line.rstrip() for line in out.getvalue().splitlines()], width, cells, figures, less)
 
 
 @settings(deadline=None)
 @given(width=WIDTHS, row=st.dictionaries(NAMES, NAMES | SEEDS | st.none(), min_size=1, max_size=12))
 def test_the_result_of_a_query_is_complete_at_any_width(width: int, row: dict[str, Any]) -> None:
     table = plain_table(*(">" * isinstance(value, int) + name for name, value in row.items()))
-    table.row_name = "row"
+    table.row_name, table.is_complete = "row", True
     cells = ["" if value is None else str(value) for value in row.values()]
     table.add_row(*cells)
     figures = [str(value) for value in row.values() if isinstance(value, int)]
@@ -153,6 +174,27 @@ def test_a_table_that_does_not_fit_is_a_list_of_names_and_values() -> None:
         "test %: 66.80",
         "time: 15 ms",
     ]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_table_keeps_the_names_of_arms_in_one_line_and_drops_the_least_important_columns(width: int) -> None:
+    jobs = records(specs(optimizer=["sgd:momentum=0.9", "adam"], lr=[0.1, 0.01], seeds="0..2"), 1)
+    lines = drawn(width, arms_table(arms(jobs)))
+    for label in arm_labels(arms(jobs)):
+        assert any(line.startswith(label) for line in lines), label
+    assert "n  test %, mean ± sd" in lines[0]
+    if width == 60:
+        assert lines[-1] == "not shown for lack of columns: time, worst, best"
+    jobs_lines = drawn(width, results_table(jobs))
+    assert any(line.startswith("not shown for lack of columns: model (MLP 32 sigmoid)") for line in jobs_lines)
+    assert sum("lr=" in line for line in jobs_lines) == len(jobs)
+
+
+def test_a_pipe_has_lines_of_the_width_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert console().width == 60
+    monkeypatch.delenv("COLUMNS")
+    assert console().width == FILE_WIDTH
 
 
 def test_headings_of_queries_are_not_interpreted_as_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mlpq import terminal
 from mlpq.cli import cli
-from mlpq.report.tables import console, csv_text, markdown, plain_table
+from mlpq.report.markup import markdown
+from mlpq.report.tables import console, csv_text, plain_table
 from mlpq.text import ERROR_CHARACTERS, bounded, escaped, printable
 
 NASTY = st.text(st.one_of(st.characters(), st.sampled_from("\x1b\x07\x9b\x9d\r\x08\x7f\u202e\u2066\u200f\ud800\0")))

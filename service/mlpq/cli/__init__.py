@@ -13,12 +13,14 @@ from mlpq import terminal
 from mlpq.cli import (
     cancel,
     compare,
+    completion,
     dashboard,
     data,
     db,
     decide,
     doctor,
     errors,
+    experiments,
     export,
     jobs,
     logs,
@@ -147,6 +149,7 @@ def cli() -> None:
 for module in (
     submit,
     watch,
+    experiments,
     jobs,
     show,
     logs,
@@ -169,6 +172,7 @@ for module in (
     doctor,
 ):
     cli.add_command(module.command)
+completion.attach(cli)
 
 
 def main() -> None:

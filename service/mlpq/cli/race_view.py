@@ -10,8 +10,9 @@ from rich.text import Text
 from mlpq.analysis.questions import QuestionState
 from mlpq.decide import look
 from mlpq.errors import StoreError
+from mlpq.lab.progress import progress_console
 from mlpq.records import WaitSnapshot
-from mlpq.report import race_tables, tables
+from mlpq.report import race_tables
 from mlpq.store.session import Store
 
 
@@ -20,7 +21,7 @@ class RaceView:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._console = tables.console(stderr=True)
+        self._console = progress_console()
         self._state: QuestionState | None = None
 
     def show(self, state: QuestionState) -> None:

@@ -9,13 +9,14 @@ from mlpq.cli.output import NO_JOBS, format_option
 
 @click.command("results")
 @click.argument("experiment", required=False)
-@format_option("table", "json", "csv", "md")
+@format_option("table", "json", "csv", "md", "latex")
 def command(experiment: str | None, format_: str) -> None:
     """Show the results of an experiment, or of all.
 
     The figures of each job, and for each arm n and mean ± standard deviation over its seeds.
     """
     from mlpq.report import tables
+    from mlpq.report.markup import MARKUPS
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
@@ -34,8 +35,8 @@ def command(experiment: str | None, format_: str) -> None:
     for name in dict.fromkeys(job.experiment for job in records):
         own = [job for job in records if job.experiment == name]
         ancestors = queries.ancestors(store, own)
-        if format_ == "md":
-            click.echo(tables.results_markdown(own, ancestors, heading=None if experiment else name))
+        if format_ in MARKUPS:
+            click.echo(tables.results_markup(own, ancestors, None if experiment else name, MARKUPS[format_]))
         else:
             if experiment is None:
                 click.echo(f"experiment {name}")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-FORMATS = ("table", "json", "csv", "md", "parquet")
+FORMATS = ("table", "json", "csv", "md", "latex", "parquet")
+SUFFIXES = {**{name: name for name in FORMATS}, "tex": "latex"}
 
 
 @click.command("sql")
@@ -35,7 +36,7 @@ def command(statement: str, format_: str | None, output: Path | None) -> None:
     from mlpq.store.migrate import ready_store
 
     suffix = output.suffix.removeprefix(".") if output else ""
-    format_ = format_ or (suffix if suffix in FORMATS else "table")
+    format_ = format_ or SUFFIXES.get(suffix, "table")
     if format_ == "parquet" and output is None:
         raise MlpqError("parquet is a binary format: name a file with -o FILE")
     if statement == "-":

@@ -228,12 +228,13 @@ def _print_json(store: Store, jobs: Sequence[JobRecord], new: set[str], with_cur
 
 def _print_results(store: Store, jobs: Sequence[JobRecord], preset: str | None) -> None:
     from mlpq.report import tables
+    from mlpq.report.textbook_table import textbook_table
     from mlpq.store import queries
 
     tables.print_results(jobs, queries.ancestors(store, jobs))
     if preset == "textbook":
         click.echo()
-        table = tables.textbook_table(jobs, {job.id: queries.curve(store, job.id) for job in jobs})
+        table = textbook_table(jobs, {job.id: queries.curve(store, job.id) for job in jobs})
         if table is None:
             note = (
                 "no comparison with the textbook: its figures are for Fashion-MNIST, seed 42, 10 epochs, batch size 32"

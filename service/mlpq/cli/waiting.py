@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import RenderableType
 
 from mlpq.cli.streams import OutputError
 from mlpq.errors import MlpqError
+from mlpq.lab.progress import epochs_planned, show_progress
 from mlpq.local_worker import LocalWorker
 from mlpq.needed_workers import obstacle_finder
 from mlpq.records import WaitSnapshot
 from mlpq.report import tables
-from mlpq.report.progress import show
+from mlpq.store import queries
 from mlpq.store.session import ANSWER_SECONDS, Store
-from mlpq.waiting import snapshots
+from mlpq.waiting import patiently, snapshots
 
 
 def wait_for(store: Store, ids: Sequence[str], worker: LocalWorker) -> None:
@@ -42,5 +44,5 @@ def follow(
     In a terminal, what `above` returns for a snapshot is drawn above it.
     """
     store.answer_seconds = ANSWER_SECONDS
-    found = snapshots(store, ids, obstacle_finder(store, ids, worker))
-    show(found, tables.console(stderr=True), len(ids), above)
+    jobs = patiently(partial(queries.jobs_by_id, store, ids))
+    show_progress(snapshots(store, ids, obstacle_finder(store, jobs, worker)), epochs_planned(ids, jobs), above)

@@ -94,14 +94,21 @@ class Site:
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, finalize=printable_value
         )
         self.templates.globals["root"] = root_path
+        self.templates.filters["kept"] = _with_large
 
     def etag(self, token: str) -> str:
         """The ETag of content that changes with `token`."""
         return f'"{hashlib.sha256(f"{self.process} {token}".encode()).hexdigest()[:24]}"'
 
-    def render(self, template: str, **content: Any) -> str:
-        """The HTML of a page."""
-        return self.templates.get_template(template).render(mlpq_version=VERSION, **content)
+    def render(self, template: str, large: bool, **content: Any) -> str:
+        """The HTML of a page, with large type where so wished; its links to pages keep that."""
+        keep = "?large" if large else ""
+        return self.templates.get_template(template).render(mlpq_version=VERSION, large=large, keep=keep, **content)
+
+
+def _with_large(address: str, is_large: bool) -> str:
+    """The address of a page, which has parameters, with large type where that is on."""
+    return address.replace("?", "?large&", 1) if is_large else address
 
 
 @get("/")
@@ -142,21 +149,21 @@ def workers(request: Request) -> Response:
 
 
 @get("/charts/now.svg")
-def chart_of_running(request: Request, experiment: str, params: Params) -> Response:
+def chart_of_running(request: Request, experiment: str, params: Params, size: str = "") -> Response:
     site: Site = request.app.state.site
-    return _svg(request, *site.comparisons.chart_of_running(experiment, params))
+    return _svg(request, *site.comparisons.chart_of_running(experiment, params, size))
 
 
 @get("/charts/{name}.svg")
-def chart(request: Request, name: str, experiment: str, params: Params) -> Response:
+def chart(request: Request, name: str, experiment: str, params: Params, size: str = "") -> Response:
     site: Site = request.app.state.site
-    return _svg(request, *site.comparisons.chart(experiment, params, name))
+    return _svg(request, *site.comparisons.chart(experiment, params, name, size))
 
 
 @get("/jobs/{prefix}/{name}.svg")
-def job_chart(request: Request, prefix: str, name: str) -> Response:
+def job_chart(request: Request, prefix: str, name: str, size: str = "") -> Response:
     site: Site = request.app.state.site
-    return _svg(request, *site.comparisons.job_chart(queries.find_job(site.store, prefix), name))
+    return _svg(request, *site.comparisons.job_chart(queries.find_job(site.store, prefix), name, size))
 
 
 @get("/healthz")
@@ -181,7 +188,8 @@ def _page(request: Request, template: str, make: Callable[[Site], tuple[dict[str
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     content, status = make(site)
-    return HTMLResponse(site.render(template, etag=etag, path=_path(request), **content), status, headers)
+    own = {"etag": etag, "path": _path(request), "large": "large" in request.query_params}
+    return HTMLResponse(site.render(template, **own, **content), status, headers)
 
 
 def _svg(request: Request, svg: str, token: str) -> Response:
@@ -201,6 +209,7 @@ def _problem(status: int, request: Request, error: object) -> Response:
         live=status == 503,
         etag="",
         path=_path(request),
+        large="large" in request.query_params,
     )
     return HTMLResponse(page, status, {"Cache-Control": "no-store"})
 

@@ -15,7 +15,7 @@ from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.fairness import notes
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import ProblemsComparison as FoundProblems
-from mlpq.errors import DataError, NotFoundError, nearest
+from mlpq.errors import DataError, NotFoundError
 from mlpq.experiment import compare_experiment, compare_experiments
 from mlpq.lab.files import write
 from mlpq.lab.frames import frame
@@ -23,6 +23,7 @@ from mlpq.lab.keys import ComparisonKeys, params_of
 from mlpq.lab.pictures import Picture
 from mlpq.lab.session import LabSession
 from mlpq.report import comparison_tables, race_tables
+from mlpq.report.markup import MARKUPS
 from mlpq.report.notebook import Output, html, text
 from mlpq.store import queries
 
@@ -85,26 +86,30 @@ class Comparison:
         """
         return frame([_pair_row(pair) for pair in self._document["pairs"]], PAIR_COLUMNS)
 
-    @cached_property
-    def charts(self) -> dict[str, Picture]:
-        """The charts that the results allow, by name: curves, differences, rates and tuning."""
-        from mlpq.report.charts import CHART_TITLES, named_charts
+    def plot(self, chart: str = "curves", *, style: str | None = None, width: str | None = None) -> Picture:
+        """One chart: curves, differences, rates, best-of-k or race.
 
-        return {name: Picture(chart, CHART_TITLES[name]) for name, chart in named_charts(self._found).items()}
+        It is drawn for a screen, or for print with the `style` "paper" or "slides", then as wide as `width` says, such
+        as "3.35in" or "8.5cm". Raises NotFoundError where the results do not allow the chart.
+        """
+        from mlpq.report.drawing import PAGE
+        from mlpq.report.figures import figure, style_of
 
-    def plot(self, chart: str = "curves") -> Picture:
-        """One of the charts; raises NotFoundError where there is none of that name."""
-        from mlpq.report.charts import CHART_TITLES
-
-        if chart not in CHART_TITLES:
-            raise NotFoundError(f"no chart is called '{chart}'{nearest(chart, CHART_TITLES)}")
-        if chart not in self.charts:
-            raise NotFoundError(f"the results of {self.experiment} do not allow the chart {chart}")
-        return self.charts[chart]
+        drawn_as = PAGE if style is None and width is None else style_of(style or "paper", width)
+        return Picture(figure(self._found, chart, drawn_as), f"{chart} of {self.experiment}", drawn_as)
 
     def to_markdown(self) -> str:
-        """The verdicts, notes and tables as Markdown."""
-        return comparison_tables.comparison_markdown(self._found.comparison, self._found.tuned)
+        """The registered questions, verdicts, notes and tables as Markdown."""
+        return self._markup("md")
+
+    def to_latex(self) -> str:
+        """The same as LaTeX, with tables for the package booktabs."""
+        return self._markup("latex")
+
+    def _markup(self, name: str) -> str:
+        markup, found = MARKUPS[name], self._found
+        parts = [race_tables.question_markup(state, markup) for state in found.questions]
+        return "\n\n".join([*parts, comparison_tables.comparison_markup(found.comparison, found.tuned, markup)])
 
     def report(self, file: str | PathLike[str]) -> Path:
         """Write the comparison as one HTML page, as `mlpq report` does; returns its path."""
@@ -139,6 +144,7 @@ class Comparison:
         comparison_tables.print_comparison(out, self._found.comparison, self._found.tuned)
 
     def _repr_html_(self) -> str:
+        from mlpq.report.charts import CHART_TITLES, named_charts
         from mlpq.report.html_report import comparison_text
 
         shown = comparison_text(self._found)
@@ -151,7 +157,7 @@ class Comparison:
                 verdicts=shown.verdicts,
                 notes=[*registered, *shown.notes],
                 tables=[first],
-                charts=[(picture.title, picture.chart) for picture in self.charts.values()],
+                charts=[(CHART_TITLES[name], chart) for name, chart in named_charts(self._found).items()],
                 folded=others,
                 below=comparison_tables.methods(self._found.comparison),
             )
@@ -183,14 +189,21 @@ class ProblemsComparison:
     def plot(self) -> Picture:
         """The performance profiles."""
         from mlpq.report import problem_tables
+        from mlpq.report.drawing import PAGE
 
-        return Picture(problem_tables.profiles(self._found), problem_tables.PROFILE_TITLE)
+        return Picture(problem_tables.profiles(self._found), problem_tables.PROFILE_TITLE, PAGE)
 
     def to_markdown(self) -> str:
         """The verdicts, notes and tables as Markdown."""
         from mlpq.report import problem_tables
 
-        return problem_tables.problems_markdown(self._found)
+        return problem_tables.problems_markup(self._found, MARKUPS["md"])
+
+    def to_latex(self) -> str:
+        """The same as LaTeX, with tables for the package booktabs."""
+        from mlpq.report import problem_tables
+
+        return problem_tables.problems_markup(self._found, MARKUPS["latex"])
 
     @cached_property
     def _document(self) -> dict[str, Any]:

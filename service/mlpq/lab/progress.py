@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from rich.console import Console
+
 from mlpq import formatting
-from mlpq.records import WaitSnapshot
+from mlpq.records import JobRecord, WaitSnapshot
 from mlpq.report import tables
-from mlpq.report.progress import TimeLeft, show
+from mlpq.report.progress import Above, Tracker, show
+from mlpq.settings import OutputKind, output_kind
 
 REDRAW_SECONDS = 0.5  # between two states of the line in a notebook, which stores the last one
 BAR = '<progress value="{value:.3f}" max="1" style="width: 12em; vertical-align: middle"></progress> '
@@ -27,6 +30,27 @@ def in_notebook() -> bool:
     return getattr(get_ipython(), "kernel", None) is not None
 
 
+def progress_console() -> Console:
+    """Standard error; it is drawn over only in a terminal that shows each moment, unlike a log or a notebook."""
+    console = tables.console(stderr=True)
+    console.is_interactive = console.is_interactive and output_kind() is OutputKind.TERMINAL
+    return console
+
+
+def epochs_planned(ids: Sequence[str], jobs: Iterable[JobRecord]) -> dict[str, int]:
+    """The epochs of each job by its id; 0 of those that can't be read."""
+    return {**dict.fromkeys(ids, 0), **{job.id: job.spec.epochs for job in jobs}}
+
+
+def show_progress(snapshots: Iterable[WaitSnapshot], planned: Mapping[str, int], above: Above | None = None) -> None:
+    """Show the snapshots on standard error as they come, until there are no more; `planned` is `epochs_planned`.
+
+    In a terminal, what `above` returns for a snapshot is drawn above it.
+    """
+    console = progress_console()
+    show(snapshots, console, planned, above, console.is_terminal and output_kind() is OutputKind.NOTEBOOK)
+
+
 class View:
     """What is shown of one wait or of several in turn, which share one line of a notebook."""
 
@@ -34,12 +58,12 @@ class View:
         self._is_shown = is_shown
         self._line = NotebookLine() if is_shown and in_notebook() else None
 
-    def follow(self, snapshots: Iterable[WaitSnapshot], total: int) -> None:
-        """Show the snapshots of `total` jobs as they come, until there are no more."""
+    def follow(self, snapshots: Iterable[WaitSnapshot], planned: Mapping[str, int]) -> None:
+        """Show the snapshots as they come, until there are no more; `planned` is `epochs_planned`."""
         if self._line is not None:
-            self._line.follow(snapshots, total)
+            self._line.follow(snapshots, planned)
         elif self._is_shown:
-            show(snapshots, tables.console(stderr=True), total)
+            show_progress(snapshots, planned)
         else:
             for _ in snapshots:
                 pass
@@ -49,7 +73,7 @@ class View:
         if self._line is not None:
             self._line.prefix = text
         elif self._is_shown:
-            tables.console(stderr=True).print(text, markup=False)
+            progress_console().print(text, markup=False)
 
 
 class NotebookLine:
@@ -59,23 +83,21 @@ class NotebookLine:
         self.prefix = ""
         self._handle: Any = None
 
-    def follow(self, snapshots: Iterable[WaitSnapshot], total: int) -> None:
+    def follow(self, snapshots: Iterable[WaitSnapshot], planned: Mapping[str, int]) -> None:
         """Draw the snapshots; the last state stays."""
         began = drawn = time.monotonic()
-        left, finished = TimeLeft(), Counter[str]()
-        text, share = f"{formatting.count_of(total, 'job')}", 0.0
+        tracker, finished = Tracker(planned), Counter[str]()
         for snapshot in snapshots:
             finished.update(formatting.status(job) for job in snapshot.finished)
-            share = 1 - len(snapshot.unfinished) / total
-            text = _progress(snapshot, total, left.of(snapshot))
-            now = time.monotonic()
+            progress, now = tracker.of(snapshot), time.monotonic()
             if self._handle is None or now - drawn >= REDRAW_SECONDS:
                 drawn = now
-                self._draw(text, share)
-        if total:
+                text = ", ".join(filter(None, [progress.text, snapshot.obstacle]))
+                self._draw(text, progress.share)
+        if planned:
             counts = ", ".join(f"{count} {status}" for status, count in finished.items())
-            text = f"{formatting.count_of(total, 'job')} in {formatting.seconds(time.monotonic() - began)}: {counts}"
-            self._draw(text, None)
+            jobs = formatting.count_of(len(planned), "job")
+            self._draw(f"{jobs} in {formatting.seconds(time.monotonic() - began)}: {counts}", None)
 
     def _draw(self, text: str, share: float | None) -> None:
         from IPython.display import display
@@ -87,10 +109,3 @@ class NotebookLine:
             self._handle = display(shown, raw=True, display_id=True)
         else:
             self._handle.update(shown, raw=True)
-
-
-def _progress(snapshot: WaitSnapshot, total: int, left: float | None) -> str:
-    """ "12 of 64 done, 8 running, 0:40 left"."""
-    parts = [f"{total - len(snapshot.unfinished)} of {total} done", f"{len(snapshot.running)} running"]
-    parts += [] if left is None else [f"{formatting.seconds(left)} left"]
-    return ", ".join([*parts, *filter(None, [snapshot.obstacle])])

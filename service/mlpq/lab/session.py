@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from mlpq.errors import MlpqError
-from mlpq.lab.progress import View
+from mlpq.lab.progress import View, epochs_planned
 from mlpq.local_worker import LocalWorker
 from mlpq.needed_workers import obstacle_finder
 from mlpq.settings import Settings
+from mlpq.store import queries
 from mlpq.store.migrate import ready_store
 from mlpq.store.session import ANSWER_SECONDS, Store
-from mlpq.waiting import snapshots
+from mlpq.waiting import patiently, snapshots
 
 
 class LabSession:
@@ -59,7 +61,9 @@ class LabSession:
     def wait(self, ids: Sequence[str], view: View) -> None:
         """Wait until the jobs are finished; starts a worker on this machine where that is needed and possible."""
         with self._worker_for_wait() as worker, self._demanding():
-            view.follow(snapshots(self.store, ids, obstacle_finder(self.store, ids, worker)), len(ids))
+            jobs = patiently(partial(queries.jobs_by_id, self.store, ids))
+            found = snapshots(self.store, ids, obstacle_finder(self.store, jobs, worker))
+            view.follow(found, epochs_planned(ids, jobs))
 
     @contextmanager
     def _worker_for_wait(self) -> Iterator[LocalWorker]:

@@ -17,8 +17,9 @@ from mlpq.analysis.grouping import Fields, by_label
 from mlpq.analysis.labels import arm_labels, spec_labels
 from mlpq.analysis.metrics import Curve, Metric, percent_on_test, percent_on_validation
 from mlpq.records import EpochMetrics, JobRecord
+from mlpq.report.chart_text import pair_labels
 from mlpq.report.comparison_tables import level_text, shown_pairs
-from mlpq.report.drawing import COLORS, LOOKS, Chart, colors, n_of, titled
+from mlpq.report.drawing import COLORS, LOOKS, PAGE, Chart, Style, colors, even_ticks, n_of, strip, titled
 
 Point = dict[str, Any]  # a datum of a Vega-Lite chart: JSON
 
@@ -33,30 +34,38 @@ JOB_CHART_TITLES = {"loss": "Loss by epoch", "accuracy": "Accuracy by epoch"}
 CURVES_SO_FAR_TITLE = "Learning curves of all jobs, running and finished, by epoch"
 BEST_OF_K_TITLE = "Expected best of k settings"
 
-LINE_CHARACTERS, LINE_BREAK = 44, "\n"  # of the labels of a pair; longer ones take two lines
 FAINT_POINTS = 5000  # beyond this many, thin lines are slow to draw and cover each other
+MOST_BANDS = 5  # of learning curves; more cover each other
 LOSS_CAPTION = "Training: the mean during each epoch. Validation and test: after it."
 
 
-def charts(compared: ExperimentComparison) -> list[Chart]:
+def charts(compared: ExperimentComparison, style: Style = PAGE) -> list[Chart]:
     """The charts that the jobs of an experiment allow."""
-    return list(named_charts(compared).values())
+    return list(named_charts(compared, style).values())
 
 
-def named_charts(compared: ExperimentComparison) -> dict[str, Chart]:
+def named_charts(compared: ExperimentComparison, style: Style = PAGE) -> dict[str, Chart]:
     """The same, by their names in CHART_TITLES."""
-    comparison, labels = compared.comparison, [side.label for side in compared.comparison.sides]
-    found = {
-        "curves": learning_curves(comparison, compared.curves),
-        "differences": paired_differences(comparison),
-        "rates": by_learning_rate(arms(compared.records, compared.ancestors), labels),
-        "tuning": best_of_k(compared.tuned, labels),
-    }
-    assert found.keys() == CHART_TITLES.keys(), "each chart has a title"
+    found = {name: named_chart(compared, name, style) for name in CHART_TITLES}
     return {name: chart for name, chart in found.items() if chart is not None}
 
 
-def job_charts(curve: Curve) -> dict[str, Chart]:
+def named_chart(compared: ExperimentComparison, name: str, style: Style = PAGE) -> Chart | None:
+    """The chart of that name in CHART_TITLES; None where the jobs do not allow it."""
+    comparison, labels = compared.comparison, [side.label for side in compared.comparison.sides]
+    match name:
+        case "curves":
+            return learning_curves(comparison, compared.curves, style)
+        case "differences":
+            return paired_differences(comparison, style)
+        case "rates":
+            return by_learning_rate(arms(compared.records, compared.ancestors), labels, style)
+        case "tuning":
+            return best_of_k(compared.tuned, labels, style)
+    raise AssertionError(f"there is no chart {name}")
+
+
+def job_charts(curve: Curve, style: Style = PAGE) -> dict[str, Chart]:
     """The losses and the accuracies of one job by epoch, by their names in JOB_CHART_TITLES; empty without an epoch."""
     if not curve:
         return {}
@@ -73,8 +82,8 @@ def job_charts(curve: Curve) -> dict[str, Chart]:
     counted = [split for split in splits if split in accuracy]
     losses, accuracies = _points(curve, loss, splits), _points(curve, accuracy, counted)
     found = {
-        "loss": _lines(losses, (splits, splits), "Loss", "mean loss (nats)", LOSS_CAPTION),
-        "accuracy": _lines(accuracies, (counted, splits), "Accuracy", "accuracy (%)", "After each epoch."),
+        "loss": _lines(losses, (splits, splits), ("Loss", "mean loss (nats)", LOSS_CAPTION), style),
+        "accuracy": _lines(accuracies, (counted, splits), ("Accuracy", "accuracy (%)", "After each epoch."), style),
     }
     assert found.keys() == JOB_CHART_TITLES.keys(), "each chart has a title"
     return found
@@ -87,20 +96,20 @@ def _points(
 
 
 def _lines(
-    points: Sequence[Point], labels: tuple[Sequence[str], Sequence[str]], title: str, unit: str, caption: str
+    points: Sequence[Point], labels: tuple[Sequence[str], Sequence[str]], texts: tuple[str, str, str], style: Style
 ) -> Chart:
-    """A line for each of the first labels, in the colors that they have among the second."""
-    color, dash = colors(*labels)
+    """A line for each of the first labels, in the colors that they have among the second.
+
+    `texts` are the title, the unit and the caption.
+    """
+    title, unit, caption = texts
+    color, dash = colors(*labels, style)
     x, y = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1)), Y("value:Q", title=unit, scale=Scale(zero=False))
-    drawn = (
-        altair.Chart(Data(values=list(points)))
-        .mark_line(point=len(points) < 100, strokeWidth=2)
-        .encode(x, y, color, dash)
-    )
-    return titled(drawn, title, caption, 220)
+    drawn = altair.Chart(Data(values=list(points))).mark_line(point=len(points) < 100).encode(x, y, color, dash)
+    return titled(drawn, title, caption, style.height, style)
 
 
-def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Chart | None:
+def learning_curves(comparison: Comparison, curves: Mapping[str, Curve], style: Style = PAGE) -> Chart | None:
     """Mean and band over the seeds by epoch, and a thin line for each seed; `curves` are by job id."""
     figure, title = comparison.metric.curve, comparison.metric.curve_title
     seeds = [
@@ -115,14 +124,14 @@ def learning_curves(comparison: Comparison, curves: Mapping[str, Curve]) -> Char
         return None
     together = _by_arm_and_epoch(seeds)
     n = n_of([len(values) for values in together.values()])
-    faint, thin = _faint(seeds, "seed")
-    caption = f"Mean over the seeds, {n}; band: ± 1 standard deviation{thin}."
     labels = [side.label for side in comparison.sides]
-    return titled(_curves(faint, together, labels, title), "Learning curves", caption, 260)
+    drawn, spread = _curves(seeds, together, labels, title, style)
+    caption = f"Mean over the seeds, {n}; {spread.format('seed')}."
+    return titled(drawn, "Learning curves", caption, 1.18 * style.height, style)
 
 
 def curves_so_far(
-    records: Sequence[JobRecord], by: Fields, curves: Mapping[str, Curve], metric: Metric
+    records: Sequence[JobRecord], by: Fields, curves: Mapping[str, Curve], metric: Metric, style: Style = PAGE
 ) -> Chart | None:
     """The learning curves of all jobs, running ones too, grouped by the fields `by` or else by arm.
 
@@ -142,16 +151,10 @@ def curves_so_far(
     if not points:
         return None
     together = _by_arm_and_epoch(points)
-    drawn = sorted({arm for arm, _ in together})
+    drawn, spread = _curves(points, together, sorted({arm for arm, _ in together}), title, style)
     n = n_of([len(values) for values in together.values()])
-    faint, thin = _faint(points, "job")
-    caption = f"All jobs up to their latest epoch: mean, {n}; band: ± 1 standard deviation{thin}."
-    return titled(_curves(faint, together, drawn, title), "Training now", caption, 220)
-
-
-def _faint(points: Sequence[Point], of: str) -> tuple[Sequence[Point], str]:
-    """The points of the thin lines, and their description in the caption; none where they are too many."""
-    return (points, f"; thin: each {of}") if len(points) <= FAINT_POINTS else ((), "")
+    caption = f"All jobs up to their latest epoch: mean, {n}; {spread.format('job')}."
+    return titled(drawn, "Training now", caption, style.height, style)
 
 
 def _by_arm_and_epoch(points: Sequence[Point]) -> dict[tuple[str, int], list[float]]:
@@ -162,55 +165,92 @@ def _by_arm_and_epoch(points: Sequence[Point]) -> dict[tuple[str, int], list[flo
 
 
 def _curves(
-    seeds: Sequence[Point], together: Mapping[tuple[str, int], list[float]], labels: Sequence[str], title: str
-) -> Chart:
-    """Mean and band of the values of each arm and epoch in `together`, and a thin line for each of `seeds`."""
+    seeds: Sequence[Point],
+    together: Mapping[tuple[str, int], list[float]],
+    labels: Sequence[str],
+    title: str,
+    style: Style,
+) -> tuple[Chart, str]:
+    """Mean and spread of the values of each arm and epoch in `together`, and what the caption says of the spread.
+
+    The spread is a band around few lines, and a bar at the end of each of many; on a page there is a thin line for each
+    of `seeds` too.
+    """
     means = [{"arm": arm, "epoch": epoch, **_band(values)} for (arm, epoch), values in sorted(together.items())]
-    color, dash = colors([label for label in labels if any(arm == label for arm, _ in together)], labels)
+    shown = [label for label in labels if any(arm == label for arm, _ in together)]
+    color, dash = colors(shown, labels, style)
     x = X("epoch:Q", title="epoch", axis=Axis(tickMinStep=1))
-    each = altair.Chart(Data(values=list(seeds))).mark_line(opacity=0.25, strokeWidth=0.7)
+    y = Y("mean:Q", title=title, scale=Scale(zero=False))
     base = altair.Chart(Data(values=means))
+    lines = base.mark_line().encode(x, y, color, dash)
+    if len(shown) > MOST_BANDS:
+        return _with_bars(means, shown, (color, dash), y), "bar at the right: ± 1 standard deviation at the end"
+    layers = [base.mark_area(opacity=0.15).encode(x, Y("low:Q"), color, y2="high:Q"), lines]
+    if style.fits or len(seeds) > FAINT_POINTS:
+        return altair.layer(*layers), "band: ± 1 standard deviation"
+    each = altair.Chart(Data(values=list(seeds))).mark_line(opacity=0.25, strokeWidth=0.7)
+    layers.insert(1, each.encode(x, Y("value:Q"), color, dash, detail="seed:N"))
+    return altair.layer(*layers), "band: ± 1 standard deviation; thin: each {}"
+
+
+def _with_bars(means: Sequence[Point], labels: Sequence[str], looks: tuple[Any, Any], y: Any) -> Chart:
+    """The lines of many arms, and to the right of them the spread at the end of each."""
+    color, dash = looks
+    last = max(mean["epoch"] for mean in means)
+    ends = {mean["arm"]: mean for mean in means}  # the last of each arm
+    right = strip(last, len(labels))
+    bars = [{**ends[label], "epoch": at} for label, at in zip(labels, right, strict=True)]
+    domain = Scale(domain=[min(1, last - 1), right[-1]], nice=False)
+    x = X("epoch:Q", title="epoch", scale=domain, axis=Axis(values=even_ticks(last), format="d"))
     return altair.layer(
-        base.mark_area(opacity=0.15).encode(x, Y("low:Q"), color, y2="high:Q"),
-        each.encode(x, Y("value:Q"), color, dash, detail="seed:N"),
-        base.mark_line(strokeWidth=2).encode(x, Y("mean:Q", title=title, scale=Scale(zero=False)), color, dash),
+        altair.Chart(Data(values=list(means))).mark_line().encode(x, y, color, dash),
+        altair.Chart(Data(values=bars)).mark_rule().encode(x, Y("low:Q"), color, y2="high:Q"),
     )
 
 
-def paired_differences(comparison: Comparison) -> Chart | None:
+def paired_differences(comparison: Comparison, style: Style = PAGE) -> Chart | None:
     """The differences by seed of each pair that is shown, their mean and its interval."""
+    pairs = [
+        (pair, pair.paired.difference, pair.paired.t_simultaneous)
+        for pair in shown_pairs(comparison)
+        if pair.paired is not None and pair.paired.t_simultaneous is not None
+    ]
+    if not pairs:
+        return None
+    counts = [len(pair.seeds) for pair, _, _ in pairs]
+    own_n = [f" (n = {n})" if min(counts) < max(counts) else "" for n in counts]
+    names = [(pair.a.label, f"{pair.b.label}{n}") for (pair, _, _), n in zip(pairs, own_n, strict=True)]
+    found = pair_labels(names, style.label_room, style.labels)
     points: list[Point] = []
     means: list[Point] = []
-    labels: list[str] = []
-    pairs = shown_pairs(comparison)
-    is_long = max((len(pair.a.label + pair.b.label) for pair in pairs), default=0) > LINE_CHARACTERS
-    for pair in pairs:
-        if pair.paired is not None and pair.paired.t_simultaneous is not None:
-            label = f"{pair.a.label}{LINE_BREAK if is_long else ' '}− {pair.b.label} (n = {pair.paired.n})"
-            interval = pair.paired.t_simultaneous
-            labels.append(label)
-            points += [{"pair": label, "value": pair.a.values[seed] - pair.b.values[seed]} for seed in pair.seeds]
-            means.append({"pair": label, "mean": pair.paired.difference, "low": interval.low, "high": interval.high})
-    if not labels:
-        return None
-    title = f"difference in {comparison.metric.title.replace('(%)', '(points)')}"
-    lines = Axis(labelLimit=330, labelExpr="split(datum.label, '\\n')", labelOffset=-6 if is_long else 0)
-    y = Y("pair:N", title=None, sort=labels, axis=lines)
+    for label, (pair, mean, interval) in zip(found.labels, pairs, strict=True):
+        points += [{"pair": label, "value": pair.a.values[seed] - pair.b.values[seed]} for seed in pair.seeds]
+        means.append({"pair": label, "mean": mean, "low": interval.low, "high": interval.high})
+    x = X(
+        "value:Q",
+        scale=Scale(padding=0.5 * style.labels),
+        title=f"difference in {comparison.metric.title.replace('(%)', '(points)')}",
+    )
+    shift = -0.5 * (found.lines - 1) * style.labels
+    lines = Axis(labelExpr="split(datum.label, '\\n')", labelOffset=shift, labelOverlap=False)
+    y = Y("pair:N", title=None, sort=list(found.labels), axis=lines)
     base = altair.Chart(Data(values=means))
     zero = altair.Chart(Data(values=[{"zero": 0}])).mark_rule(color="#888", strokeDash=[4, 3])
-    ticks = altair.Chart(Data(values=points)).mark_tick(opacity=0.5, thickness=1.5, color=COLORS[0])
+    ticks = altair.Chart(Data(values=points)).mark_tick(
+        opacity=0.5, thickness=0.75 * style.line, size=1.2 * style.labels, color=COLORS[0]
+    )
     layers = altair.layer(
         zero.encode(X("zero:Q")),
-        ticks.encode(X("value:Q", title=title), y),
-        base.mark_rule(strokeWidth=2, color=COLORS[1]).encode(X("low:Q"), y, x2="high:Q"),
-        base.mark_point(filled=True, size=60, color=COLORS[1], opacity=1).encode(X("mean:Q"), y),
+        ticks.encode(x, y),
+        base.mark_rule(strokeWidth=style.line, color=COLORS[1]).encode(X("low:Q"), y, x2="high:Q"),
+        base.mark_point(filled=True, size=30 * style.line, color=COLORS[1], opacity=1).encode(X("mean:Q"), y),
     )
     level = f"{level_text(comparison)} % interval (Student's t)"
-    caption = f"Ticks: each seed. Dot and bar: the mean and its {level}."
-    return titled(layers, "Paired differences", caption, altair.Step(34 if is_long else 24))
+    caption = f"Ticks: each seed, {n_of(counts)}. Dot and bar: the mean and its {level}."
+    return titled(layers, "Paired differences", caption, style.step(found.lines), style, found.key)
 
 
-def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart | None:
+def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = (), style: Style = PAGE) -> Chart | None:
     """Final test accuracy against the learning rate, for optimizers with several; colors are those in `among`."""
     groups: dict[str, list[Arm]] = {}
     for arm, label in zip(found, arm_labels(found, without=("lr",)), strict=True):
@@ -228,21 +268,26 @@ def by_learning_rate(found: Sequence[Arm], among: Sequence[str] = ()) -> Chart |
         for name, rates in together.items()
         for rate, values in sorted(rates.items())
     ]
-    color, dash = colors(list(together), among)
+    color, dash = colors(list(together), among, style)
     ticks = Axis(values=sorted({rate for rates in together.values() for rate in rates}), format="~g", labelOverlap=True)
-    x = X("lr:Q", title="learning rate (log scale)", scale=Scale(type="log", nice=False, padding=12), axis=ticks)
+    x = X(
+        "lr:Q",
+        title="learning rate (log scale)",
+        scale=Scale(type="log", nice=False, padding=6 * style.line),
+        axis=ticks,
+    )
     y = Y("mean:Q", title="test accuracy (%)", scale=Scale(zero=False))
     base = altair.Chart(Data(values=points))
     layers = altair.layer(
-        base.mark_rule(strokeWidth=1.5).encode(x, Y("low:Q"), color, y2="high:Q"),
-        base.mark_line(point=True, strokeWidth=2).encode(x, y, color, dash),
+        base.mark_rule().encode(x, Y("low:Q"), color, y2="high:Q"),
+        base.mark_line(point=True).encode(x, y, color, dash),
     )
     n = n_of([len(values) for rates in together.values() for values in rates.values()])
     caption = f"Mean and ± 1 standard deviation over the seeds, {n} at each rate."
-    return titled(layers, "Accuracy against learning rate", caption, 220)
+    return titled(layers, "Accuracy against learning rate", caption, style.height, style)
 
 
-def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = ()) -> Chart | None:
+def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = (), style: Style = PAGE) -> Chart | None:
     """Expected test accuracy of the best of k settings by validation accuracy; colors are those in `among`."""
     tuned = [each for each in tuned if each.expected]
     if not tuned:
@@ -252,17 +297,18 @@ def best_of_k(tuned: Sequence[BestOf], among: Sequence[str] = ()) -> Chart | Non
         for each in tuned
         for k, summary in enumerate(each.expected, 1)
     ]
-    color, dash = colors([each.optimizer for each in tuned], among)
-    x = X("k:Q", title="settings tried", axis=Axis(tickMinStep=1), scale=Scale(nice=False))
+    color, dash = colors([each.optimizer for each in tuned], among, style)
+    ticks = Axis(values=even_ticks(max(len(each.expected) for each in tuned)), format="d")
+    x = X("k:Q", title="settings tried", axis=ticks, scale=Scale(nice=False))
     y = Y("mean:Q", title="expected test accuracy (%)", scale=Scale(zero=False))
     base = altair.Chart(Data(values=points))
     layers = altair.layer(
         base.mark_area(opacity=0.15).encode(x, Y("low:Q"), color, y2="high:Q"),
-        base.mark_line(point=True, strokeWidth=2).encode(x, y, color, dash),
+        base.mark_line(point=True).encode(x, y, color, dash),
     )
     n = n_of([len(each.seeds) for each in tuned])
     caption = f"The best setting by validation accuracy: mean ± 1 sd over the seeds, {n}."
-    return titled(layers, BEST_OF_K_TITLE, caption, 220)
+    return titled(layers, BEST_OF_K_TITLE, caption, style.height, style)
 
 
 def _band(values: Sequence[float]) -> dict[str, float]:

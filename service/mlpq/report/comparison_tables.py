@@ -17,7 +17,8 @@ from mlpq.analysis.inference import Interval
 from mlpq.analysis.labels import labels_among, shared
 from mlpq.analysis.metrics import Metric
 from mlpq.analysis.verdicts import FIXED_N, interval_text, overall, p_text, verdict
-from mlpq.report.tables import Cells, markdown, print_tables
+from mlpq.report.markup import Markup, document
+from mlpq.report.tables import Cells, print_tables
 
 PAIRS_SHOWN = 15  # of more, only those with the best arm are shown
 SETTINGS_SHOWN = (1, 2, 3, 5, 10, 20, 50, 100)  # numbers of settings in the table of the best of k
@@ -41,16 +42,11 @@ def print_comparison(out: Console, comparison: Comparison, tuned: Sequence[BestO
     out.print(methods(comparison), markup=False, style="dim")
 
 
-def comparison_markdown(comparison: Comparison, tuned: Sequence[BestOf]) -> str:
-    """The same as Markdown."""
-    parts = ["\n".join(f"- **Note:** {note}" for note in notes(comparison))]
-    parts += [
-        markdown([heading.lstrip(">") for heading in headings], lines)
-        for headings, lines in _tables(comparison, tuned)
-        if lines
-    ]
-    parts += ["\n".join(f"- {line}" for line in verdict_lines(comparison)), _shared(comparison), methods(comparison)]
-    return "\n\n".join(part for part in parts if part)
+def comparison_markup(comparison: Comparison, tuned: Sequence[BestOf], markup: Markup) -> str:
+    """The same as Markdown or LaTeX."""
+    tables = [markup.table(headings, lines) for headings, lines in _tables(comparison, tuned) if lines]
+    texts = [markup.text(text) for text in (_shared(comparison), methods(comparison))]
+    return document([markup.notes(notes(comparison)), *tables, markup.items(verdict_lines(comparison)), *texts])
 
 
 def verdict_lines(comparison: Comparison) -> list[str]:

@@ -10,7 +10,7 @@ from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
 from mlpq.analysis.image_errors import ArmErrors
 from mlpq.image_data import TestSet
 from mlpq.report import error_charts
-from mlpq.report.drawing import Chart, svg
+from mlpq.report.drawing import Chart, Style, for_page
 from mlpq.report.error_tables import (
     METHODS,
     arms_table,
@@ -71,7 +71,7 @@ def error_section(found: ExperimentErrors, labels: Sequence[str]) -> ErrorSectio
     return ErrorSection(
         notes=[*found.notes, *more],
         tables=[(title, cells) for title, cells in tables if cells[1]],
-        charts=[svg(chart) for chart in (error_charts.reliability(drawn, labels), *_confusions(drawn))],
+        charts=for_page(lambda style: _charts(drawn, labels, style)),
         classes=[each for arm in drawn for each in _class_tables(arm)],
         wrong=[_wrong_pictures(found, name) for name in found.of_all],
         methods=METHODS,
@@ -83,8 +83,9 @@ def _is_drawn(arm: ArmErrors) -> bool:
     return arm.confusion is not None and len(arm.confusion) <= error_charts.MOST_DRAWN
 
 
-def _confusions(arms: Sequence[ArmErrors]) -> list[Chart]:
-    return [error_charts.confusion(arm) for arm in arms if _is_drawn(arm)]
+def _charts(arms: Sequence[ArmErrors], labels: Sequence[str], style: Style) -> list[Chart]:
+    confusions = [error_charts.confusion(arm, style) for arm in arms if _is_drawn(arm)]
+    return [error_charts.reliability(arms, labels, style), *confusions]
 
 
 def _class_tables(arm: ArmErrors) -> list[tuple[str, Cells]]:

@@ -14,8 +14,9 @@ from mlpq.analysis.fairness import notes
 from mlpq.analysis.problems import LARGEST_RATIO, Problem, ProblemsComparison
 from mlpq.analysis.verdicts import FIXED_N, p_text
 from mlpq.report.comparison_tables import sides_table, to_document, verdict_lines
-from mlpq.report.drawing import Chart, colors, titled
-from mlpq.report.tables import Cells, markdown, print_tables
+from mlpq.report.drawing import PAGE, Chart, colors, titled
+from mlpq.report.markup import Markup, document
+from mlpq.report.tables import Cells, print_tables
 
 RANK_HEADINGS = ("arm", ">mean rank", ">ranks", ">ratios to the best", ">profile score")
 PAIR_HEADINGS = ("A − B, by problem", ">n", ">ranks better", ">p (Holm)")
@@ -40,15 +41,16 @@ def print_problems(out: Console, found: ProblemsComparison) -> None:
     out.print(f"\n{methods(found)}", markup=False, style="dim")
 
 
-def problems_markdown(found: ProblemsComparison) -> str:
-    """The same as Markdown."""
+def problems_markup(found: ProblemsComparison, markup: Markup) -> str:
+    """The same as Markdown or LaTeX."""
     parts = []
     for problem in found.problems:
-        parts += [f"## {problem.name}", "\n".join(f"- **Note:** {note}" for note in notes(problem.comparison))]
-        parts += [_table(sides_table(problem.comparison)), "\n".join(f"- {line}" for line in _lines(problem))]
-    parts += ["## Over all problems", "\n".join(f"- **Note:** {line}" for line in _left_out(found))]
-    parts += [_table(ranks_table(found)), _table(pairs_table(found)), f"- {found.verdict}", methods(found)]
-    return "\n\n".join(part for part in parts if part)
+        parts += [markup.heading(problem.name), markup.notes(notes(problem.comparison))]
+        parts += [markup.table(*sides_table(problem.comparison)), markup.items(_lines(problem))]
+    parts += [markup.heading("Over all problems"), markup.notes(_left_out(found)), markup.table(*ranks_table(found))]
+    return document(
+        [*parts, markup.table(*pairs_table(found)), markup.items([found.verdict]), markup.text(methods(found))]
+    )
 
 
 def problems_document(found: ProblemsComparison) -> dict[str, Any]:
@@ -95,9 +97,9 @@ def profiles(found: ProblemsComparison) -> Chart:
     color, dash = colors(labels, labels)
     x = X("ratio:Q", title="ratio to the best arm of each problem", scale=Scale(domain=[1, LARGEST_RATIO], nice=False))
     y = Y("share:Q", title="share of the problems", scale=Scale(domain=[0, 1]))
-    drawn = altair.Chart(Data(values=points)).mark_line(interpolate="step-after", strokeWidth=2)
+    drawn = altair.Chart(Data(values=points)).mark_line(interpolate="step-after")
     caption = f"{len(found.problems)} problems, by {found.metric.phrase}. Higher and further left is better."
-    return titled(drawn.encode(x, y, color, dash), PROFILE_TITLE, caption, 220)
+    return titled(drawn.encode(x, y, color, dash), PROFILE_TITLE, caption, PAGE.height)
 
 
 def _lines(problem: Problem) -> list[str]:
@@ -106,11 +108,6 @@ def _lines(problem: Problem) -> list[str]:
 
 def _left_out(found: ProblemsComparison) -> list[str]:
     return [f"{label}: left out of the ranking, it has no figures in some problem" for label in found.left_out]
-
-
-def _table(cells: Cells) -> str:
-    headings, lines = cells
-    return markdown([heading.lstrip(">") for heading in headings], lines)
 
 
 def ranks_table(found: ProblemsComparison) -> Cells:

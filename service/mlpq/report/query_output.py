@@ -1,4 +1,4 @@
-"""The result of a SQL query as a table, JSON, CSV, Markdown or Parquet: any columns, which only the query knows."""
+"""The result of a SQL query as a table, JSON, CSV, Markdown, LaTeX or Parquet: any columns, only the query knows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mlpq.errors import MlpqError, reason_of
 from mlpq.report import tables
+from mlpq.report.markup import MARKUPS
 
 QueryRow = Mapping[str, Any]  # None, bool, int, float, str, aware datetime, list or mapping, by column
 
@@ -28,7 +29,7 @@ def write(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, file: 
     elif format_ == "csv":
         print(tables.csv_text(columns, [[row[name] for name in columns] for row in rows]), file=file)
     else:
-        print(tables.markdown(columns, _lines(columns, rows)), file=file)
+        print(MARKUPS[format_].table(_headings(columns, rows), _lines(columns, rows)), file=file)
 
 
 def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: Path) -> None:
@@ -49,13 +50,18 @@ def save(columns: Sequence[str], rows: Sequence[QueryRow], format_: str, path: P
 
 def _print_table(out: Console, columns: Sequence[str], rows: Sequence[QueryRow]) -> None:
     """One line per row; where the columns are too wide to be side by side, one line per value."""
-    table = tables.plain_table(*(">" * _is_number(rows, name) + name for name in columns))
-    table.row_name = "row"
+    table = tables.plain_table(*_headings(columns, rows))
+    table.row_name, table.is_complete = "row", True
     for line in _lines(columns, rows):
         table.add_row(*line)
     out.print(table)
     if not rows:
         out.print("no rows")
+
+
+def _headings(columns: Sequence[str], rows: Sequence[QueryRow]) -> list[str]:
+    """The names with ">" before those of figures; a name that itself begins so gets a space."""
+    return [">" * _is_number(rows, name) + " " * name.startswith(">") + name for name in columns]
 
 
 def _lines(columns: Sequence[str], rows: Sequence[QueryRow]) -> list[list[str]]:

@@ -19,7 +19,8 @@ from mlpq.analysis.race import Race, RacePair
 from mlpq.analysis.verdicts import interval_text, on_data, p_phrase
 from mlpq.question_records import Question, Verdict
 from mlpq.report.comparison_tables import PAIRS_SHOWN
-from mlpq.report.tables import Cells, PlainTable, markdown, plain_table
+from mlpq.report.markup import Markup, document
+from mlpq.report.tables import Cells, PlainTable, plain_table
 
 RACE_HEADINGS = ("arm", "state", ">seeds", ">{unit} behind {leader}", ">anytime {level} interval", ">evidence")
 RACE_HEADINGS_WITH_MARGIN = (*RACE_HEADINGS, ">evidence within {margin}")
@@ -54,12 +55,12 @@ def race_cells(state: QuestionState) -> Cells:
         return ("arm", "state", ">seeds"), [
             [label, "waits for its first look", str(done)] for label, done in _labels_and_seeds(state)
         ]
-    leader = _leader(state, race)
+    leader = leader_of(state, race)
     margin = state.question.terms.margin
     names = {
         "unit": metric.unit,
-        "leader": _label(state, leader),
-        "level": _level(state),
+        "leader": label_of(state, leader),
+        "level": level_of(state),
         "margin": f"{margin:g}" if margin else "",
     }
     headings = tuple(heading.format(**names) for heading in (RACE_HEADINGS_WITH_MARGIN if margin else RACE_HEADINGS))
@@ -105,13 +106,11 @@ def print_question(out: Console, state: QuestionState) -> None:
     out.print(f"\n{registration_line(state.question)}", markup=False, style="dim")
 
 
-def question_markdown(state: QuestionState) -> str:
-    """The same as Markdown."""
+def question_markup(state: QuestionState, markup: Markup) -> str:
+    """The same as Markdown or LaTeX."""
     text = question_text(state)
-    table = markdown([heading.lstrip(">") for heading in text.headings], text.lines)
-    notes = [f"- **Note:** {note}" for note in text.notes]
-    verdicts = [f"- {line}" for line in text.verdicts or [text.state]]
-    return "\n\n".join([*(["\n".join(notes)] if notes else []), table, "\n".join(verdicts), text.registered])
+    table, verdicts = markup.table(text.headings, text.lines), markup.items(text.verdicts or [text.state])
+    return document([markup.notes(text.notes), table, verdicts, markup.text(text.registered)])
 
 
 def race_lines(state: QuestionState) -> list[str]:
@@ -140,18 +139,18 @@ def verdict_lines(state: QuestionState) -> list[str]:
     if race is None:
         return []
     lines = [_overall(state, race)] if len(race.pairs) > 1 else []
-    leader = _leader(state, race)
+    leader = leader_of(state, race)
     shown = sorted(race.pairs, key=lambda pair: leader not in (pair.a, pair.b))
     if len(shown) > PAIRS_SHOWN:
         shown = [pair for pair in shown if leader in (pair.a, pair.b)]
         more = formatting.count_of(len(race.pairs) - len(shown), "pair")
-        lines.append(f"{more} without {_label(state, leader)} not shown: --format json has all")
+        lines.append(f"{more} without {label_of(state, leader)} not shown: --format json has all")
     return [*lines, *(pair_verdict(state, pair) for pair in shown)]
 
 
 def pair_verdict(state: QuestionState, pair: RacePair) -> str:
     """The verdict on a pair of arms, with its data and its metric."""
-    a, b, metric = _label(state, pair.a), _label(state, pair.b), state.metric
+    a, b, metric = label_of(state, pair.a), label_of(state, pair.b), state.metric
     on = f"{_data(state)} (n = {pair.n} of {formatting.count_of(pair.cap, 'pair')}, {_certainty(state, pair)})"
     amount = metric.amount(metric.text(abs(pair.mean)))
     if pair.verdict is Verdict.BETTER:
@@ -161,7 +160,7 @@ def pair_verdict(state: QuestionState, pair: RacePair) -> str:
         return f"{a} and {b} are equivalent within {within} {on}"
     if pair.looked_at_cap:
         return f"no detectable difference between {a} and {b}: {amount} {on}"
-    if beaten := [_label(state, arm) for arm in (pair.a, pair.b) if arm in _eliminated(state)]:
+    if beaten := [label_of(state, arm) for arm in (pair.a, pair.b) if arm in _eliminated(state)]:
         reason = f"{formatting.listed(beaten)} {'are' if len(beaten) > 1 else 'is'} worse than another arm"
         return f"left open between {a} and {b}, since {reason}: {amount} {on}"
     return f"not decided between {a} and {b}: {amount} {on}"
@@ -192,7 +191,7 @@ def question_document(state: QuestionState) -> dict[str, Any]:
         document |= {"verdict": Verdict.UNDECIDED, "best": None, "n": 0, "cap": None, "p_anytime": 1.0}
         document |= {"interval": None, "registered_at": question.registered_at}
         return document | ({"pairs": []} if len(terms.pairs) > 1 else {})
-    best = None if race.best is None else _label(state, race.best)
+    best = None if race.best is None else label_of(state, race.best)
     document |= {**_pair_document(state, race.lead), "verdict": race.verdict, "best": best}
     if len(race.pairs) > 1:
         document["pairs"] = [_pair_document(state, pair) for pair in race.pairs]
@@ -202,10 +201,10 @@ def question_document(state: QuestionState) -> dict[str, Any]:
 def _pair_document(state: QuestionState, pair: RacePair) -> dict[str, Any]:
     interval = _raw(pair.interval, state.metric)
     return {
-        "a": _label(state, pair.a),
-        "b": _label(state, pair.b),
+        "a": label_of(state, pair.a),
+        "b": label_of(state, pair.b),
         "verdict": pair.verdict,
-        "best": _label(state, pair.a) if pair.verdict is Verdict.BETTER else None,
+        "best": label_of(state, pair.a) if pair.verdict is Verdict.BETTER else None,
         "n": pair.n,
         "cap": pair.cap,
         "p_anytime": pair.p,
@@ -228,19 +227,20 @@ def _raw(interval: Interval, metric: Metric) -> Interval:
     return interval if metric.higher_is_better else interval.negated
 
 
-def _level(state: QuestionState) -> str:
+def level_of(state: QuestionState) -> str:
     """The confidence level of each interval, so that all hold together."""
     terms = state.question.terms
-    return f"{100 * (1 - terms.alpha / len(terms.pairs)):.3g} %"
+    percent = 100 * (1 - terms.alpha / len(terms.pairs))
+    return f"{percent:.3g} %" if percent < 99.9 else f"{percent:.4g} %"
 
 
 def _overall(state: QuestionState, race: Race) -> str:
     caps = f"after {formatting.count_of(race.n, 'pair')}"
     on = f"{state.metric.phrase} {_data(state)}"
     if race.best is not None:
-        return f"{_label(state, race.best)} has the best {on} of {len(state.settings)} arms, decided {caps}"
+        return f"{label_of(state, race.best)} has the best {on} of {len(state.settings)} arms, decided {caps}"
     left = [arm for arm in range(len(state.settings)) if arm not in race.beaten]
-    labels = formatting.listed([_label(state, arm) for arm in left])
+    labels = formatting.listed([label_of(state, arm) for arm in left])
     if race.verdict is Verdict.EQUIVALENT:
         return f"{labels} are equivalent in {on} and no other arm is better, decided {caps}"
     if state.question.terms.against:
@@ -252,7 +252,7 @@ def _overall(state: QuestionState, race: Race) -> str:
 
 def _certainty(state: QuestionState, pair: RacePair) -> str:
     """The interval and p at every look; after a decision at the cap, that it was the exact look there."""
-    interval = f"anytime {_level(state)} interval {_interval_text(pair.interval, state.metric)}"
+    interval = f"anytime {level_of(state)} interval {_interval_text(pair.interval, state.metric)}"
     if pair.looked_at_cap and pair.verdict is Verdict.BETTER:
         return f"significant in the one exact look at the cap, {interval}"
     return f"anytime {p_phrase(pair.p, 'p (Holm)' if len(state.question.terms.pairs) > 1 else 'p')}, {interval}"
@@ -263,19 +263,19 @@ def _interval_text(interval: Interval, metric: Metric) -> str:
 
 
 def _arm_cells(state: QuestionState, race: Race, arm: int, leader: int) -> list[str]:
-    pair = _pair_of(race, arm, leader)
+    pair = pair_of(race, arm, leader)
     seeds = str(max(each.n for each in race.pairs if arm in (each.a, each.b)))
     evidences = 2 if state.question.terms.margin else 1
     if pair is None:
         status = "is compared with" if state.question.terms.against else "leads"
-        return [_label(state, arm), status, seeds, "", "", *([""] * evidences)]
+        return [label_of(state, arm), status, seeds, "", "", *([""] * evidences)]
     sign = 1 if pair.a == leader else -1
     interval = pair.interval if sign > 0 else pair.interval.negated
     evidence = [f"{_evidence_text(pair.evidence)} of {pair.bound:.0f}"]
     if pair.equivalence is not None:
         evidence.append(f"{_evidence_text(pair.equivalence)} of {pair.equivalence_bound:.0f}")
     return [
-        _label(state, arm),
+        label_of(state, arm),
         _arm_state(pair, arm, _eliminated(state)),
         seeds,
         state.metric.text(sign * pair.mean),
@@ -300,7 +300,7 @@ def _arm_state(pair: RacePair, arm: int, eliminated: frozenset[int]) -> str:
     return "undecided at the cap" if pair.looked_at_cap else "in the race"
 
 
-def _leader(state: QuestionState, race: Race) -> int:
+def leader_of(state: QuestionState, race: Race) -> int:
     """The arm that all are compared with, else the one that is ahead of most others."""
     terms = state.question.terms
     if terms.against:
@@ -309,12 +309,12 @@ def _leader(state: QuestionState, race: Race) -> int:
     return max(left, key=lambda arm: sum(pair.a == arm for pair in race.pairs))
 
 
-def _pair_of(race: Race, arm: int, other: int) -> RacePair | None:
+def pair_of(race: Race, arm: int, other: int) -> RacePair | None:
     return next((pair for pair in race.pairs if {pair.a, pair.b} == {arm, other}), None) if arm != other else None
 
 
 def _behind(race: Race, leader: int, arm: int) -> float:
-    pair = _pair_of(race, arm, leader)
+    pair = pair_of(race, arm, leader)
     return 0.0 if pair is None else pair.mean if pair.a == leader else -pair.mean
 
 
@@ -323,7 +323,7 @@ def _eliminated(state: QuestionState) -> frozenset[int]:
     return frozenset() if state.race is None or state.question.terms.against else state.race.beaten
 
 
-def _label(state: QuestionState, arm: int) -> str:
+def label_of(state: QuestionState, arm: int) -> str:
     return state.question.terms.sides[arm].label
 
 

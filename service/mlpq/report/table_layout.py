@@ -1,11 +1,14 @@
-"""How a table fits into a terminal: columns that fold, or one line per value where the columns are too wide.
+"""How a table fits into a terminal: fewer columns, columns that fold, or one line per value if they are too wide.
 
-Nothing is dropped or cut, at any width: text folds between its words, and a figure stays in one piece.
+Nothing is cut, at any width: text folds between its words, and a figure stays in one piece. What is not shown is named.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from rich.cells import cell_len
 from rich.console import RenderableType
@@ -13,8 +16,59 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+# Columns that give way in a narrow terminal: those of equal cells, then those of figures, the least important first.
+IF_EQUAL = ("experiment", "model")
+LEAST_IMPORTANT = (
+    ("time",), ("worst", "best"), ("correct",), ("batch", "parameters"), ("epochs",), ("P(A better)",), ("evidence*",),
+    ("anytime * interval",), ("95 % interval",),
+)  # fmt: skip
+NAME = 24  # characters of a name in one line are enough to tell most from each other
 WORD = 20  # characters of a long word, such as a hash, that stay together in a column
 GAP = 2  # characters between two columns
+
+
+def reduced(table: Table, width: int) -> tuple[Table, list[str]]:
+    """The table without the columns for which `width` has no room, and the names of those.
+
+    Names of arms and other text keep NAME characters in a line, if that is possible.
+    """
+    hidden: list[Column] = []
+    candidates = _candidates(table)
+    while candidates and not _is_roomy([each for each in table.columns if each not in hidden], width):
+        hidden += candidates.pop(0)
+    if not hidden:
+        return table, []
+    found = copy.copy(table)
+    left = [column for column in table.columns if column not in hidden]
+    found.columns = [replace(column, _index=index) for index, column in enumerate(left)]
+    return found, [_described(column) for column in hidden]
+
+
+def _candidates(table: Table) -> list[list[Column]]:
+    named = {_text(column.header).plain: column for column in table.columns}
+    equal = [[named[name]] for name in IF_EQUAL if name in named and len({*map(str, named[name].cells)}) == 1]
+    several = equal if table.row_count > 1 else []
+    figures = [
+        [
+            column
+            for name, column in named.items()
+            if column.justify == "right" and any(fnmatchcase(name, pattern) for pattern in together)
+        ]
+        for together in LEAST_IMPORTANT
+    ]
+    return [columns for columns in [*several, *figures] if columns]
+
+
+def _is_roomy(columns: Sequence[Column], width: int) -> bool:
+    wanted = [max(map(_longest_line, _texts(column))) for column in columns]
+    least = map(_least, columns)
+    return sum(max(low, min(high, NAME)) for low, high in zip(least, wanted, strict=True)) + GAP * len(wanted) <= width
+
+
+def _described(column: Column) -> str:
+    """The name of a column; with the value that all its cells have, where that is text."""
+    name, cells = _text(column.header).plain, {*map(str, column.cells)}
+    return f"{name} ({cells.pop()})" if name in IF_EQUAL else name
 
 
 def fit(table: Table, width: int) -> bool:

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -22,11 +23,11 @@ from mlpq import formatting, terminal
 from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.labels import arm_labels, settings_labels
 from mlpq.jobs import Status
-from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
-from mlpq.report.table_layout import fit, listed
+from mlpq.records import AnyJob, JobRecord, WorkerRecord
+from mlpq.report.markup import Markup, document
+from mlpq.report.table_layout import fit, listed, reduced
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
-from mlpq.spec.presets import TEXTBOOK_FIGURES, TextbookFigure
 from mlpq.text import bounded, escaped, printable
 
 Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, with ">" before those of figures, and lines
@@ -56,12 +57,14 @@ class PrintableConsole(Console):
 
 
 def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
-    """The terminal. A file or a pipe has lines of FILE_WIDTH, and is never drawn over, whatever FORCE_COLOR says."""
+    """The terminal. A file or a pipe has lines of COLUMNS if that is set, else of FILE_WIDTH, and is never drawn over,
+    whatever FORCE_COLOR says."""
     out: Any = file or terminal.raw(sys.stderr if stderr else sys.stdout)
     options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False, "force_jupyter": False}
     if out.isatty():
         return PrintableConsole(**options)
-    return PrintableConsole(**options, width=FILE_WIDTH, force_interactive=False)
+    width, _ = shutil.get_terminal_size((FILE_WIDTH, 0)) if file is None else (FILE_WIDTH, 0)
+    return PrintableConsole(**options, width=width, force_interactive=False)
 
 
 def jobs_table(records: Sequence[AnyJob]) -> Table:
@@ -120,7 +123,7 @@ def worker_document(worker: WorkerRecord) -> dict[str, Any]:
 def results_table(records: Sequence[AnyJob]) -> Table:
     """One line per job with its figures; a job without a result shows its status instead."""
     headings, lines = results_lines(records)
-    table = plain_table(*(("" if heading in TEXT_HEADINGS else ">") + heading for heading in headings))
+    table = plain_table(*_aligned(headings))
     for job, (*figures, time) in zip(records, lines, strict=True):
         has_result = isinstance(job, JobRecord) and job.result is not None
         table.add_row(*figures, time if has_result else _status(job))
@@ -226,42 +229,6 @@ def plan_table(found: Sequence[Sequence[JobSpec]]) -> Table:
     return table
 
 
-def textbook_table(records: Sequence[JobRecord], curves: Mapping[str, Sequence[EpochMetrics]]) -> Table | None:
-    """The textbook's figures beside those of these jobs, as counts; None where the jobs do not follow its protocol.
-
-    `curves` has the epochs of each job by its id.
-    """
-    protocol = ("fashion-mnist", 42, 10, 32)
-    followed = ((job.spec.dataset, job.spec.seed, job.spec.epochs, job.spec.batch_size) for job in records)
-    if any(each != protocol for each in followed):
-        return None
-    table = plain_table("textbook", ">epochs", ">printed", ">its loop", ">mlpq", ">mlpq %", ">difference")
-    for figure in TEXTBOOK_FIGURES:
-        epoch = _reached(figure, records, curves)
-        cells = ["", "", ""]
-        if epoch is not None:
-            cells = [
-                f"{epoch.test_correct}/{epoch.test_total}",
-                formatting.percent(epoch.test_accuracy).removesuffix(" %"),
-                f"{epoch.test_correct - figure.counted:+d}".replace("+0", "0"),
-            ]
-        table.add_row(figure.run, str(figure.epoch), figure.printed, f"{figure.counted}/10000", *cells)
-    return table
-
-
-def _reached(
-    figure: TextbookFigure, records: Sequence[JobRecord], curves: Mapping[str, Sequence[EpochMetrics]]
-) -> EpochMetrics | None:
-    """The epoch that the figure is of; None where no job has reached it."""
-    for job in records:
-        run = (job.spec.optimizer, job.spec.hidden, job.parent_id is not None)
-        if run == (figure.optimizer, figure.hidden, figure.is_continued):
-            for epoch in curves[job.id]:
-                if epoch.epoch == figure.epoch:
-                    return epoch
-    return None
-
-
 def to_json(document: Any) -> str:
     """Indented JSON; times in ISO 8601 with their zone, and null for NaN and infinity, which JSON does not have."""
     try:
@@ -301,13 +268,22 @@ def csv_text(heading: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def results_markdown(records: Sequence[AnyJob], ancestors: Sequence[JobRecord], heading: str | None) -> str:
-    """The tables of jobs and of arms as Markdown, under a heading if there is one."""
+def results_markup(
+    records: Sequence[AnyJob], ancestors: Sequence[JobRecord], heading: str | None, markup: Markup
+) -> str:
+    """The tables of jobs and of arms as Markdown or LaTeX, under a heading if there is one."""
     readable = [job for job in records if isinstance(job, JobRecord)]
-    jobs = markdown(*results_lines(records))
-    summary = markdown(ARM_HEADINGS, arm_lines(arms(readable, ancestors)))
-    title = f"## {heading}\n\n" if heading else ""
-    return f"{title}{jobs}\n\n{summary}\n"
+    headings, lines = results_lines(records)
+    jobs = markup.table(_aligned(headings), lines)
+    summary = markup.table(
+        [ARM_HEADINGS[0], *(f">{name}" for name in ARM_HEADINGS[1:])], arm_lines(arms(readable, ancestors))
+    )
+    return document([markup.heading(heading) if heading else "", jobs, summary]) + "\n"
+
+
+def _aligned(headings: Sequence[str]) -> list[str]:
+    """The headings of a table of jobs, with ">" before those of figures."""
+    return [heading if heading in TEXT_HEADINGS else f">{heading}" for heading in headings]
 
 
 def _csv_cell(name: str, value: object) -> object:
@@ -325,13 +301,6 @@ def _csv_value(value: object) -> object:
     return json.dumps(value) if isinstance(value, (dict, list)) else value
 
 
-def markdown(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; characters that would end a cell or a row are escaped."""
-    cells = [[printable(cell).replace("|", "\\|").replace("\n", "<br>") for cell in line] for line in (heading, *lines)]
-    rows = [cells[0], ["---"] * len(heading), *cells[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
 def _status(job: AnyJob) -> Text:
     return Text(formatting.status(job), style=STATUS_STYLES[job.status])
 
@@ -339,18 +308,24 @@ def _status(job: AnyJob) -> Text:
 class PlainTable(Table):
     """A table whose cells are literal text: what a user typed is never interpreted as markup.
 
-    Where it does not fit, it becomes a list, in which rows are numbered if `row_name` is not empty.
+    Where it does not fit, it lacks columns, unless it `is_complete`, or becomes a list, in which rows are numbered if
+    `row_name` is not empty.
     """
 
     row_name = ""
+    is_complete = False
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if fit(self, options.max_width):
-            return super().__rich_console__(console, options)
-        return listed(self, options.max_width, self.row_name)
+        shown, hidden = (self, []) if self.is_complete else reduced(self, options.max_width)
+        if not fit(shown, options.max_width):
+            yield from listed(self, options.max_width, self.row_name)
+            return
+        yield from Table.__rich_console__(shown, console, options)
+        if hidden:
+            yield Text(f"not shown for lack of columns: {', '.join(hidden)}", style="dim")
 
 
 def print_tables(out: Console, tables: Iterable[Cells]) -> None:

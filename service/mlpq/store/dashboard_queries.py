@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, cast, func, select, union_all
@@ -20,7 +21,7 @@ from mlpq.store.schema import (
     question_caps,
     questions,
 )
-from mlpq.store.session import Store
+from mlpq.store.session import Store, now
 
 
 def experiments_page(store: Store, before: int | None, limit: int) -> list[ExperimentRecord]:
@@ -30,6 +31,12 @@ def experiments_page(store: Store, before: int | None, limit: int) -> list[Exper
         query = query.where(experiments.c.id < before)
     with store.read() as connection:
         return [ExperimentRecord(**row) for row in connection.execute(query).mappings()]
+
+
+def database_time(store: Store) -> datetime:
+    """The time by the database's clock."""
+    with store.read() as connection:
+        return connection.execute(select(now())).scalar_one()
 
 
 def experiment(store: Store, name: str) -> ExperimentRecord:

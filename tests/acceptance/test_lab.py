@@ -46,8 +46,8 @@ def test_sweep_from_submission_to_a_report(lab: mlpq.Lab, served: Site, tmp_path
     assert list(comparison.arms["mean"]) == [arm["mean"] for arm in shown["arms"]]
     (pair,) = comparison.pairs.to_dict("records")
     assert (pair["difference"], pair["p"]) == (shown["pairs"][0]["difference"], shown["pairs"][0]["p_holm"])
-    markdown = served.mlpq("compare", "in python", "--by", "optimizer", "--format", "md").out
-    assert comparison.to_markdown() + "\n" == markdown
+    for format_, text in (("md", comparison.to_markdown()), ("latex", comparison.to_latex())):
+        assert served.mlpq("compare", "in python", "--by", "optimizer", "--format", format_).out == text + "\n"
     page = comparison.report(tmp_path / "report.html")
     assert comparison.verdict in page.read_text()
 
@@ -72,6 +72,23 @@ def test_frames_have_typed_columns(lab: mlpq.Lab) -> None:
     assert list(last) == list(results["test_accuracy"])
     found = lab.sql("SELECT optimizer, count(*) AS n, max(finished_at) AS at FROM results GROUP BY optimizer")
     assert found.dtypes.astype(str)["n"] == "Int64"
+
+
+@pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
+def test_charts_are_saved_for_screens_paper_and_slides(lab: mlpq.Lab, tmp_path: Path) -> None:
+    lab.submit(experiment="drawn", **SWEEP, seeds=range(3)).wait()
+    comparison = lab.compare("drawn")
+    for suffix, begin in ((".png", b"\x89PNG"), (".svg", b"<svg"), (".pdf", b"%PDF"), (".html", b"<!doctype html")):
+        for style in (None, "paper", "slides"):
+            file = comparison.plot("differences", style=style).save(tmp_path / f"{style}{suffix}")
+            assert file.read_bytes().startswith(begin)
+    narrow = comparison.plot("curves", width="8cm").save(tmp_path / "narrow.svg").read_text()
+    assert 'width="226.' in narrow  # points
+    for chart, kind in (("race", mlpq.NotFoundError), ("rats", mlpq.SpecError)):
+        with pytest.raises(kind):
+            comparison.plot(chart)
+    with pytest.raises(mlpq.MlpqError, match="the suffix of 'x.gif' is not a supported format"):
+        comparison.plot().save("x.gif")
 
 
 @pytest.mark.parametrize("served", [EMBEDDED], indirect=True)

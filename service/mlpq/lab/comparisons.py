@@ -148,7 +148,7 @@ class Comparison:
         from mlpq.report.html_report import comparison_text
 
         shown = comparison_text(self._found)
-        first, *others = [(each.title, (tuple(each.headings), [list(line) for line in each.lines]))
+        found = [(each.title, (tuple(each.headings), [list(line) for line in each.lines]))
                           for each in shown.tables]  # fmt: skip
         registered = [line for each in shown.questions for line in (f"{each.registered}: {each.state}", *each.verdicts)]
         return html(
@@ -156,9 +156,9 @@ class Comparison:
                 shown.question,
                 verdicts=shown.verdicts,
                 notes=[*registered, *shown.notes],
-                tables=[first],
+                tables=found[:2],
                 charts=[(CHART_TITLES[name], chart) for name, chart in named_charts(self._found).items()],
-                folded=others,
+                folded=found[2:],
                 below=comparison_tables.methods(self._found.comparison),
             )
         )

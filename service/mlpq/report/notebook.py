@@ -22,6 +22,7 @@ from mlpq.text import printable_value
 if TYPE_CHECKING:
     from mlpq.report.drawing import Chart
 
+ROOM = 40  # pixels at the left of charts: images are cut where labels are in a font wider than Arial
 TEXT_WIDTH = 100  # columns of the text of an object, where the terminal is not narrower
 
 
@@ -63,4 +64,4 @@ def _image(chart: Chart) -> str:
     """The address of an image, which holds the whole image."""
     from mlpq.report.drawing import svg  # Altair takes a while to load
 
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(chart).encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(svg(chart, ROOM).encode()).decode()

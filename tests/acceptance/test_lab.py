@@ -87,7 +87,7 @@ def test_charts_are_saved_for_screens_paper_and_slides(lab: mlpq.Lab, tmp_path: 
     for chart, kind in (("race", mlpq.NotFoundError), ("rats", mlpq.SpecError)):
         with pytest.raises(kind):
             comparison.plot(chart)
-    with pytest.raises(mlpq.MlpqError, match="the suffix of 'x.gif' is not a supported format"):
+    with pytest.raises(mlpq.MlpqError, match=r"the suffix of 'x\.gif' is not a supported format"):
         comparison.plot().save("x.gif")
 
 

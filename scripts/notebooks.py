@@ -46,7 +46,7 @@ def main(names: list[str]) -> None:
             notebook = executed(file, Path(home), {})
         notebook.metadata = {name: notebook.metadata[name] for name in ("kernelspec",)}
         file.write_text(nbformat.writes(notebook, indent=1) + "\n")
-        print(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1000:.0f} kB in {time.monotonic() - began:.0f} s")
+        print(f"{file}: {file.stat().st_size / 1000:.0f} kB in {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check lint demo test test-compose hosts bench cross chaos mutations soak clean
+.PHONY: help setup check lint demo notebooks test test-compose hosts bench cross chaos mutations soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ $(KERNEL): setup.py $(wildcard workers/mlpq_workers/kernel/src/*) | .venv/ready
 demo: setup ## reproduce the textbook's figures through a real queue and database, then compare fairly
 	@scripts/system-packages $(PYTHON) data || true
 	@scripts/demo
+
+notebooks: setup ## execute the tutorial in a notebook with Fashion-MNIST, some minutes, and store its outputs
+	@scripts/system-packages $(PYTHON) data
+	$(BIN)/python scripts/notebooks.py
 
 lint: setup ## style, types and who may import whom
 	$(BIN)/ruff check .

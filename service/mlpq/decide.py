@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.question_terms import Goal, mismatch, target_of, terms_for
@@ -14,6 +16,7 @@ from mlpq.settings import Settings
 from mlpq.store import queries, questions
 from mlpq.store.session import Store
 from mlpq.submit import submit_seeds
+from mlpq.waiting import patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,19 @@ def step(config: Settings, store: Store, question: Question) -> Step:
         return Step(state, 0, "")
     submitted, warning = submit_seeds(config, store, state.missing)
     return Step(look(store, question), sum(job.is_new for job in submitted), warning)
+
+
+def until_decided(config: Settings, store: Store, question: Question, wait: Callable[[Step], None]) -> Step:
+    """Step after step; `wait` returns when the jobs that a step waits for are finished.
+
+    The last step is over, or some of its jobs failed.
+    """
+    while True:
+        taken = patiently(partial(step, config, store, question))
+        question = taken.state.question
+        if taken.state.is_over or not taken.state.waiting:
+            return taken
+        wait(taken)
 
 
 def look(store: Store, question: Question) -> QuestionState:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-from mlpq.errors import SettingsError, suggestion
+from mlpq.errors import SettingsError, nearest, suggestion
 from mlpq.urls import is_well_formed, parameter
 from mlpq.urls import masked as masked  # where everything else about settings is
 
@@ -92,11 +92,25 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 @cache
 def settings() -> Settings:
     """The settings of this process."""
-    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
-        os.environ.pop(name, None)  # Celery would prefer them to the broker that mlpq configures
-    read = read_settings(os.environ)
+    read = settings_with({})
     for warning in read.unknown:
         print(f"mlpq: {warning}", file=sys.stderr)
+    return read
+
+
+def settings_with(given: Mapping[str, object]) -> Settings:
+    """The settings that the environment has now, except those that are given: {"home": "/data"} for MLPQ_HOME.
+
+    None leaves a setting to the environment. Raises SettingsError.
+    """
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        os.environ.pop(name, None)  # Celery would prefer them to the broker that mlpq configures
+    variables = {f"MLPQ_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+    read = read_settings({**os.environ, **variables})
+    for name in given:
+        if f"MLPQ_{name.upper()}" not in read.sources:
+            known = [variable.removeprefix("MLPQ_").lower() for variable in read.sources]
+            raise SettingsError(f"unknown setting '{name}'{nearest(name, known)}")
     return read
 
 
@@ -106,6 +120,27 @@ def python_module(name: str, *arguments: str) -> list[str]:
     -P: it must not import from the folder where the command was started, which may be anybody's.
     """
     return [sys.executable, "-P", "-m", name, *arguments]
+
+
+def worker_environ(config: Settings) -> dict[str, str]:
+    """The environment of a worker with these settings: this process's, and the settings that are not at their defaults.
+
+    The settings may be others than those of this process.
+    """
+    values: dict[str, object] = {
+        "MLPQ_HOME": config.home,
+        "MLPQ_DATABASE_URL": config.database_url,
+        "MLPQ_BROKER_URL": config.broker_url,
+        "MLPQ_DATA_DIR": config.data_dir,
+        "MLPQ_ARTIFACTS_DIR": config.artifacts_dir,
+        "MLPQ_THREADS": config.threads,
+        "MLPQ_CHECKPOINT_SECONDS": config.checkpoint_seconds,
+        "MLPQ_LOG_FORMAT": config.log_format,
+        "MLPQ_KERNEL": config.kernel,
+    }
+    assert values.keys() == config.sources.keys(), "each setting is passed on"
+    given = {name: str(value) for name, value in values.items() if config.sources[name] != DEFAULT}
+    return {**os.environ, **given}
 
 
 def training_environ() -> dict[str, str]:

@@ -18,7 +18,9 @@ from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.presets import preset_jobs
 from mlpq.spec.sweep import Sweep, inherited, option
 from mlpq.store import data_sets, queries
+from mlpq.store.migrate import has_database, ready_store
 from mlpq.store.session import Store
+from mlpq.store.submission import cancel as cancel  # for those who may not write themselves
 from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
 
 
@@ -61,6 +63,12 @@ def plan(document: Mapping[str, object], preset: str | None = None, store: Store
     placement = Placement(sweep.device, sweep.world_size, sweep.priority, sweep.attempts)
     requested = frozenset(field.name for field in fields(Placement) if document.get(field.name) is not None)
     return Submission(sweep.experiment, specs, placement, parent_id, requested)
+
+
+def planned(config: Settings, document: Mapping[str, object], preset: str | None = None) -> Submission:
+    """As `plan`, with the store of these settings where it is needed: invalid keys are reported before it is opened."""
+    needs_store = document.get("continue_from") is not None or (own_data_sets(document) and has_database(config))
+    return plan(document, preset, ready_store(config) if needs_store else None)
 
 
 def own_data_sets(document: Mapping[str, object]) -> list[str]:

@@ -119,7 +119,7 @@ def test_invalid_spec_file_is_rejected(embedded: Site, text: str, message: str) 
 
 
 COMMANDS = (
-    ("export 0", "Missing option '--script'"),
+    ("export 0 --script --notebook", "not both"),
     ("sumbit", "No such command"),
     ("jobs --status faild", "did you mean 'failed'?"),
     ("jobs --limit 0", "--limit"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlpq.cli import cli
-from mlpq.cli.local_worker import LocalWorker
+from mlpq.local_worker import LocalWorker
 from mlpq.settings import read_settings, settings
 from mlpq.store.migrate import ready_store
 

@@ -42,14 +42,13 @@ def imports(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_only_submission_decide_cancel_verify_and_the_worker_import_the_modules_that_write() -> None:
+def test_only_submission_decide_verify_and_the_worker_import_the_modules_that_write() -> None:
     writers = {
         str(file.relative_to(ROOT))
         for file in SOURCES
         if SERVICE / "store" not in file.parents and any(name.startswith(WRITING) for name in imports(file))
     }
     assert writers == {
-        "service/mlpq/cli/cancel.py",
         "service/mlpq/decide.py",
         "service/mlpq/submit.py",
         "service/mlpq/verification/verify.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -12,17 +13,22 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 
 from mlpq.jobs import Engine
 from mlpq.records import JobRecord
-from mlpq.report.script_export import script
+from mlpq.report.notebook_export import notebook
+from mlpq.report.script_export import DIGITS, script
 from mlpq.spec.datasets import DATASETS, FILES
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
@@ -197,13 +203,11 @@ def test_a_script_has_only_the_lines_that_its_job_needs() -> None:
     plain = exported([job()])
     for word in (
         "copy",
-        "sys",
         "torchvision",
         "random_split",
         "Dropout",
         "eval",
         "l1",
-        "def",
         "patience",
         "best",
         "init.",
@@ -230,7 +234,7 @@ def test_scripts_are_short_and_narrow(dataset: str, jobs: list[dict[str, Any]]) 
     text = exported(chain_of(*({**keys, "dataset": dataset} for keys in jobs)))
     compile(text, "script.py", "exec")
     formulas = sum("formula" in keys for keys in jobs)
-    assert len(text.splitlines()) < (86 if len(jobs) < 3 else 105) + 40 * formulas
+    assert len(text.splitlines()) < (101 if len(jobs) < 3 else 120) + 40 * formulas
     assert max(map(len, text.splitlines())) <= 100
 
 
@@ -250,6 +254,7 @@ def idx(kind: int, *sizes: int) -> bytes:
     return header + bytes(n * kind % 10 for n in range(math.prod(sizes)))
 
 
+PUBLISHED = DATASETS["fashion-mnist"].url
 SMALL = {FILES[0]: idx(3, 60, 28, 28), FILES[1]: idx(7, 60), FILES[2]: idx(9, 20, 28, 28), FILES[3]: idx(1, 20)}
 FORMS: dict[str, Callable[[bytes], bytes]] = {
     "{name}.gz": gzip.compress,
@@ -269,13 +274,31 @@ def run_as_user(text: str, folder: Path, *arguments: str) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder, env=environ)
 
 
-def small_script(data_dir: Path, md5: Callable[[bytes], str]) -> str:
-    """The script of a job on Fashion-MNIST, with the checksums of smaller files."""
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def small_script(data_dir: Path, md5: Callable[[bytes], str] = md5_of, url: str = "http://127.0.0.1:1/") -> str:
+    """The script of a job on Fashion-MNIST, with the checksums of smaller files, which are published at `url`."""
     (spec,) = Sweep.parse({"epochs": 1, "hidden": "8"}).jobs()
     text = script(job_record(spec, 1, 450), [], ENVIRONMENT, data_dir)
     for name, known in (DATASETS["fashion-mnist"].md5 or {}).items():
         text = text.replace(known, md5(SMALL[name]))
-    return text.replace("'/usr/share/datasets/fashion-mnist'", "'/nowhere'")
+    return text.replace("'/usr/share/datasets/fashion-mnist'", "'/nowhere'").replace(str(PUBLISHED), url)
+
+
+@contextmanager
+def served_folder(folder: Path) -> Iterator[str]:
+    """The URL of a server of the files in a folder."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -288,7 +311,7 @@ def test_script_finds_files_where_mlpq_finds_them(form: str, place: str, tmp_pat
         file = root / form.format(name=name, dotted=name.replace("-idx", ".idx"))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(FORMS[form](content))
-    text = small_script(data_dir, lambda content: hashlib.md5(content).hexdigest())
+    text = small_script(data_dir)
     done = run_as_user(text, home, *([str(root)] if place == "argument" else []))
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\d+ of 20 test images correct", done.stdout, re.MULTILINE)
@@ -300,11 +323,51 @@ def test_script_does_not_train_on_other_bytes(tmp_path: Path) -> None:
     done = run_as_user(small_script(tmp_path, lambda _: "0" * 32), tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{FILES[0]} is in none of ")
+    assert done.stderr.endswith("python job.py FOLDER\n")
     assert done.stderr.count("\n") == 1
 
 
+def test_script_downloads_what_is_on_no_machine_and_verifies_it(tmp_path: Path) -> None:
+    published, home = tmp_path / "published", tmp_path / "home"
+    published.mkdir()
+    home.mkdir()
+    for name, content in SMALL.items():
+        (published / f"{name}.gz").write_bytes(gzip.compress(content))
+    with served_folder(published) as url:
+        done = run_as_user(small_script(tmp_path / "none", url=url), home)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+ of 20 test images correct", done.stdout, re.MULTILINE)
+    assert run_as_user(small_script(tmp_path / "none"), home).returncode == 0  # without the server
+    damaged = home / "data" / f"{FILES[2]}.gz"
+    damaged.write_bytes(gzip.compress(SMALL[FILES[2]] + b"0"))
+    done = run_as_user(small_script(tmp_path / "none"), home)
+    assert (done.returncode, done.stderr) == (1, f"data/{damaged.name} is damaged: remove it\n")
+
+
+def test_checksum_of_the_digits_is_that_of_their_file() -> None:
+    (folder,) = DATASETS["digits"].system_dirs
+    (name,) = DIGITS
+    assert md5_of(gzip.decompress((folder / f"{name}.gz").read_bytes())) == DIGITS[name]
+
+
 @pytest.mark.parametrize("name", DATASETS)
-def test_script_imports_torch_and_numbers_only(name: str) -> None:
+def test_script_imports_torch_and_numpy_only(name: str) -> None:
     (spec,) = Sweep.parse({"dataset": name}).jobs()
-    imported = {line.split()[1].split(".")[0] for line in exported([spec]).splitlines() if "import " in line}
-    assert imported <= {"torch", *(["sklearn"] if name == "digits" else ["gzip", "hashlib", "sys", "pathlib"])}
+    imported = re.findall(r"^(?:import|from) (\w+)", exported([spec]), re.MULTILINE)
+    assert {*imported} - sys.stdlib_module_names == {"torch", *(["numpy"] if name == "digits" else [])}
+
+
+@pytest.mark.parametrize("jobs", CHAINS.values(), ids=CHAINS)
+def test_notebook_has_the_code_of_the_script_in_cells(jobs: list[dict[str, Any]]) -> None:
+    *ancestors, last = [job_record(spec, number, 450) for number, spec in enumerate(chain_of(*jobs))]
+    document = json.loads(notebook(last, ancestors[::-1], ENVIRONMENT))
+    nbformat.validate(document)
+    code = "\n".join("".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code")
+    titles = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "markdown"]
+    assert titles[1:] == ["## Data", "## Model", "## Training", "## Test"]
+    lines = [line for line in script(last, ancestors[::-1], ENVIRONMENT).splitlines() if line]
+    own = {"import sys", *(line for line in lines if "sys.argv" in line)}
+    assert [line for line in lines if line not in own] == [
+        line for line in code.splitlines() if line and not line.startswith("roots = ") and "add its folder" not in line
+    ]
+    assert "sys." not in code

@@ -26,6 +26,21 @@ class SeedsNeeded:
     range: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Power:
+    """The difference to detect, in the metric's unit, and the probability with which it must be detected."""
+
+    difference: float
+    power: float
+
+    def check(self) -> None:
+        """Raise SpecError where a value is not valid."""
+        if not 0 < self.difference < float("inf"):
+            raise SpecError(f"--difference must be a number above 0, not {self.difference:g}")
+        if not 0 < self.power < 1:
+            raise SpecError(f"--power is a probability between 0 and 1, not {self.power:g}: 0.8 is usual")
+
+
 def needs(comparison: Comparison, difference: float, power: float) -> list[SeedsNeeded]:
     """For each pair of arms, how many seeds detect a true mean difference of that size with that probability.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mlpq import __version__, terminal
+from mlpq import terminal
 from mlpq.cli import (
     cancel,
     compare,
@@ -40,6 +40,7 @@ from mlpq.cli import (
 )
 from mlpq.errors import MlpqError, reason_of
 from mlpq.settings import without_pydantic_plugins
+from mlpq.version import VERSION
 
 GARBAGE_THRESHOLD = 20_000  # objects
 
@@ -140,7 +141,7 @@ def _fail(message: str) -> int:
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="mlpq")
+@click.version_option(VERSION, prog_name="mlpq")
 def cli() -> None:
     """Train multilayer perceptrons through a job queue, and compare optimizers fairly.
 

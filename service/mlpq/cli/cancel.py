@@ -14,8 +14,9 @@ def command(name: str) -> None:
     """
     from mlpq.errors import NotFoundError
     from mlpq.settings import settings
-    from mlpq.store import queries, submission
+    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
+    from mlpq.submit import cancel
 
     store = ready_store(settings())
     is_experiment = queries.has_experiment(store, name)
@@ -30,7 +31,7 @@ def command(name: str) -> None:
             raise NotFoundError(
                 f"'{name}' is both an experiment and the beginning of the job id {ids[0]}: type the whole id"
             )
-    counts = submission.cancel(store, ids)
+    counts = cancel(store, ids)
     if not any(counts.values()):
         click.echo("nothing to cancel: already finished")
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,8 +11,8 @@ from mlpq.cli.output import format_option
 
 if TYPE_CHECKING:
     from mlpq.analysis.params import ComparisonParams
-    from mlpq.cli.local_worker import LocalWorker
     from mlpq.decide import Step
+    from mlpq.local_worker import LocalWorker
     from mlpq.question_records import Question
     from mlpq.settings import Settings
     from mlpq.store.session import Store
@@ -52,8 +51,8 @@ def command(
     Exits 0 if it is decided, at its end or still going on, 1 if jobs failed.
     """
     from mlpq.analysis.question_terms import Goal
-    from mlpq.cli.local_worker import LocalWorker
     from mlpq.decide import register
+    from mlpq.local_worker import LocalWorker
     from mlpq.report import race_tables, tables
     from mlpq.settings import settings
     from mlpq.store.migrate import ready_store
@@ -93,19 +92,20 @@ def _until_decided(config: Settings, store: Store, question: Question, worker: L
     from mlpq.cli.output import warn
     from mlpq.cli.race_view import RaceView
     from mlpq.cli.waiting import follow
-    from mlpq.decide import step
-    from mlpq.waiting import patiently
+    from mlpq.decide import until_decided
 
     view = RaceView(store)
+
+    def wait(taken: Step) -> None:
+        warn(taken.warning)
+        view.show(taken.state)
+        follow(store, [job.id for job in taken.state.waiting], worker, view.above)
+
     try:
-        while True:
-            taken = patiently(partial(step, config, store, question))
-            question = taken.state.question
-            warn(taken.warning)
-            view.show(taken.state)
-            if taken.state.is_over or not taken.state.waiting:
-                return taken
-            follow(store, [job.id for job in taken.state.waiting], worker, view.above)
+        taken = until_decided(config, store, question, wait)
+        warn(taken.warning)
+        view.show(taken.state)
+        return taken
     except KeyboardInterrupt:
         click.echo("stopped waiting; the jobs stay queued, and the same command continues", err=True)
         raise SystemExit(130) from None

@@ -7,28 +7,33 @@ import click
 
 @click.command("export")
 @click.argument("job")
-@click.option("--script", is_flag=True, required=True, help="As a PyTorch script that does not need mlpq.")
+@click.option("--script", is_flag=True, help="As a PyTorch script, which is the default.")
+@click.option("--notebook", is_flag=True, help="As a notebook in PyTorch.")
 @click.option(
     "-o", "--output", metavar="FILE", help="The file to write [default: standard output].",
 )  # fmt: skip
-def command(job: str, script: bool, output: str | None) -> None:
-    """Export JOB as a PyTorch script.
+def command(job: str, script: bool, notebook: bool, output: str | None) -> None:
+    """Export JOB as a PyTorch script or notebook that needs torch and NumPy, and not mlpq.
 
-    The script has the job's initial weights, batches and settings, so its count of correct test images is the job's, up
-    to rounding. Where a job continues from others, the script trains them too.
+    It has the job's initial weights, batches and settings, so its count of correct test images is the job's, up to
+    rounding. Where a job continues from others, these are trained too.
     """
     from mlpq.cli.output import output_file, write
+    from mlpq.report.notebook_export import notebook as notebook_of
     from mlpq.report.script_export import script as script_of
     from mlpq.settings import settings
     from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
+    if script and notebook:
+        raise click.UsageError("Give --script or --notebook, not both.")
     file = None if output in (None, "-") else output_file(str(output))
     config = settings()
     store = ready_store(config)
     record = queries.job_by_id(store, queries.find_job(store, job))
     ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
-    text = script_of(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
+    write_as = notebook_of if notebook else script_of
+    text = write_as(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
     if file is None:
         click.echo(text, nl=False)
     else:

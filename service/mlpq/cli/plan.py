@@ -42,7 +42,7 @@ def command(
     mlpq plan sweep --by optimizer --difference 0.2 --power 0.8
     """
     from mlpq import formatting
-    from mlpq.analysis.planning import needs, seeds_for, seeds_missing
+    from mlpq.analysis.planning import Power, needs, seeds_for, seeds_missing
     from mlpq.cli.output import warn
     from mlpq.errors import SpecError
     from mlpq.experiment import compare_experiment
@@ -50,10 +50,7 @@ def command(
     from mlpq.store.migrate import ready_store
     from mlpq.submit import submit_seeds
 
-    if not 0 < difference < float("inf"):
-        raise SpecError(f"--difference must be a number above 0, not {difference:g}")
-    if not 0 < power < 1:
-        raise SpecError(f"--power is a probability between 0 and 1, not {power:g}: 0.8 is usual")
+    Power(difference, power).check()
     config = settings()
     store = ready_store(config)
     comparison = compare_experiment(store, experiment, params).comparison

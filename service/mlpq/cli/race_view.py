@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mlpq.analysis.questions import QuestionState
-from mlpq.cli.waiting import progress_console
 from mlpq.decide import look
 from mlpq.errors import StoreError
+from mlpq.lab.progress import progress_console
 from mlpq.records import WaitSnapshot
 from mlpq.report import race_tables
 from mlpq.store.session import Store

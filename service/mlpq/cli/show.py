@@ -17,8 +17,8 @@ def command(job: str, format_: str) -> None:
     """
     from dataclasses import asdict
 
-    from mlpq.cli.missing_worker import missing_worker, requests_of
     from mlpq.jobs import Status
+    from mlpq.needed_workers import missing_worker, requests_of
     from mlpq.records import JobRecord
     from mlpq.report import grades, job_details, tables
     from mlpq.results_view import flat

@@ -104,18 +104,14 @@ def command(
     from mlpq.settings import settings
     from mlpq.spec.document import with_options
     from mlpq.store import queries
-    from mlpq.store.migrate import has_database, ready_store
-    from mlpq.submit import check_data, own_data_sets, plan
+    from mlpq.submit import check_data, planned
 
     if no_bias:
         options["bias"] += ("false",)
     given = {name: _as_typed(name, value) for name, value in options.items() if value not in (None, ())}
     document = with_options(spec_file.read(file), given)
     config = settings()
-    # Invalid input is reported before the database is opened or created.
-    needs_store = document.get("continue_from") is not None or (own_data_sets(document) and has_database(config))
-    store = ready_store(config) if needs_store else None
-    submission = plan(document, preset, store)
+    submission = planned(config, document, preset)
     if dry_run:
         _show_plan(submission, format_)
         return
@@ -143,8 +139,8 @@ def _submit(
     config: Settings, submission: Submission, again: bool, wait: bool, quiet: bool
 ) -> tuple[Store, list[SubmittedJob]]:
     """Submit the jobs, and wait until they are finished where `wait`; `quiet` prints warnings and progress only."""
-    from mlpq.cli.local_worker import LocalWorker
     from mlpq.cli.output import warn
+    from mlpq.local_worker import LocalWorker
     from mlpq.store.migrate import has_database, ready_store
     from mlpq.submit import change_waiting_jobs, submit
 
@@ -206,7 +202,7 @@ def _show_submitted(submission: Submission, submitted: Sequence[SubmittedJob], m
 
 def _missing_worker(store: Store, submission: Submission, submitted: Sequence[SubmittedJob]) -> str:
     """Which worker to start, where no live one can run the jobs; empty otherwise."""
-    from mlpq.cli.missing_worker import missing_worker, request_of, requests_of
+    from mlpq.needed_workers import missing_worker, request_of, requests_of
     from mlpq.store import queries
 
     requests = requests_of(queries.jobs_by_id(store, [job.id for job in submitted if not job.is_new]))

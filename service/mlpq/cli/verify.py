@@ -67,25 +67,22 @@ def command(names: tuple[str, ...], sample: int | None, seed: int | None, device
 
 def _verified(config: Settings, store: Store, ids: Sequence[str], device: str | None) -> list[Verification]:
     """Audit the results, run the jobs again and grade them. An interruption or error cancels the reruns."""
-    from mlpq.cli.local_worker import LocalWorker
     from mlpq.cli.output import warn
     from mlpq.cli.waiting import follow
-    from mlpq.errors import MlpqError
+    from mlpq.local_worker import LocalWorker
     from mlpq.verification import verify
 
-    cases = verify.audit_results(store, ids, config.artifacts_dir)
     with LocalWorker(config) as worker:
-        reruns, warning = verify.submit_reruns(config, store, cases, device)
-        warn(warning)
+
+        def wait(reruns: Sequence[str], warning: str) -> None:
+            warn(warning)
+            follow(store, reruns, worker)
+
         try:
-            follow(store, list(reruns.values()), worker)
-        except (KeyboardInterrupt, MlpqError) as error:
-            verify.cancel_reruns(store, reruns)
-            if isinstance(error, MlpqError):
-                raise
+            return verify.verified(config, store, ids, device, wait)
+        except KeyboardInterrupt:
             click.echo("stopped: the reruns are cancelled, and nothing was verified", err=True)
             raise SystemExit(130) from None
-    return verify.conclude(store, cases, reruns)
 
 
 def _show(store: Store, found: Sequence[Verification], drawn: Mapping[str, int] | None, format_: str) -> None:

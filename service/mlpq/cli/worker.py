@@ -27,7 +27,7 @@ def command(device: str, gang: int, world_size: str) -> None:
     """
     import os
 
-    from mlpq.cli.local_worker import worker_command
+    from mlpq.local_worker import worker_command
     from mlpq.spec.parsing import parse_world_size
 
     try:

@@ -17,7 +17,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mlpq import __version__
 from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard import pages
 from mlpq.dashboard.bounded_cache import BusyError
@@ -28,6 +27,7 @@ from mlpq.store import queries
 from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.session import Store
 from mlpq.text import printable_value
+from mlpq.version import VERSION
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -103,7 +103,7 @@ class Site:
     def render(self, template: str, large: bool, **content: Any) -> str:
         """The HTML of a page, with large type where so wished; its links to pages keep that."""
         keep = "?large" if large else ""
-        return self.templates.get_template(template).render(mlpq_version=__version__, large=large, keep=keep, **content)
+        return self.templates.get_template(template).render(mlpq_version=VERSION, large=large, keep=keep, **content)
 
 
 def _with_large(address: str, is_large: bool) -> str:

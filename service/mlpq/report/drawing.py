@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -99,16 +100,16 @@ def picture(drawn: Sequence[Chart], suffix: str, title: str) -> bytes:
     """The charts of a page below each other, as the bytes of a file with that suffix: .png, .svg, .pdf or .html."""
     whole = altair.vconcat(*drawn, spacing=28).resolve_scale(color="independent", strokeDash="independent")
     if suffix == ".png":
-        return bytes(vl_convert.vegalite_to_png(_specification(whole, PAGE), scale=PNG_SCALE))
+        return bytes(vl_convert.vegalite_to_png(specification(whole, PAGE), scale=PNG_SCALE))
     if suffix == ".pdf":
-        return bytes(vl_convert.vegalite_to_pdf(_specification(whole, PAGE)))
+        return bytes(vl_convert.vegalite_to_pdf(specification(whole, PAGE)))
     text = svg(whole) if suffix == ".svg" else PAGE_FILE.format(title=escape(title), body=svg(whole))
     return text.encode()
 
 
 def printed(chart: Chart, suffix: str, style: Style) -> bytes:
     """A chart on paper or a slide, as wide as its style says, as the bytes of a file: .pdf, .svg or .png."""
-    found = _specification(chart, style)
+    found = specification(chart, style)
     if suffix == ".pdf":
         return bytes(vl_convert.vegalite_to_pdf(found))
     if suffix == ".png":
@@ -121,7 +122,7 @@ def printed(chart: Chart, suffix: str, style: Style) -> bytes:
 
 def svg(chart: Chart, room: int = 0, style: Style = PAGE) -> str:
     """The chart as an SVG element, with `room` more pixels at the left, for labels in a font wider than Arial."""
-    found = _specification(chart, style)
+    found = specification(chart, style)
     sides = {"left": style.padding + room, "right": style.padding, "top": style.padding, "bottom": style.padding}
     found["config"]["padding"] = sides
     return str(vl_convert.vegalite_to_svg(found))
@@ -226,7 +227,15 @@ def n_of(counts: Sequence[int]) -> str:
     return f"n = {least}" if least == most else f"n = {least} to {most}"
 
 
-def _specification(chart: Chart, style: Style) -> dict[str, Any]:
+def png_and_size(chart: Chart, style: Style) -> tuple[bytes, int, int]:
+    """The chart as a PNG for dense screens, and the width and height in pixels in which it should be shown."""
+    content = bytes(vl_convert.vegalite_to_png(specification(chart, style), scale=PNG_SCALE))
+    width, height = struct.unpack(">II", content[16:24])  # of the first chunk
+    return content, width // PNG_SCALE, height // PNG_SCALE
+
+
+def specification(chart: Chart, style: Style = PAGE) -> dict[str, Any]:
+    """The chart as Vega-Lite, with the look of all charts."""
     fit = {"autosize": {"type": "fit-x", "contains": "padding"}} if style.fits else {}
     config = {
         "background": "white",

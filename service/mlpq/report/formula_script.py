@@ -1,4 +1,4 @@
-"""An optimizer's formula as a class of plain PyTorch, for `mlpq export --script`.
+"""An optimizer's formula as a class of plain PyTorch, for `mlpq export`.
 
 Scalars are tensors without dimensions in double precision, so that the functions of torch take them too and nothing
 raises where IEEE's arithmetic has infinities; torch rounds them where they meet a parameter, as the engines do.

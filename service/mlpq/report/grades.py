@@ -13,9 +13,10 @@ from rich.text import Text
 
 from mlpq import formatting
 from mlpq.records import AnyJob, JobRecord
-from mlpq.report.tables import plain_table
+from mlpq.report.tables import Cells, plain_table
 from mlpq.verification_records import EnvironmentDifference, FigureCheck, Grade, Verification
 
+HEADINGS = ("job", "optimizer", ">seed", ">recorded", ">now", "grade")
 GRADE_STYLES = {
     Grade.SAME_BITS: "green",
     Grade.SAME_FIGURES: "green",
@@ -30,14 +31,10 @@ def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str,
 
     `jobs` has the verified jobs and their reruns, by id.
     """
-    table = plain_table("job", "optimizer", ">seed", ">recorded", ">now", "grade")
-    for each in found:
-        job, rerun = jobs[each.job_id], jobs.get(each.rerun_id or "")
-        if isinstance(job, JobRecord):
-            own = (formatting.optimizer(job.spec), str(job.spec.seed))
-        else:
-            own = (job.description, "")
-        table.add_row(formatting.short_id(job.id), *own, _correct(job), _correct(rerun), _grade(each))
+    headings, cells = grades_cells(found, jobs)
+    table = plain_table(*headings)
+    for each, (*others, _) in zip(found, cells, strict=True):
+        table.add_row(*others, _grade(each))
     out.print(table)
     ids_by_note: dict[str, list[str]] = {}
     for each in found:
@@ -49,6 +46,20 @@ def print_grades(out: Console, found: Sequence[Verification], jobs: Mapping[str,
         out.print(f"{_those(ids, len(found))}: {line}", markup=False, soft_wrap=True)
     out.print()
     out.print(summary(found), markup=False, soft_wrap=True)
+
+
+def grades_cells(found: Sequence[Verification], jobs: Mapping[str, AnyJob]) -> Cells:
+    """One line per result: what it is, the counts that were recorded and are found now, and the grade."""
+    lines = []
+    for each in found:
+        job, rerun = jobs[each.job_id], jobs.get(each.rerun_id or "")
+        if isinstance(job, JobRecord):
+            own = [formatting.optimizer(job.spec), str(job.spec.seed)]
+        else:
+            own = [job.description, ""]
+        grade = formatting.grade_text(each.grade)
+        lines.append([formatting.short_id(job.id), *own, _correct(job), _correct(rerun), grade])
+    return HEADINGS, lines
 
 
 def notes_on(verification: Verification) -> list[str]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from mlpq import __version__, formatting
+from mlpq import formatting
 from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.experiment_errors import ExperimentErrors
@@ -34,6 +34,7 @@ from mlpq.report.error_section import error_section
 from mlpq.report.race_tables import QuestionText, question_text
 from mlpq.report.tables import results_lines
 from mlpq.text import printable_value
+from mlpq.version import VERSION
 
 # The only script of the page; its policy names its hash.
 LARGE_SCRIPT = 'document.documentElement.classList.toggle("large", new URLSearchParams(location.search).has("large"))'
@@ -62,7 +63,7 @@ def report(
         folded=False,
         experiment=compared.experiment,
         summary=f"{len(succeeded)} of {formatting.count_of(len(records), 'job')} succeeded",
-        version=__version__,
+        version=VERSION,
         made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         charts=for_page(lambda style: charts(compared, style)),
         large_script=LARGE_SCRIPT,
@@ -144,7 +145,7 @@ def _commands(experiment: str, succeeded: Sequence[JobRecord], params: Compariso
     """The commands with which a reader can check the page."""
     options = [word for name, value in params.given().items() for word in (f"--{name}", shlex.quote(value))]
     name = shlex.quote(experiment)
-    exports = [f"mlpq export {formatting.short_id(succeeded[0].id)} --script"] if succeeded else []
+    exports = [f"mlpq export {formatting.short_id(succeeded[0].id)}"] if succeeded else []
     return [f"mlpq verify {name} --sample 3", *exports, " ".join(["mlpq compare", name, *options])]
 
 

@@ -9,19 +9,30 @@ from rich.table import Table
 
 from mlpq.analysis.metrics import Metric
 from mlpq.analysis.planning import SeedsNeeded
-from mlpq.report.tables import plain_table
+from mlpq.report.tables import Cells, plain_table
+
+HEADINGS = ("arms", ">seeds now", ">sd of differences (95 %)", ">seeds needed (95 %)")
 
 
 def needs_table(found: Sequence[SeedsNeeded], metric: Metric) -> Table:
     """One line per pair of arms."""
-    table = plain_table("arms", ">seeds now", ">sd of differences (95 %)", ">seeds needed (95 %)")
+    headings, lines = needs_cells(found, metric)
+    table = plain_table(*headings)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def needs_cells(found: Sequence[SeedsNeeded], metric: Metric) -> Cells:
+    """The same as text."""
+    lines = []
     for need in found:
         ends = f"{metric.text(need.sd_range.low)} to {metric.text(need.sd_range.high)}"
-        table.add_row(
+        lines.append([
             f"{need.pair.a.label} − {need.pair.b.label}", str(len(need.pair.seeds)), f"{metric.text(need.sd)} ({ends})",
             f"{need.needed} ({need.range[0]} to {need.range[1]})",
-        )  # fmt: skip
-    return table
+        ])  # fmt: skip
+    return HEADINGS, lines
 
 
 def needs_document(found: Sequence[SeedsNeeded]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def print_problems(out: Console, found: ProblemsComparison) -> None:
         out.print()
     for line in _left_out(found):
         out.print(f"! {line}", markup=False)
-    print_tables(out, [_ranks(found), _pairs(found)])
+    print_tables(out, [ranks_table(found), pairs_table(found)])
     out.print(f"\n{found.verdict}", markup=False)
     out.print(f"\n{methods(found)}", markup=False, style="dim")
 
@@ -47,8 +47,10 @@ def problems_markup(found: ProblemsComparison, markup: Markup) -> str:
     for problem in found.problems:
         parts += [markup.heading(problem.name), markup.notes(notes(problem.comparison))]
         parts += [markup.table(*sides_table(problem.comparison)), markup.items(_lines(problem))]
-    parts += [markup.heading("Over all problems"), markup.notes(_left_out(found)), markup.table(*_ranks(found))]
-    return document([*parts, markup.table(*_pairs(found)), markup.items([found.verdict]), markup.text(methods(found))])
+    parts += [markup.heading("Over all problems"), markup.notes(_left_out(found)), markup.table(*ranks_table(found))]
+    return document(
+        [*parts, markup.table(*pairs_table(found)), markup.items([found.verdict]), markup.text(methods(found))]
+    )
 
 
 def problems_document(found: ProblemsComparison) -> dict[str, Any]:
@@ -108,14 +110,16 @@ def _left_out(found: ProblemsComparison) -> list[str]:
     return [f"{label}: left out of the ranking, it has no figures in some problem" for label in found.left_out]
 
 
-def _ranks(found: ProblemsComparison) -> Cells:
+def ranks_table(found: ProblemsComparison) -> Cells:
+    """One line per arm: its ranks and ratios on the problems, in their order."""
     return RANK_HEADINGS, [
         [arm.label, f"{arm.mean_rank:.2f}", _numbers(arm.ranks, "g"), _numbers(arm.ratios, ".2f"), f"{arm.score:.2f}"]
         for arm in found.arms
     ]
 
 
-def _pairs(found: ProblemsComparison) -> Cells:
+def pairs_table(found: ProblemsComparison) -> Cells:
+    """One line per pair of arms."""
     n = str(len(found.problems))
     return PAIR_HEADINGS, [
         [f"{pair.a.label} − {pair.b.label}", n, f"{pair.difference:.2f}", p_text(pair.p_adjusted)]

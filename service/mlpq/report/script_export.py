@@ -1,10 +1,10 @@
-"""A job as a standalone PyTorch script, without mlpq, for `mlpq export --script`."""
+"""A job as a standalone PyTorch script, without mlpq, for `mlpq export`."""
 
 from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -20,68 +20,93 @@ from mlpq.text import printable
 
 MODULES = dict(zip(ACTIVATIONS, ("Sigmoid", "ReLU", "Tanh"), strict=True))  # in torch.nn
 WIDTH = 100
+DIGITS = {"digits.csv": "a0339c30a8a5312a1b6f9e5c719dcce5"}  # its content: one row per image, its label last
 LISTED = 6  # hidden layers that get a line each; more are built in a loop
 
-# A line that ends in "#: features" is kept only for a job that has all of these features.
+# A line that ends in "#: features" is kept only for a job that has all of these features. A line that begins with "#= "
+# is the title of a cell in a notebook, and no line of a script.
 BEGINNING = """\
 # Job $job of mlpq in plain PyTorch$after_others
 # Spec hash $spec_hash
 # $recorded
 import copy  #: patience
-import gzip  #: files
+import gzip  #: published
 import hashlib  #: located
+import json  #: own
 import math  #: cosine
-import sys  #: located
+import sys  #: located script
 from pathlib import Path  #: located
+from urllib.request import urlretrieve  #: published
 
+import numpy as np  #: table
 import torch
-from safetensors import safe_open  #: own
-from sklearn.datasets import load_digits  #: digits
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset$random_split$imports$classes
 
 torch.set_num_threads($threads)  # the last bits depend on it  #: threads
-FILES = {  # of $dataset, and their MD5 checksums  #: files
-$checksums  #: files
-}  #: files
-roots = [*sys.argv[1:], "data"$roots]  #: located
+#= Data
+FILES = {  # of $dataset, and their MD5 checksums  #: published
+$checksums  #: published
+}  #: published
+URL = "$url"  #: published
+roots = [*sys.argv[1:], "data"$roots]  #: located script
+roots = ["data"$roots]  # add the folder of your copy  #: located notebook
 FILE = "$sha256.safetensors"  # of $dataset, named by its SHA-256  #: own
 found = [path for root in roots for path in (Path(root, FILE), Path(root, "own", FILE)) if path.is_file()]  #: own
 if not found or hashlib.sha256(found[0].read_bytes()).hexdigest() != FILE[:64]:  #: own
-    sys.exit(f"{FILE} is in none of {roots}, or damaged: python {sys.argv[0]} FOLDER")  #: own
-with safe_open(found[0], "pt") as file:  #: own
-    scale, arrays = int(file.metadata()["scale"]), {name: file.get_tensor(name) for name in file.keys()}  #: own
-pairs = ((arrays[f"{part}_x"] / scale, arrays[f"{part}_y"].long()) for part in ("train", "test"))  #: own
+    raise SystemExit(f"{FILE} is in none of {roots}, or damaged: $advice")  #: own
+raw = found[0].read_bytes()  #: own
+start = 8 + int.from_bytes(raw[:8], "little")  #: own
+header = json.loads(raw[8:start])  #: own
+scale, arrays = int(header.pop("__metadata__")["scale"]), {}  #: own
+for name, array in header.items():  #: own
+    begin, end = array["data_offsets"]  #: own
+    dtype = {"F32": "<f4", "U8": "u1", "U16": "<u2"}[array["dtype"]]  #: own
+    values = np.frombuffer(raw[start + begin : start + end], dtype).reshape(array["shape"])  #: own
+    arrays[name] = torch.from_numpy(values.astype("i8" if name.endswith("_y") else values.dtype))  #: own
+pairs = ((arrays[f"{part}_x"] / scale, arrays[f"{part}_y"]) for part in ("train", "test"))  #: own
 train, test = (TensorDataset(x, y) for x, y in pairs)  #: own
-folders = [Path(root, sub) for root in roots for sub in ("", "$torchvision/raw", "$dataset")]  #: files
-  #: files
-  #: files
-def read(name, md5):  #: files
-    for folder in folders:  #: files
-        for file in filter(Path.is_file, folder.glob(name.replace("-idx", "?idx") + "*")):  #: files
-            raw = file.read_bytes()  #: files
-            content = gzip.decompress(raw) if file.suffix == ".gz" else raw  #: files
-            if md5 in (hashlib.md5(raw).hexdigest(), hashlib.md5(content).hexdigest()):  #: files
-                header = 16 if "images" in name else 8  # bytes  #: files
-                return torch.frombuffer(bytearray(content[header:]), dtype=torch.uint8)  #: files
-    sys.exit(f"{name} is in none of {roots}: python {sys.argv[0]} FOLDER")  #: files
-  #: files
-  #: files
-parts = [read(name, md5) for name, md5 in FILES.items()]  #: files
-pairs = parts[:2], parts[2:]  # images and labels  #: files
-train, test = (TensorDataset(x.reshape(len(y), -1) / 255, y.long()) for x, y in pairs)  #: files
-images, labels = (torch.tensor(values) for values in load_digits(return_X_y=True))  #: digits
-images = images.float() / 16  #: digits
-train = TensorDataset(images[:$images], labels[:$images])  #: digits
-test = TensorDataset(images[$images:], labels[$images:])  #: digits
+folders = [Path(root, sub) for root in roots for sub in ("", "$torchvision/raw", "$dataset")]  #: images
+folders = [Path(root) for root in roots]  #: digits
+  #: published
+  #: published
+def read(name, md5):  # the content, which is downloaded to data where no folder has it  #: published
+    for folder in folders:  #: published
+        for file in filter(Path.is_file, folder.glob(name.replace("-idx", "?idx") + "*")):  #: published
+            raw = file.read_bytes()  #: published
+            content = gzip.decompress(raw) if file.suffix == ".gz" else raw  #: published
+            if md5 in (hashlib.md5(raw).hexdigest(), hashlib.md5(content).hexdigest()):  #: published
+                return content  #: published
+    file = Path("data", name + ".gz")  #: published
+    if file.exists():  #: published
+        raise SystemExit(f"{file} is damaged: remove it")  #: published
+    try:  #: published
+        file.parent.mkdir(exist_ok=True)  #: published
+        urlretrieve(URL + file.name, file)  #: published
+    except OSError as error:  #: published
+        where = f"in none of {roots}, nor at {URL} ({error})"  #: published
+        raise SystemExit(f"{name} is {where}: $advice") from None  #: published
+    return read(name, md5)  #: published
+  #: published
+  #: published
+parts = [read(name, md5) for name, md5 in FILES.items()]  #: published
+x, test_x = (torch.frombuffer(bytearray(p[16:]), dtype=torch.uint8) for p in parts[::2])  #: images
+y, test_y = (torch.frombuffer(bytearray(p[8:]), dtype=torch.uint8) for p in parts[1::2])  #: images
+pairs = (x, y), (test_x, test_y)  #: images
+train, test = (TensorDataset(x.reshape(len(y), -1) / 255, y.long()) for x, y in pairs)  #: images
+rows = torch.from_numpy(np.loadtxt(parts[0].decode().splitlines(), np.float32, delimiter=","))  #: digits
+x, y = rows[:, :-1] / 16, rows[:, -1].long()  #: digits
+train, test = TensorDataset(x[:$images], y[:$images]), TensorDataset(x[$images:], y[$images:])  #: digits
 train, validation = random_split(train, [$kept, $held_out], torch.Generator().manual_seed($seed))  #: validation
 
+#= Model
 torch.manual_seed($seed)  # draws the weights$then_dropout
 $model
 for p in model.parameters():  # weights are matrices, biases are not  #: truncated
     nn.init.trunc_normal_(p, std=$sd, a=-$cut, b=$cut) if p.dim() == 2 else nn.init.zeros_(p)  #: truncated
 shuffle = torch.Generator().manual_seed($seed)  # draws the order of the images
+#= Training
 """
 TRAINING = """\
 for layer in model[2::3]:  #: varying_dropout
@@ -113,6 +138,7 @@ shuffle.set_state(states[0])  #: continues_from_best
 torch.set_rng_state(states[1])  #: continues_from_best dropout
 """
 END = """\
+#= Test
 x, y = test[:]
 with torch.inference_mode():
     correct = (model$eval(x).argmax(1) == y).sum().item()
@@ -130,46 +156,83 @@ def script(
 
     `ancestors` are those jobs as `queries.ancestors` returns them: the parent first, the oldest last. `environment`
     has the facts of the job's last attempt, None where there was none. On the CPU the script reproduces the bits of the
-    plain engine, and those of a gang up to rounding. It looks for data in the folder that it is called with, in `data`,
-    in `data_dir` and where the system's package puts it. For a job without ancestors it has at most 85 lines, whatever
-    the spec; ancestors add lines where their specs differ.
+    plain engine, and those of a gang up to rounding. It needs torch and NumPy. It looks for data in the folder that it
+    is called with, in `data`, in `data_dir` and where the system's package puts it, and downloads published data sets
+    to `data` otherwise. For a job without ancestors it has at most 100 lines, whatever the spec; ancestors add lines
+    where their specs differ.
     """
+    return "".join(text for _, text in _cells(job, ancestors, environment, data_dir, "script"))
+
+
+def notebook_cells(
+    job: JobRecord,
+    ancestors: Sequence[JobRecord],
+    environment: Mapping[str, Any] | None,
+    data_dir: Path | None = None,
+) -> list[tuple[str, str]]:
+    """The same as the cells of a notebook: their titles and their code. The first one has no title."""
+    return _cells(job, ancestors, environment, data_dir, "notebook")
+
+
+def _cells(
+    job: JobRecord,
+    ancestors: Sequence[JobRecord],
+    environment: Mapping[str, Any] | None,
+    data_dir: Path | None,
+    kind: str,
+) -> list[tuple[str, str]]:
+    """Titles and texts; `kind` is script or notebook."""
     chain = [each.spec for each in (*reversed(ancestors), job)]
-    spec, threads = job.spec, _threads(job, environment)
-    features = _features(chain) | ({"threads"} if threads else set())
+    threads = _threads(job, environment)
+    features = _features(chain) | {kind} | ({"threads"} if threads else set())
     settings = _settings(chain)
+    values = {
+        **settings,
+        **_values(chain, features),
+        **_files(chain[-1].data, data_dir),
+        "job": job.id,
+        "spec_hash": job.spec_hash,
+        "recorded": _wrapped(_recorded(job, environment), "# "),
+        "threads": threads,
+        "advice": "python {sys.argv[0]} FOLDER" if kind == "script" else "add its folder to roots",
+        "smoothing": _smoothing(settings["label_smoothing"]),
+        "model": _model(chain[-1], settings["dropout"]),
+    }
     template = f"{BEGINNING}{_trainings(chain, settings)}{END}"
     marked = [line.partition("  #: ") for line in template.splitlines()]
-    kept = [line for line, _, needed in marked if features.issuperset(needed.split())]
-    return Template("".join(f"{line}\n" for line in kept)).substitute(
-        settings,
-        job=job.id,
-        after_others="" if len(chain) == 1 else ", after its ancestors",
-        spec_hash=job.spec_hash,
-        recorded=_wrapped(_recorded(job, environment), "# "),
-        random_split=", random_split" if spec.validation else "",
-        imports=imports(chain),
-        classes=optimizer_classes(chain),
-        **_files(spec.data, data_dir),
-        threads=threads,
-        images=spec.data.train,
-        kept=spec.data.train - spec.validation_size,
-        held_out=spec.validation_size,
-        seed=spec.seed,
-        then_dropout=", then the dropout" if "dropout" in features else "",
-        smoothing=_smoothing(settings["label_smoothing"]),
-        eval=".eval()" if "dropout" in features else "",
-        model=_model(spec, settings["dropout"]),
-        sd=TRUNCATED_NORMAL_SD,
-        cut=2 * TRUNCATED_NORMAL_SD,
-        after_last=spec.epochs + 1 if len(chain) == 1 else "epochs + 1",
-        or_always="patience is None or " if any(one.patience is None for one in chain) else "",
-    )
+    cells: list[tuple[str, list[str]]] = [("", [])]
+    for line, _, needed in marked:
+        if line.startswith("#= "):
+            cells.append((line.removeprefix("#= "), []))
+        elif features.issuperset(needed.split()):
+            cells[-1][1].append(f"{line}\n")
+    return [(title, Template("".join(lines)).substitute(values)) for title, lines in cells]
+
+
+def _values(chain: Sequence[JobSpec], features: Collection[str]) -> dict[str, object]:
+    """What the specs say, by its name in the templates."""
+    spec = chain[-1]
+    return {
+        "after_others": "" if len(chain) == 1 else ", after its ancestors",
+        "random_split": ", random_split" if spec.validation else "",
+        "imports": imports(chain),
+        "classes": optimizer_classes(chain),
+        "images": spec.data.train,
+        "kept": spec.data.train - spec.validation_size,
+        "held_out": spec.validation_size,
+        "seed": spec.seed,
+        "then_dropout": ", then the dropout" if "dropout" in features else "",
+        "eval": ".eval()" if "dropout" in features else "",
+        "sd": TRUNCATED_NORMAL_SD,
+        "cut": 2 * TRUNCATED_NORMAL_SD,
+        "after_last": spec.epochs + 1 if len(chain) == 1 else "epochs + 1",
+        "or_always": "patience is None or " if any(one.patience is None for one in chain) else "",
+    }
 
 
 def _files(dataset: Dataset, data_dir: Path | None) -> dict[str, str]:
     """The checksums of the files, of their content where known, and the folders in which mlpq looks for them."""
-    sums = dataset.md5 or dataset.gz_md5 or {}
+    sums = DIGITS if dataset.bundled else dataset.md5 or dataset.gz_md5 or {}
     folders = [*([] if data_dir is None else [data_dir]), *dataset.system_dirs]
     return {
         "dataset": dataset.name,
@@ -177,6 +240,7 @@ def _files(dataset: Dataset, data_dir: Path | None) -> dict[str, str]:
         "unit": dataset.unit,
         "checksums": "\n".join(f'    "{name}": "{md5}",' for name, md5 in sums.items()),
         "torchvision": str(dataset.torchvision),
+        "url": str(dataset.url),
         "roots": "".join(f", {str(folder)!r}" for folder in folders),
     }
 
@@ -185,9 +249,11 @@ def _features(chain: Sequence[JobSpec]) -> set[str]:
     spec = chain[-1]
     present = {
         "digits": spec.data.bundled,
-        "files": spec.data.torchvision is not None,
+        "images": spec.data.torchvision is not None,
         "own": spec.data.sha256 is not None,
-        "located": not spec.data.bundled,
+        "published": spec.data.sha256 is None,
+        "located": True,
+        "table": spec.data.torchvision is None,
         "validation": spec.validation,
         "truncated": spec.initialisation == "truncated-normal",
         "dropout": any(one.dropout for one in chain),

@@ -61,7 +61,7 @@ def console(stderr: bool = False, file: IO[str] | None = None) -> Console:
     """The terminal. A file or a pipe has lines of COLUMNS if that is set, else of FILE_WIDTH, and is never drawn over,
     whatever FORCE_COLOR says."""
     out: Any = file or terminal.raw(sys.stderr if stderr else sys.stdout)
-    options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False}
+    options: dict[str, Any] = {"file": out, "highlight": False, "emoji": False, "force_jupyter": False}
     if out.isatty():
         return PrintableConsole(**options)
     width, _ = shutil.get_terminal_size((FILE_WIDTH, 0)) if file is None else (FILE_WIDTH, 0)

@@ -35,7 +35,8 @@ class Dataset:
 
     `system_gz_md5` are those of the system's package, which compresses the same content differently. `by_gz`: the
     identifying checksum is over `gz_md5`, as when those of the content were not known. `class_names` are empty where
-    the classes are digits. `sha256` is that of an own data set's content.
+    the classes are digits. `sha256` is that of an own data set's content. `url` ends before the names of the files,
+    which are compressed there; in `system_dirs` they may be besides mlpq's data folder.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Dataset:
     by_gz: bool = False
     class_names: tuple[str, ...] = ()
     sha256: str | None = None
+    url: str | None = None
 
     @property
     def bundled(self) -> bool:
@@ -110,6 +112,7 @@ DATASETS = {
                 "0d30e22e447f3c33dab9ed536400ac01",
             ),
             system_package="dataset-fashion-mnist",
+            url="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
             class_names=(
                 "T-shirt/top",
                 "Trouser",
@@ -130,6 +133,7 @@ DATASETS = {
             train=60_000,
             test=10_000,
             torchvision="MNIST",
+            url="https://ossci-datasets.s3.amazonaws.com/mnist/",
             gz_md5=_idx(
                 "f68b3c2dcbeaaa9fbdd348bbdeb94873",
                 "d53e105ee54ea40749a09fcbcd1e9432",
@@ -151,6 +155,7 @@ DATASETS = {
             train=60_000,
             test=10_000,
             torchvision="KMNIST",
+            url="http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
             gz_md5=_idx(
                 "bdb82020997e1d708af4cf47b453dcf7",
                 "e144d726b3acfaa3e44228e80efcd344",
@@ -167,6 +172,8 @@ DATASETS = {
             train=1_297,
             test=500,
             md5={"digits": "7696c07daa6d85010f8268703ab8b067"},
+            system_dirs=(Path(__file__).resolve().parents[1] / "data",),
+            url="https://raw.githubusercontent.com/scikit-learn/scikit-learn/1.9.1/sklearn/datasets/data/",
         ),
     )
 }

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from mlpq.analysis.arms import Arm, arms
-from mlpq.errors import NotFoundError
+from mlpq.errors import MlpqError, NotFoundError
 from mlpq.formatting import short_id, status_phrase
 from mlpq.image_records import ResultImages
 from mlpq.jobs import VERIFY, Outcome, Status
@@ -119,6 +119,27 @@ def _rerun(case: Case, device: str | None) -> Rerun | None:
     if device not in (None, result.device):
         return Rerun(spec, parent, device, None)
     return Rerun(spec, parent, result.device, result.world_size, result.engine)
+
+
+def verified(
+    config: Settings,
+    store: Store,
+    ids: Sequence[str],
+    device: str | None,
+    wait: Callable[[Sequence[str], str], None],
+) -> list[Verification]:
+    """Audit the results, run the jobs again, and grade them. An interruption or an error cancels the reruns.
+
+    `wait` gets the ids of the reruns, and a warning that may be empty; it returns when they are finished.
+    """
+    cases = audit_results(store, ids, config.artifacts_dir)
+    reruns, warning = submit_reruns(config, store, cases, device)
+    try:
+        wait(list(reruns.values()), warning)
+    except (KeyboardInterrupt, MlpqError):
+        cancel_reruns(store, reruns)
+        raise
+    return conclude(store, cases, reruns)
 
 
 def cancel_reruns(store: Store, reruns: Mapping[str, str]) -> None:

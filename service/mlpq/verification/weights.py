@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlpq import regular_files
 from mlpq.errors import DataError
@@ -23,6 +23,9 @@ from mlpq.weights_format import (
     states_sha256,
     weights_sha256,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DTYPES = {"F16": ("float16", 2), "F32": ("float32", 4), "F64": ("float64", 8)}  # numpy's name, bytes per value
 
@@ -44,18 +47,34 @@ def read(path: Path, parameters: int = MAX_PARAMETERS) -> WeightsFile:
 
     Raises OSError where it can't be read, as for what is no regular file, and DataError where any byte is damaged.
     """
+    return _read(path, parameters)[0]
+
+
+def read_arrays(path: Path, parameters: int) -> tuple[WeightsFile, dict[str, np.ndarray]]:
+    """As `read`, and the weights by name, as arrays that may be written to."""
+    import numpy as np
+
+    file, tensors = _read(path, parameters)
+    return file, {
+        name: np.frombuffer(bytearray(tensor.content), np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+        for name, tensor in tensors.items()
+    }
+
+
+def _read(path: Path, parameters: int) -> tuple[WeightsFile, dict[str, TensorContent]]:
     content = regular_files.read(path, largest_file(parameters))
     try:
         file = io.BytesIO(content)
         header = read_header(file)
         metadata = header.pop("__metadata__")
-        sha256 = weights_sha256(_tensors(header, memoryview(content)[file.tell() :]))
+        tensors = _tensors(header, memoryview(content)[file.tell() :])
+        sha256 = weights_sha256(tensors)
         predictions = predictions_of(metadata)
         if metadata["states_sha256"] != states_sha256(metadata):
             raise ValueError("generator states")
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} is damaged") from error
-    return WeightsFile(sha256, metadata, predictions)
+    return WeightsFile(sha256, metadata, predictions), tensors
 
 
 def _tensors(header: Mapping[str, Any], values: memoryview) -> dict[str, TensorContent]:

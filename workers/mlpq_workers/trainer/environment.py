@@ -10,8 +10,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-import mlpq
 import mlpq_workers
+from mlpq import version
 
 GIT_TIMEOUT = 30  # seconds; a checkout on a network drive that hangs must not block the worker
 
@@ -58,9 +58,9 @@ def code_version() -> str:
     In mlpq's own git checkout that is the commit and a hash of uncommitted changes; elsewhere, as in a container image,
     a hash of the installed files. Determined once per process, since the process runs the code that it imported.
     """
-    service, workers = (Path(str(package.__file__)).resolve().parent for package in (mlpq, mlpq_workers))
+    service, workers = (Path(str(module.__file__)).resolve().parent for module in (version, mlpq_workers))
     code = checkout_version(service) or files_version(service, workers)
-    return f"{mlpq.__version__}+{code}"
+    return f"{version.VERSION}+{code}"
 
 
 def files_version(*packages: Path) -> str:

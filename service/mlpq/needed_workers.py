@@ -1,10 +1,11 @@
-"""Which worker has to be started for jobs. It renders nothing: `submit` need not load what a terminal needs."""
+"""Which worker jobs lack, and a local one where it may be started."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mlpq import formatting
+from mlpq.local_worker import LocalWorker
 from mlpq.records import JobRecord, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.store import data_sets
@@ -14,6 +15,19 @@ from mlpq.store.worker_queries import lacking, live_workers
 DataSet = tuple[str, str]  # SHA-256, and what it is called
 # Device, world size, own data set and package; a world size of None leaves the choice to the worker.
 Request = tuple[str, int | None, DataSet | None, str | None]
+
+
+def obstacle_finder(store: Store, jobs: Iterable[JobRecord], worker: LocalWorker | None = None) -> Callable[[], str]:
+    """A function that says what keeps the jobs from running; empty where nothing does.
+
+    It starts `worker`, if there is one, where no live one can run the jobs; raises MlpqError where that can't start.
+    """
+    requests = requests_of(jobs)
+
+    def obstacle() -> str:
+        return _start_if_missing(store, worker, requests) if worker else missing_worker(store, requests)
+
+    return obstacle
 
 
 def requests_of(jobs: Iterable[JobRecord]) -> list[Request]:
@@ -43,3 +57,13 @@ def missing_worker(store: Store, requests: Sequence[Request]) -> str:
         if waiting is not None:
             return formatting.waiting_for(device, world_size, waiting.data_name, waiting.package)
     return ""
+
+
+def _start_if_missing(store: Store, worker: LocalWorker, requests: Sequence[Request]) -> str:
+    """Start the worker where none can run the jobs; what they wait for. Raises MlpqError where it can't start."""
+    worker.check()
+    missing = missing_worker(store, requests)
+    if missing and worker.may_start:
+        worker.start({device for device, *_ in requests}, max(size or 0 for _, size, *_ in requests) or None)
+        return missing if live_workers(store) else "starting a worker"
+    return missing

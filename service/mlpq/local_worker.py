@@ -12,7 +12,7 @@ from typing import BinaryIO
 from mlpq.errors import MlpqError, reason_of
 from mlpq.jobs import GANG
 from mlpq.regular_files import make_private_folder
-from mlpq.settings import Settings, python_module
+from mlpq.settings import Settings, python_module, worker_environ
 
 STOP_SECONDS = 30
 
@@ -64,6 +64,7 @@ class LocalWorker:
             self._process = subprocess.Popen(
                 [*worker_command(device, world_size=world_size), "--until-eof"],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+                env=worker_environ(self._config),
             )  # fmt: skip
 
     def _opened_log(self) -> BinaryIO:

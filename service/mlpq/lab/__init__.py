@@ -1,0 +1,1 @@
+"""The Python interface, for notebooks and scripts: what `mlpq.Lab` returns shows itself there."""

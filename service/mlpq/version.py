@@ -1,0 +1,3 @@
+"""The version of mlpq."""
+
+VERSION = "0.1.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 import pytest
 
 from mlpq.store import queries
+from tests.support.docs_pages import DOCS
 from tests.support.installations import EMBEDDED, MLPQ, ROOT, SERVICES, SOURCE_ROOTS, Site
 from tests.support.job_steps import let_delay_pass
 from tests.support.plugin_packages import PLUGIN, write_package
 from tests.support.services import wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
-LONG = ("--dataset", "digits", "--hidden", 256, "--epochs", 400, "--optimizer", "slowstart:lr=0.01")
+LONG = ("--dataset", "digits", "--hidden", 64, "--epochs", 60, "--optimizer", "slowstart:lr=0.01")
 # Hides the package that make setup installs.
 HIDDEN = """
 import importlib.metadata
@@ -78,7 +80,7 @@ def test_plugin_from_the_command_line_to_a_verified_result(site: Site, tmp_path:
         assert [(row["status"], row["plugin"], row["engine"]) for row in rows] == [
             ("succeeded", PLUGIN, "plain"), ("succeeded", PLUGIN, "plain"), ("succeeded", None, "plain"),
         ]  # fmt: skip
-        verified = site.mlpq("verify", "own", "--format", "json").json["results"]
+        verified = site.mlpq("verify", "own", "--format", "json").json["verifications"]
     assert {each["grade"] for each in verified} == {"same_bits"}
     environments = [site.mlpq("show", row["id"], "--format", "json").json["attempts"][0]["environment"] for row in rows]
     assert [facts.get("plugin") for facts in environments] == [PLUGIN, PLUGIN, None]
@@ -203,3 +205,21 @@ def test_submitter_without_the_package_gets_one_line(alone: Site, tmp_path: Path
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "unknown optimizer 'slowstart'" in done.stderr
     assert "or install its package" in done.stderr
+
+
+def test_package_of_the_guide_trains(alone: Site, tmp_path: Path) -> None:
+    """Its files as the page has them, installed by pip."""
+    page = (DOCS / "how-to" / "use-an-optimizer-from-a-package.md").read_text()
+    found = {name: re.findall(rf"```{name}\n(.*?)```", page, re.DOTALL) for name in ("toml", "python")}
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    for name, text in zip(
+        ("pyproject.toml", "lookback_mlpq.py", "lookback.py"), (*found["toml"], *found["python"]), strict=True
+    ):
+        (source / name).write_text(text)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(target), str(source)], check=True)
+    env = with_packages(target)
+    with alone.worker(forked=False, env=env):
+        (row,) = submit(alone, env, "--optimizer", "lookback:lr=0.05,every=10", "--wait")
+    assert (row["status"], row["plugin"]) == ("succeeded", "lookback==1.0")

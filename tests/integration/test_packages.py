@@ -11,7 +11,7 @@ from mlpq.spec.job import JobSpec, spec_from
 from mlpq.store import claiming, dashboard_queries, execution, submission, worker_queries
 from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities, WorkerRecord
-from tests.support.job_steps import FACTS, spec, submit, whole_row
+from tests.support.job_steps import FACTS, spec, specs, submit, whole_row
 from tests.support.plugin_packages import PLUGIN
 
 OLDER = "mlpq-test-plugin==0.9"
@@ -50,9 +50,7 @@ def test_worker_leaves_jobs_whose_package_it_lacks_to_others(store: Store) -> No
 
 
 def test_jobs_that_need_a_package_have_a_setup_without_the_kernel_and_run_alone(store: Store) -> None:
-    submit(
-        store, *(plugin(seeds=seed) for seed in range(2)), *(spec(optimizer="muon", seeds=seed) for seed in range(2))
-    )
+    submit(store, *specs(optimizer="slowstart", seeds="0,1"), *specs(optimizer="muon", seeds="0,1"))
     submit(store, spec(optimizer="adam"))
     own = TrainingSetup(1, kernel=False, plugin=PLUGIN)
     for setup in (own, own, TrainingSetup(1, kernel=False), TrainingSetup(1, kernel=False), TrainingSetup(1, True)):

@@ -38,6 +38,7 @@ from tests.support.docs_pages import DOCS, coded, rows, section
 from tests.support.exit_statuses import CLI as CLI_SOURCES
 from tests.support.exit_statuses import SOURCES, exit_statuses
 from tests.support.installations import ROOT
+from tests.support.plugin_packages import PLUGIN
 
 PAGES = DOCS / "reference"
 CLI, DASHBOARD, DATASETS, EXIT_STATUS, METRICS_PAGE, SCHEMA, SETTINGS, SPEC_FILE, GRADES = (
@@ -306,9 +307,11 @@ def test_statuses_outcomes_engines_and_grades_are_documented() -> None:
 def test_facts_of_the_environment_are_documented() -> None:
     from mlpq_workers.kernel.library import build
     from mlpq_workers.trainer.kernel_engine import KernelEngine
+    from mlpq_workers.trainer.plugin_code import PluginCode
     from mlpq_workers.trainer.torch_engines import TorchEngines, determinism
 
     facts = {**KernelEngine(build("auto"), 1).facts, **TorchEngines("cpu", 1).facts, **(determinism("cuda") or {})}
+    facts |= PluginCode.of(PLUGIN).facts
     assert {*facts, "data_checksum"} <= set(coded(section(SCHEMA, "`environments`")))
 
 

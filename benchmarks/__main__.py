@@ -61,7 +61,9 @@ def main(names: list[str]) -> None:
     old = re.split(r"^## ", REPORT.read_text(), flags=re.MULTILINE)[1:] if REPORT.exists() else []
     kept = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in old}
     for name in names or SECTIONS:
-        kept[SECTIONS[name]] = section(name)
+        found = section(name)
+        if "Not run:" not in found or SECTIONS[name] not in kept:  # figures of another machine stay
+            kept[SECTIONS[name]] = found
     parts = [kept[title] for title in SECTIONS.values() if title in kept]
     REPORT.write_text("\n".join([INTRODUCTION, *parts]))
 

@@ -26,19 +26,18 @@ from typing import Any
 
 import torch
 
-from mlpq.records import WorkerCapabilities
 from mlpq.settings import read_settings
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, migrate, queries, submission
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from mlpq_workers.engine import kernel_gang
 from mlpq_workers.engine import plain as plain_engine
 from mlpq_workers.engine.gang import StackTraining, train_gang
 from mlpq_workers.engine.gang_members import GangMember
 from mlpq_workers.engine.stack import Step
 from mlpq_workers.engine.training_state import EngineJob, Observer, Trained
-from mlpq_workers.engine.world import ALONE
 from mlpq_workers.kernel import Epoch, build
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
@@ -250,7 +249,7 @@ def parts(jobs: Sequence[JobSpec]) -> dict[str, float]:
     torch.set_num_threads(1)
     with torch.inference_mode():
         members = [GangMember(str(i), EngineJob(spec), Observer()) for i, spec in enumerate(jobs)]
-        training = StackTraining(members, members, data(), "cpu", Observer(), ALONE)
+        training = StackTraining(members, members, data(), Observer())
         training.begin()
         stack = training.stack
         forever = itertools.chain.from_iterable(stack.batches() for _ in itertools.count())

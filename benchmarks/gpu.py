@@ -7,6 +7,7 @@ One epoch of the textbook's model with SGD and with Adam, including evaluation.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -31,7 +32,7 @@ def gang(optimizer: str, size: int) -> tuple[float, float]:
     """Jobs per second of one gang, and the mean of their correct counts."""
     members = {str(i): EngineJob(spec) for i, spec in enumerate(specs(optimizer, RATES[optimizer], 1, range(size)))}
     endings = Endings()
-    jobs_a_second = rate(size, lambda: train_gang(members, data(), "cuda", endings))
+    jobs_a_second = rate(size, lambda: train_gang(members, data(), "cuda", endings, os.cpu_count() or 1))
     return jobs_a_second, statistics.mean(trained.best.test_correct for trained in endings.of.values())
 
 

@@ -108,7 +108,7 @@ def today(case: Case) -> Callable[[], float]:
     stacks = []
     with torch.inference_mode():
         for share in shares:
-            training = StackTraining(share, members, data(), "cpu", Observer(), ALONE)
+            training = StackTraining(share, members, data(), Observer())
             training.begin()
             stacks.append((training.stack, forever(training)))
 

@@ -14,11 +14,12 @@ import psycopg
 from sqlalchemy import text
 
 from mlpq.jobs import Engine
-from mlpq.records import AttemptEnding, ClaimedJob, Placement, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob, Placement
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, execution, migrate, submission, worker_queries
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support import job_steps
 from tests.support.services import Postgres
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ from mlpq.store.schema import metadata
 from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
 from tests.support.services import Postgres, Redis
+
+# torch reads it when it first looks for a GPU: results are expected to have a CPU's bits.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # No deadlines: a test must not fail on a slow machine.
 hypothesis.settings.register_profile("mlpq", deadline=None)

@@ -37,7 +37,7 @@ def register(store: Store, name: str, content: Content) -> tuple[DataSetRecord, 
 
 
 def push(store: Store, found: DataSetRecord, data_dir: Path) -> bool:
-    """Store the file of a content in the database; False where it is there already. Raises DataError."""
+    """Store the file of a content in the database; False where it is there already and intact. Raises DataError."""
     sha256 = found.content.sha256
     path = path_of(sha256, data_dir)
     if found.size > MAX_PUSHED:
@@ -45,10 +45,11 @@ def push(store: Store, found: DataSetRecord, data_dir: Path) -> bool:
             f"{found.reference} has {found.size:,} bytes; up to {MAX_PUSHED:,} go through the database: share "
             f"MLPQ_DATA_DIR between the workers, or copy {path} into theirs"
         )
-    if sha256 in data_sets.pushed(store, [sha256]):
+    was_pushed = sha256 in data_sets.pushed(store, [sha256])
+    if was_pushed and _is_intact(store, sha256):
         return False
     try:
-        return data_sets.push(store, sha256, _parts(path, sha256))
+        return data_sets.push(store, sha256, _parts(path, sha256), instead=was_pushed)
     except OSError as error:
         raise DataError(f"{found.reference} is not on this machine: {path}: {reason_of(error)}") from error
 
@@ -70,6 +71,15 @@ def pull(store: Store, sha256: str, data_dir: Path, meanwhile: Callable[[], None
     return True
 
 
+def _is_intact(store: Store, sha256: str) -> bool:
+    try:
+        for _ in _checked(data_sets.pull(store, sha256), sha256, lambda: None):
+            pass
+    except DataError:
+        return False
+    return True
+
+
 def _parts(path: Path, sha256: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
     with opened(path, MAX_PUSHED) as file:
@@ -87,7 +97,7 @@ def _checked(parts: Iterator[bytes], sha256: str, meanwhile: Callable[[], None])
         digest.update(part)
         yield part
     if digest.hexdigest() != sha256:
-        raise DataError(f"what was pushed as {sha256} is another content: mlpq data remove it, and push it again")
+        raise DataError(f"what was pushed as {sha256} is another content: mlpq data push it again")
 
 
 def _summary(about: Mapping[str, Any]) -> dict[str, Any]:

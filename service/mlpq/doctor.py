@@ -72,11 +72,17 @@ def _devices(config: Settings) -> list[Check]:
             command, env=training_environ(), capture_output=True, text=True, check=True, timeout=TORCH_SECONDS
         )
         found = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.CalledProcessError as error:
+        said = [line for line in error.stderr.splitlines() if line.strip()]
+        return [Check(False, "training", "", "", f"does not start: {said[-1] if said else error}")]
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
         return [Check(False, "training", "", "", f"does not start: {error}")]
     engines, facts = _engines(config.kernel, found), found["environment"]
+    if found["why_no_gpu"]:
+        engines.append(Check(None, "cuda", "", "", found["why_no_gpu"]))
     if facts is None:
-        return [*engines, Check(False, "training", "", "", "no worker can run here: it needs the kernel or torch")]
+        why = found["problem"] or "no worker can run here: it needs the kernel or torch"
+        return [*engines, Check(False, "training", "", "", why)]
     names = [f"{each['device']}: {each['model']}" for each in found["devices"]]
     return [
         *engines,
@@ -106,7 +112,7 @@ def _differences(config: Settings, facts: Mapping[str, Any]) -> list[tuple[str, 
         why = f"bits on the plain engine depend on the number of threads, here {facts['threads']}: set MLPQ_THREADS"
         found.append(("threads", f"{why} to the same number on every worker"))
     if facts["device"] == "cuda":
-        found.append(("cuda", "equal bits are guaranteed on equal GPUs and CUDA versions only"))
+        found.append(("cuda", "bits depend on the GPU, on CUDA and on the gang: mlpq verify compares figures"))
     if facts["device"] == "mps":
         found.append(("mps", "equal bits are not guaranteed, and jobs run one at a time: mlpq worker --device cpu"))
     if facts["world_size"] > 1:

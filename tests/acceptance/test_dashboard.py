@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from mlpq.jobs import Outcome
-from mlpq.records import WorkerCapabilities
 from mlpq.store import claiming, execution, queries
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.chromium import SECONDS, opened
 from tests.support.installations import Site
 from tests.support.job_steps import FACTS, failure

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support.installations import Site
 
@@ -117,3 +118,26 @@ def test_unknown_data_set_is_one_line_and_creates_no_database(alone: Site, tmp_p
     done = alone.mlpq("submit", "--dataset", "shapes", env=env, status=2)
     assert done.err.startswith("mlpq: unknown data set 'shapes' (choose from: digits, fashion-mnist")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.xdist_group("ranks")  # tests with ranks at the same time would only wait for each other
+def test_ranks_record_and_show_errors_among_300_classes(alone: Site, tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    labels = np.arange(1201) % 300
+    images = draws.integers(0, 200, (300, 4, 4, 3))[labels] + draws.integers(0, 50, (1201, 4, 4, 3))
+    labels[::7] = (labels[::7] + 1) % 300  # wrong ones, which no network predicts
+    np.savez(tmp_path / "many.npz", X=images.astype(np.uint8), y=labels)
+    alone.mlpq("data", "add", "many", tmp_path / "many.npz", "--test", "0.25")
+    model = ("--dataset", "many", "--hidden", 64, "--activation", "relu", "--optimizer", "adam:lr=0.01")
+    jobs = (*model, "--epochs", 6, "--batch-size", 100, "--seeds", 0, "--world-size", 2)
+    alone.mlpq("submit", "--experiment", "ranks", *jobs, "--wait")
+    (row,) = alone.mlpq("jobs", "ranks", "--format", "json").json
+    result = alone.result(row["id"])
+    assert (result.world_size, result.test_total) == (2, 300)
+    (arm,) = alone.mlpq("errors", "ranks", "--format", "json").json["arms"]
+    assert len(arm["classes"]) == 300
+    assert arm["accuracy"] == pytest.approx(result.test_correct / 300)
+    predicted = {image["predicted"] for image in arm["always_wrong"]}
+    assert max(map(int, predicted)) > 255
+    alone.mlpq("report", "ranks", "-o", tmp_path / "ranks.html")
+    assert "data:image/png" in (tmp_path / "ranks.html").read_text()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlpq.records import WorkerCapabilities
 from mlpq.store import execution
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.installations import Site
 from tests.support.job_steps import claim_one, finish
 

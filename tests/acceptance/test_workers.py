@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from mlpq.records import WorkerCapabilities
 from mlpq.store import claiming, queries, worker_queries
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.installations import MLPQ_WORKER, SERVICES, Process, Site, Worker, stop
 from tests.support.job_steps import FACTS, let_delay_pass, let_lease_expire
 from tests.support.services import wait_until

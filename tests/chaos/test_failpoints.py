@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mlpq.jobs import Outcome
-from mlpq.records import WorkerCapabilities
 from mlpq.store import claiming, execution, queries, worker_queries
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.installations import EMBEDDED, SERVICES, Site, Worker
 from tests.support.job_steps import FACTS, let_lease_expire
 from tests.support.risk import mlpq_at_risk, worker_at_risk

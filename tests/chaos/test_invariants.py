@@ -21,10 +21,11 @@ from hypothesis.stateful import (
 from sqlalchemy import select, text
 
 from mlpq.jobs import MAX_ATTEMPTS, Outcome, Status
-from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, Placement, WorkerCapabilities
+from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, Placement
 from mlpq.store import claiming, execution, submission
 from mlpq.store.schema import attempts, job_results, jobs, metadata
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import FACTS, RESULT, child_of, epoch, let_delay_pass, let_lease_expire, spec
 
 WORKERS = st.sampled_from(["ann:1:a", "bob:2:b", "cy:3:c"])

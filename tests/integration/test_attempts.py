@@ -11,10 +11,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mlpq.jobs import MAX_ATTEMPTS, Outcome
-from mlpq.records import ClaimedJob, WorkerCapabilities
+from mlpq.records import ClaimedJob
 from mlpq.store import execution, queries, submission, worker_queries
 from mlpq.store.schema import epochs, job_results, jobs
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import (
     RESULT,
     attempts,

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy import MetaData, insert, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
-from mlpq.records import WorkerCapabilities
 from mlpq.spec.data_content import DataContent
 from mlpq.store import data_sets as own_data
 from mlpq.store import execution, migrate
 from mlpq.store.schema import attempts, data_chunks, data_sets, experiments, job_results, jobs, workers
 from mlpq.store.session import Store, now
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import claim_one, finish, spec, submit
 
 HEX = "0123456789abcdef"

@@ -11,11 +11,12 @@ import pytest
 from sqlalchemy import select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome
-from mlpq.records import AttemptEnding, TrainingSetup, WaitingJobs, WorkerCapabilities
+from mlpq.records import AttemptEnding, WaitingJobs
 from mlpq.store import claiming, execution, queries, worker_queries
 from mlpq.store.claiming import ELSEWHERE_SECONDS
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from tests.support.job_steps import (
     FACTS,
     TOO_BIG_TO_STACK,

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
-from mlpq.records import WorkerCapabilities
 from mlpq.store import change_tokens, execution, submission, worker_queries
 from mlpq.store.liveness import TOLERANCE_SECONDS
 from mlpq.store.schema import jobs, workers
 from mlpq.store.session import Store, now
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import attempts, claim, claim_one, fail, finish, heartbeat, specs, status, submit
 
 CPU = WorkerCapabilities("cpu")

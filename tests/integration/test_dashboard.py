@@ -19,11 +19,11 @@ from mlpq.dashboard.pages import EXPERIMENTS_PER_PAGE, JOBS_PER_PAGE
 from mlpq.dashboard.serving import hosts
 from mlpq.experiment import compare_experiment
 from mlpq.jobs import Outcome
-from mlpq.records import WorkerCapabilities
 from mlpq.report.comparison_tables import verdict_lines
 from mlpq.store import execution, queries, verifications
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.dashboard_pages import train, words
 from tests.support.job_steps import (
     claim,

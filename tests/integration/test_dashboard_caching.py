@@ -19,11 +19,11 @@ from starlette.testclient import TestClient
 from mlpq.dashboard.bounded_cache import MAX_COMPUTATIONS, MAX_WAITING, BoundedCache, BusyError
 from mlpq.errors import SpecError
 from mlpq.jobs import LEASE_SECONDS, Outcome
-from mlpq.records import WorkerCapabilities
 from mlpq.store import dashboard_queries, execution, submission
 from mlpq.store.change_tokens import ChangeTokens
 from mlpq.store.schema import experiments, workers
 from mlpq.store.session import Store, now
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.dashboard_pages import browser, train, words
 from tests.support.job_steps import claim, claim_one, epoch, fail, finish, heartbeat, spec, specs, submit
 from tests.support.services import Postgres, wait_until

@@ -17,13 +17,14 @@ from mlpq.errors import DataError, NotFoundError, SpecError, StoreError
 from mlpq.jobs import Outcome
 from mlpq.own_data import files
 from mlpq.own_data.content import Content, write
-from mlpq.records import AttemptEnding, ClaimedJob, TrainingSetup, WaitingJobs, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob, WaitingJobs
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, data_sets, execution, queries, submission, worker_queries
 from mlpq.store.schema import data_chunks
 from mlpq.store.session import Store
 from mlpq.submit import plan
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from tests.support.job_steps import FACTS, let_delay_pass, row, submit, whole_row
 
 CPU = WorkerCapabilities("cpu")
@@ -194,9 +195,11 @@ def test_damaged_chunks_are_refused_and_leave_no_file(store: Store, tmp_path: Pa
     statement = update(data_chunks).values(content=stored) if stored is not None else data_chunks.delete()
     with store.write() as connection:
         connection.execute(statement)
-    with pytest.raises(DataError, match="holds no intact file"):
+    with pytest.raises(DataError, match=r"holds no intact file of [0-9a-f]*: mlpq data push it again"):
         data_registry.pull(store, found.content.sha256, tmp_path)
     assert files.stored(tmp_path) == frozenset()
+    assert data_registry.push(store, found, tmp_path / "here")
+    assert data_registry.pull(store, found.content.sha256, tmp_path)
 
 
 def test_bomb_among_the_chunks_is_not_decompressed(store: Store, tmp_path: Path) -> None:
@@ -209,11 +212,18 @@ def test_bomb_among_the_chunks_is_not_decompressed(store: Store, tmp_path: Path)
         data_registry.pull(store, "ab" * 32, tmp_path)
 
 
-def test_other_content_under_a_hash_is_refused(store: Store, tmp_path: Path) -> None:
-    data_sets.push(store, "ab" * 32, [b"something else"])
-    with pytest.raises(DataError, match="is another content"):
-        data_registry.pull(store, "ab" * 32, tmp_path)
+@pytest.mark.parametrize("parts", [[b"something else"], [b"x" * data_sets.CHUNK_BYTES] * 70])
+def test_other_content_under_a_hash_is_refused_until_it_is_pushed_again(
+    store: Store, tmp_path: Path, parts: list[bytes]
+) -> None:
+    found = registered(store)
+    data_sets.push(store, found.content.sha256, parts)
+    with pytest.raises(DataError, match="mlpq data push it again"):
+        data_registry.pull(store, found.content.sha256, tmp_path)
     assert files.stored(tmp_path) == frozenset()
+    write(made(0), tmp_path / "here")
+    assert data_registry.push(store, found, tmp_path / "here")
+    assert data_registry.pull(store, found.content.sha256, tmp_path)
 
 
 # --- workers

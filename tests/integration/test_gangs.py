@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, select, update
 
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import AttemptProgress, ClaimedJob, WorkerCapabilities
+from mlpq.records import AttemptProgress, ClaimedJob
 from mlpq.store import execution, queries, submission, worker_queries
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import (
     TOO_BIG_TO_STACK,
     attempts,

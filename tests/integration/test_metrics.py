@@ -5,9 +5,9 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from mlpq.dashboard.metrics import metrics
-from mlpq.records import WorkerCapabilities
 from mlpq.store import execution
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.filled_database import ANN, BOB, fill
 from tests.support.job_steps import claim_one, heartbeat, let_lease_expire, spec, submit
 

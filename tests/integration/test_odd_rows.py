@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 
 from mlpq.cli import cli
 from mlpq.jobs import Status
-from mlpq.records import JobRecord, UnreadableJob, WorkerCapabilities
+from mlpq.records import JobRecord, UnreadableJob
 from mlpq.report.script_export import script
 from mlpq.store import claiming, execution, queries, worker_queries
 from mlpq.store import verifications as verification_store
@@ -39,6 +39,7 @@ from mlpq.store.session import Store
 from mlpq.text import ERROR_CHARACTERS
 from mlpq.verification.verify import audit_results
 from mlpq.verification_records import Grade, Verification
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.dashboard_pages import browser
 from tests.support.job_steps import FACTS, claim_one, fail, finish, spec, specs, submit, whole_row
 from tests.support.result_rows import job_record

@@ -6,10 +6,11 @@ import pytest
 
 from mlpq import formatting
 from mlpq.jobs import VERIFY, Engine
-from mlpq.records import Rerun, TrainingSetup, WorkerCapabilities, WorkerRecord
+from mlpq.records import Rerun
 from mlpq.spec.job import JobSpec, spec_from
 from mlpq.store import claiming, dashboard_queries, execution, submission, worker_queries
 from mlpq.store.session import Store
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities, WorkerRecord
 from tests.support.job_steps import FACTS, spec, specs, submit, whole_row
 from tests.support.plugin_packages import PLUGIN
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from mlpq.errors import MlpqError
-from mlpq.records import TrainingSetup
 from mlpq.settings import read_settings, training_environ
 from mlpq.spec.job import JobSpec
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.protocol import Died, EpochDone, Event, JobFailed, JobStopped, JobSucceeded, TrainJob
 from mlpq_workers.trainer.ranks import RankFailure, root_cause
 from mlpq_workers.worker.trainer_client import Trainer
 from tests.support.gang_training import job
 from tests.support.installations import ROOT, SOURCE_ROOTS, processes
-from tests.support.rank_training import DOUBLE, JOBS, OF_PLAIN, SINGLE, TEST_IMAGES
+from tests.support.rank_training import DOUBLE, JOBS, MANY, OF_PLAIN, SINGLE, rows_of
 from tests.support.services import wait_until
 
 pytestmark = pytest.mark.xdist_group("ranks")  # its fixtures are slow, so one process makes them once
@@ -37,6 +37,11 @@ RUNS = [
     for name in names
     for precision in (SINGLE, DOUBLE)
 ]
+
+
+def name_of(run: str) -> str:
+    """The name of the job in JOBS."""
+    return run.partition(": ")[2].rpartition(", ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
         for world in trained
         for curve in world["trained"][run]["curves"].values()
     ]
-    assert all(total == TEST_IMAGES for world in counts for _, total, _ in world)
+    assert all(total == rows_of(name_of(run)) for world in counts for _, total, _ in world)
     if DOUBLE in run:
         half = len(counts) // len(SIZES)
         assert all(counts[i : i + half] == counts[:half] for i in range(0, len(counts), half))
@@ -83,7 +88,8 @@ def test_every_test_image_is_counted_once(trained: list[dict[str, Any]], run: st
 def test_predictions_are_of_every_test_image(trained: list[dict[str, Any]], run: str) -> None:
     for world in trained:
         for name, found in world["trained"][run]["predictions"].items():
-            assert len(found["classes"]) == len(found["confidences"]) == TEST_IMAGES
+            assert len(found["classes"]) == len(found["confidences"]) == rows_of(name_of(run))
+            assert (max(found["classes"]) > 255) == (name_of(run) == MANY)
             assert found["correct"] == world["trained"][run]["curves"][name][-1]["test_correct"]
             if DOUBLE in run:
                 assert found["classes"] == trained[0]["trained"][run]["predictions"][name]["classes"]
@@ -266,3 +272,14 @@ WAITED = "RuntimeError: gloo: Timed out waiting 30000ms for recv operation to co
 )
 def test_root_cause_is_the_error_of_the_rank_that_failed_first(failures: list[RankFailure], cause: str) -> None:
     assert root_cause(failures) == cause
+
+
+ABORTED = RankFailure(0, "", signal.SIGABRT, 4)
+
+
+@pytest.mark.parametrize("other", [RankFailure(1, "", 15, 5), RankFailure(1, "", 9, 5), RankFailure(1, LOST, 0, 5)])
+def test_rank_that_nccl_aborts_waited_for_another_one(other: RankFailure) -> None:
+    assert root_cause([other, ABORTED], on_cuda=True).startswith("a rank hangs: rank 0 waited 30 s for it, and NCCL")
+    assert root_cause([other, ABORTED]) == "rank 0: signal SIGABRT"
+    assert root_cause([RankFailure(1, "", 9, 3), ABORTED], on_cuda=True) == "rank 1: signal SIGKILL"
+    assert root_cause([RankFailure(1, "ValueError: bad", 0, 5), ABORTED], on_cuda=True) == "rank 1: ValueError: bad"

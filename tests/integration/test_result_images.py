@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from mlpq.jobs import Status
-from mlpq.records import AttemptEnding, TrainingSetup
+from mlpq.records import AttemptEnding
 from mlpq.store import execution, queries
 from mlpq.store.image_queries import bitmaps_of, images_of
 from mlpq.store.schema import result_images
@@ -17,6 +17,7 @@ from mlpq.store.session import Store
 from mlpq.verification import weights
 from mlpq.verification.audit import audit
 from mlpq.weights_format import predictions_sha256
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from mlpq.errors import QueryError, StoreError
 from mlpq.jobs import Status
 from mlpq.question_records import QuestionSide, QuestionTerms
-from mlpq.records import Placement, SubmittedJob, WorkerCapabilities
+from mlpq.records import Placement, SubmittedJob
 from mlpq.spec.data_content import DataContent
+from mlpq.spec.sweep import Sweep
 from mlpq.store import (
     data_sets,
     execution,
@@ -29,6 +30,7 @@ from mlpq.store import (
 )
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import child_of, claim_one, fail, finish, heartbeat, let_lease_expire, row, spec, submit
 from tests.support.role_attacks import READER_ATTACKS, SUBMITTER_ATTACKS, WORKER_ATTACKS
 from tests.support.roles import (
@@ -140,6 +142,26 @@ def test_submitter_registers_pushes_and_removes_data_that_workers_pull(stores: S
         data_sets.remove(stores.worker, found)
     assert data_sets.remove(stores.submitter, found)
     assert data_sets.registered(stores.reader) == []
+
+
+def test_submitter_deletes_no_data_that_unfinished_jobs_need(stores: Stores) -> None:
+    data_sets.register(stores.submitter, "wine", CONTENT, 100, {})
+    data_sets.register(stores.submitter, "copy", CONTENT, 100, {})
+    data_sets.push(stores.submitter, CONTENT.sha256, [b"x", b"y"])
+    (on_wine,) = Sweep.parse({"dataset": "wine"}).jobs(contents={"wine": CONTENT})
+    (job,) = submit(stores.submitter, on_wine)
+    sets, chunks = "DELETE FROM data_sets", "DELETE FROM data_chunks"
+    for attack in (sets, f"{sets} WHERE features = 2", chunks, f"{chunks} WHERE number = 1"):
+        with (
+            pytest.raises(StoreError, match="data that unfinished jobs need are never deleted"),
+            stores.submitter.write() as connection,
+        ):
+            connection.exec_driver_sql(attack)
+    assert data_sets.pushed(stores.reader, [CONTENT.sha256])
+    assert not data_sets.remove(stores.submitter, data_sets.find(stores.reader, "copy"))
+    submission.cancel(stores.submitter, [job])
+    assert data_sets.remove(stores.submitter, data_sets.find(stores.reader, "wine"))
+    assert not data_sets.pushed(stores.reader, [CONTENT.sha256])
 
 
 def contents(store: Store) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mlpq.jobs import VERIFY, Engine
-from mlpq.records import ClaimedJob, Rerun, TrainingSetup, WorkerCapabilities
+from mlpq.records import ClaimedJob, Rerun
 from mlpq.store import claiming, submission
 from mlpq.store.session import Store
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from tests.support.job_steps import FACTS, TOO_BIG_TO_STACK, spec, specs, submit
 
 KERNEL = WorkerCapabilities("cpu", kernel=True)

@@ -16,13 +16,14 @@ from sqlalchemy import update
 
 from mlpq.errors import MlpqError
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import AttemptProgress, ClaimedJob, JobResult, TrainingSetup, WorkerCapabilities
+from mlpq.records import AttemptProgress, ClaimedJob, JobResult
 from mlpq.settings import read_settings
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep, inherited
 from mlpq.store import claiming, execution, queries, submission, worker_queries
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from mlpq_workers.kernel import ARITHMETIC
 from mlpq_workers.protocol import Died, EpochDone, JobStopped, JobSucceeded, Ready, TrainJob
 from mlpq_workers.worker import gang_run

@@ -9,12 +9,13 @@ import pytest
 
 from mlpq.errors import NotFoundError
 from mlpq.jobs import VERIFY, Outcome
-from mlpq.records import Rerun, WorkerCapabilities
+from mlpq.records import Rerun
 from mlpq.store import claiming, queries, submission
 from mlpq.store.session import Store
 from mlpq.verification import verify
 from mlpq.verification.audit import Audit
 from mlpq.verification_records import FigureCheck, Grade, Verification
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import (
     FACTS,
     child_of,

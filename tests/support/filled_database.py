@@ -15,11 +15,12 @@ from typing import Any
 from sqlalchemy import select, update
 
 from mlpq.jobs import Outcome
-from mlpq.records import AttemptEnding, ClaimedJob, EpochMetrics, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob, EpochMetrics
 from mlpq.spec.job import JobSpec
 from mlpq.store import claiming, execution
 from mlpq.store.schema import attempts, jobs
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import (
     FACTS,
     RESULT,

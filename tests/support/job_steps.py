@@ -20,13 +20,13 @@ from mlpq.records import (
     JobResult,
     Placement,
     Rerun,
-    WorkerCapabilities,
 )
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, execution, queries, submission
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
+from mlpq.worker_records import WorkerCapabilities
 
 FACTS = {"python": "3.11", "torch": "2.13.0", "device": "cpu", "threads": 1}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from mlpq.records import TrainingSetup
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.protocol import Event, Ready, TrainingSettings
 from mlpq_workers.trainer import __main__ as trainer
 from mlpq_workers.trainer.pipe import Pipe

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -20,19 +21,24 @@ import torch
 import torch._dynamo  # otherwise the first optimizer of each rank would import it
 from torch import distributed
 
+from mlpq.own_data.content import Content
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.gang import train_gang
+from mlpq_workers.engine.image_set import ImageSet
 from mlpq_workers.engine.plain import train
 from mlpq_workers.engine.ranks import Ranks
 from mlpq_workers.engine.training_state import EngineJob, Stopped, Trained
 from mlpq_workers.engine.world import World
 from tests.support.gang_training import Interrupt, Record, digits, job, without_seconds
+from tests.support.own_data_specs import floats, spec_on
 
 SINGLE, DOUBLE = "single", "double"
+MANY = "300 classes"  # of own data; the other jobs are on digits
 # The last batch has one image, so that some ranks have none of it.
 IMAGES, BATCH, TEST_IMAGES = 1003, 334, 7
-JOBS = {
+TEST_ROWS = 401  # of the own data
+JOBS: dict[str, dict[str, Any]] = {
     "descent": {"optimizer": "sgd:lr=0.5"},
     "adam": {"optimizer": "adam", "l1": "1e-4", "hidden": "16,8", "activation": "tanh"},
     "momentum, dropout, split": {
@@ -47,8 +53,14 @@ JOBS = {
         "formula": "mine: m = 0.9*m + g*min(1, c/norm(g)); p = p - lr*m*norm(p)/(1 + norm(p))",
         "optimizer": "mine:lr=0.1,c=0.3",
     },
+    MANY: {"optimizer": "adam", "lr": 0.05},
 }  # fmt: skip
 OF_PLAIN = {"adafactor": {"optimizer": "adafactor", "l1": "1e-4"}, "plug-in": {"optimizer": "jitter"}}
+
+
+def rows_of(name: str) -> int:
+    """How many test rows the job of that name has."""
+    return TEST_ROWS if name == MANY else TEST_IMAGES
 
 
 def pixels(precision: str) -> Data:
@@ -60,17 +72,35 @@ def pixels(precision: str) -> Data:
     )  # fmt: skip
 
 
+@functools.cache
+def own() -> Content:
+    return floats(300, rows=3 * TEST_ROWS)
+
+
+def problem(name: str, precision: str) -> tuple[JobSpec, Data]:
+    """The job of that name, with its data in that precision."""
+    keys: dict[str, Any] = {"batch_size": BATCH, "epochs": 3, "seeds": 3, **{**JOBS, **OF_PLAIN}[name]}
+    if name != MANY:
+        return job(**keys), pixels(precision)
+    images = ImageSet(own().train_x, own().train_y, own().test_x, own().test_y, own().scale, "")
+    data = Data.of(images)
+    number = torch.float64 if precision == DOUBLE else torch.float32
+    return spec_on(own(), **keys), dataclasses.replace(
+        data, train_x=data.train_x.to(number), test_x=data.test_x.to(number)
+    )
+
+
 def plain(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     record = Record()
     record.ended("0", train(EngineJob(spec), data, "cpu", record, "0", world))
-    return figures(record)
+    return figures(record, data)
 
 
 def gang(spec: JobSpec, data: Data, world: World) -> dict[str, Any]:
     record = Record()
     other = spec.model_copy(update={"seed": 9, "lr": spec.lr / 2})
     train_gang({"0": EngineJob(spec), "1": EngineJob(other)}, data, "cpu", record, 1, world)
-    return figures(record)
+    return figures(record, data)
 
 
 def interrupted_plain(world: World, **keys: str) -> list[str]:
@@ -93,7 +123,7 @@ def interrupted_gang(world: World) -> list[str]:
     return [gang(spec, data, world)["weights"]["0"], record.trained("0").weights_sha256]
 
 
-def figures(record: Record) -> dict[str, Any]:
+def figures(record: Record, data: Data) -> dict[str, Any]:
     curves = {
         name: [dataclasses.asdict(without_seconds(metrics)) for metrics in curve]
         for name, curve in record.epochs.items()
@@ -102,14 +132,14 @@ def figures(record: Record) -> dict[str, Any]:
     return {
         "curves": curves,
         "weights": {name: each.weights_sha256 for name, each in trained.items()},
-        "predictions": {name: predictions(each) for name, each in trained.items()},
+        "predictions": {name: predictions(each, data) for name, each in trained.items()},
     }
 
 
-def predictions(trained: Trained) -> dict[str, Any]:
+def predictions(trained: Trained, data: Data) -> dict[str, Any]:
     found = trained.final.predictions
     assert found is not None
-    correct = int((found.classes == digits().test_y[:TEST_IMAGES].numpy()).sum())
+    correct = int((found.classes == data.test_y.numpy()).sum())
     return {"classes": found.classes.tolist(), "confidences": found.confidences.tolist(), "correct": correct}
 
 
@@ -119,10 +149,9 @@ def rank(world: World, rendezvous: Path) -> None:
         url = f"file://{rendezvous}"
         distributed.init_process_group("gloo", init_method=url, rank=world.rank, world_size=world.size)
     found = {
-        f"{engine.__name__}: {name}, {precision}": engine(job(batch_size=BATCH, epochs=3, seeds=3, **keys), data, world)
+        f"{engine.__name__}: {name}, {precision}": engine(*problem(name, precision), world)
         for precision in (SINGLE, DOUBLE)
-        for data in [pixels(precision)]
-        for name, keys in {**JOBS, **OF_PLAIN}.items()
+        for name in {**JOBS, **OF_PLAIN}
         for engine in ((plain, gang) if name in JOBS else (plain,))
     }
     alone = [interrupted_plain(world, optimizer=name) for name in ("muon", "slowstart", "jitter")]

@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from mlpq.jobs import Outcome
-from mlpq.records import WorkerRecord
 from mlpq.store import migrate, queries, worker_queries
 from mlpq.store.schema import attempts, epochs, job_results, jobs
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerRecord
 from tests.support.host_services import PORT, REDIS_PORT, HostPostgres, start_redis
 from tests.support.hosts import HOME, ROOT, Host, network
 from tests.support.installations import MLPQ, SERVICES, WORKER, Site

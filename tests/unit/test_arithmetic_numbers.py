@@ -11,9 +11,9 @@ from mlpq.analysis.comparison import compare
 from mlpq.analysis.fairness import notes
 from mlpq.analysis.params import ComparisonParams
 from mlpq.jobs import Engine
-from mlpq.records import WorkerCapabilities
 from mlpq.verification.grading import Run, judge
 from mlpq.verification_records import Grade
+from mlpq.worker_records import WorkerCapabilities
 from tests.support.job_steps import RESULT, epoch
 from tests.support.result_rows import job_record, specs, with_figures
 

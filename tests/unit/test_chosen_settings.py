@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlpq.analysis.best_of_k import best_of
+from mlpq.analysis.comparison import Comparison
 from mlpq.analysis.fairness import notes
 from mlpq.analysis.verdicts import verdict
 from mlpq.errors import SpecError
@@ -73,6 +74,43 @@ def test_settings_of_any_field_count_in_the_tuning_budget() -> None:
     assert any(note.startswith("unequal tuning budgets: adam with 3 settings, sgd with 1 setting") for note in found)
     assert any(note.startswith("adam is represented by batch size=64, chosen from 3 settings") for note in found)
     assert any(note.startswith("unequal batch size: 64 in adam; 32 in sgd") for note in found)
+
+
+@pytest.mark.parametrize("validated", [90, None])
+def test_tuning_budgets_are_those_of_what_is_compared(validated: int | None) -> None:
+    cosine = [
+        arm(20 * i, counts(430, 431), validated, optimizer=name, schedule="cosine")
+        for i, name in enumerate(("adam:lr=0.1", "adam:lr=0.3", "sgd:lr=1"))
+    ]
+    constant = arm(100, counts(430, 431), validated, optimizer="sgd:lr=1")
+    (note,) = budgets(compared(*cosine, constant, by="schedule"))
+    assert sorted(note.removeprefix("unequal tuning budgets: ").partition(";")[0].split(", ")) == [
+        "schedule=constant with 1 setting", "schedule=cosine with 3 settings",
+    ]  # fmt: skip
+    (by_optimizer,) = budgets(compared(*cosine, constant, by="optimizer,schedule"))
+    assert "adam schedule=cosine with 2 settings" in by_optimizer
+
+
+def test_equal_tuning_budgets_have_no_note() -> None:
+    sides = [
+        arm(20 * i, counts(430, 431), 90, optimizer=name, schedule=schedule)
+        for i, (name, schedule) in enumerate(
+            [("adam", "cosine"), ("sgd:lr=1", "cosine"), ("sgd:lr=1", "constant"), ("sgd:lr=2", "constant")]
+        )
+    ]
+    assert budgets(compared(*sides, by="schedule")) == []
+    assert budgets(compared(sides[1], sides[2], by="schedule")) == []
+
+
+def test_tuning_budgets_of_optimizers_are_named_where_each_setting_is_a_side() -> None:
+    settings = tuned(0.1, 0, [90] * 3), tuned(0.3, 100, [90] * 3), other(3)
+    for by in ("", "optimizer,lr"):
+        (note,) = budgets(compared(*settings, by=by))
+        assert "sgd with 2 settings" in note
+
+
+def budgets(found: Comparison) -> list[str]:
+    return [note for note in notes(found) if note.startswith("unequal tuning budgets: ")]
 
 
 def tuned(lr: float, first: int, validated: list[int], correct: int = 430) -> list[JobRecord]:

@@ -8,17 +8,28 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import mlpq
+from mlpq import doctor
 from mlpq.errors import MlpqError
-from mlpq.settings import training_environ
-from mlpq_workers.trainer.devices import available, choose, device_name, most_ranks, world_size
+from mlpq.settings import read_settings, training_environ
+from mlpq_workers.trainer import devices
+from mlpq_workers.trainer.devices import (
+    available,
+    available_and_why,
+    choose,
+    device_name,
+    most_ranks,
+    world_size,
+)
 from mlpq_workers.trainer.environment import checkout_version, code_version, environment, files_version
-from mlpq_workers.trainer.torch_engines import prepare, torch_facts
+from mlpq_workers.trainer.torch_engines import check_kernels, prepare, torch_facts
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -56,6 +67,70 @@ def test_missing_device_is_an_error_of_one_line() -> None:
         choose(absent)
     assert f"no {absent} device on this machine" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_tests_see_no_gpu() -> None:
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert not torch.cuda.is_available()
+
+
+def test_device_that_runs_no_kernel_is_an_error_of_one_line() -> None:
+    check_kernels("cpu")
+    with pytest.raises(MlpqError, match=r"can't use cuda:0: .*; use --device cpu") as error:
+        check_kernels("cuda:0")
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def old_driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A GPU with a driver that is too old for torch."""
+
+    def is_available() -> bool:
+        text = "CUDA initialization: The NVIDIA driver on your system is too old (Triggered internally at x.cpp:1.)"
+        warnings.warn(text, stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+    monkeypatch.setattr(devices, "may_have_gpu", lambda: True)
+    available_and_why.cache_clear()
+    yield
+    available_and_why.cache_clear()
+
+
+@pytest.mark.usefixtures("old_driver")
+def test_reason_why_torch_sees_no_gpu_is_told(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "CUDA initialization: The NVIDIA driver on your system is too old"
+    with pytest.raises(MlpqError, match=rf"no cuda device on this machine: .* \({reason}\); use --device auto"):
+        choose("cuda")
+    assert choose("auto") == "cpu"
+    assert [each.getMessage() for each in caplog.records] == [f"no GPU: {reason}; training on the cpu"]
+    devices.main(1, "auto")
+    assert json.loads(capsys.readouterr().out)["why_no_gpu"] == reason
+
+
+def test_doctor_tells_why_torch_sees_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: dict[str, object] = {
+        "devices": [], "environment": None, "kernel": None, "arithmetic": 1, "why_no_kernel": "", "torch": "2.13.0",
+        "why_no_gpu": "the driver is too old", "problem": "torch can't use cuda:0: no kernel image",
+    }  # fmt: skip
+    checks = checked_by(f"print({json.dumps(answer)!r})", tmp_path, monkeypatch)
+    assert [(each.ok, each.what, each.found) for each in checks][-2:] == [
+        (None, "cuda", "the driver is too old"),
+        (False, "training", "torch can't use cuda:0: no kernel image"),
+    ]
+
+
+def test_doctor_tells_the_last_line_of_a_process_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = checked_by("import sys; sys.exit('a library\\nis missing\\n')", tmp_path, monkeypatch)
+    assert check.found == "does not start: is missing"
+
+
+def checked_by(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[doctor.Check]:
+    """What doctor says of devices where their process is this code."""
+    monkeypatch.setattr(doctor, "python_module", lambda *_: [sys.executable, "-c", code])
+    return doctor._devices(read_settings({"MLPQ_HOME": str(folder)}))
 
 
 def test_prepare_keeps_the_number_of_threads_and_can_be_repeated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 from collections.abc import Callable
@@ -15,7 +16,14 @@ from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import NOT_OFFERED as NOT_OFFERED_OPTIMIZERS
 from mlpq.spec.optimizers import OPTIMIZERS
 from mlpq.spec.sweep import Sweep
-from mlpq_workers.engine.optimizers import StackOptimizer, build_optimizer, is_plain_descent, l1_penalty, settings_key
+from mlpq_workers.engine.optimizers import (
+    StackOptimizer,
+    build_optimizer,
+    is_plain_descent,
+    l1_penalty,
+    put_state,
+    settings_key,
+)
 from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS
 
 # They choose how a step is computed, not what it is, except for maximize, which would increase the loss.
@@ -24,6 +32,23 @@ NOT_OFFERED = {"foreach", "fused", "capturable", "differentiable", "maximize"}
 
 def job(**keys: object) -> JobSpec:
     return Sweep.parse({"dataset": "digits", **keys}).jobs()[0]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_restored_state_is_on_the_device_where_torch_creates_it(optimizer: str) -> None:
+    """The device `meta` stands for a GPU."""
+    spec = job(optimizer=optimizer)
+    new, restored = (build_optimizer(spec, [nn.Parameter(torch.empty(2, 3, device="meta"))]) for _ in range(2))
+    (parameter,) = new.param_groups[0]["params"]
+    parameter.grad = torch.empty(2, 3, device="meta")
+    with contextlib.suppress(RuntimeError):  # it creates the state, but some have no step on `meta`
+        new.step()
+    state = {name: value for name, value in new.state[parameter].items() if isinstance(value, Tensor)}
+    put_state(spec, restored, {f"0 {name}": torch.zeros(value.shape) for name, value in state.items()})
+    (parameter,) = restored.param_groups[0]["params"]
+    assert {name: value.device.type for name, value in restored.state[parameter].items()} == {
+        name: value.device.type for name, value in state.items()
+    }
 
 
 def after_steps(make: Callable[[list[nn.Parameter]], torch.optim.Optimizer], steps: int = 20) -> list[nn.Parameter]:

@@ -91,6 +91,8 @@ def test_text_has_one_canonical_form(typed: str, canonical: str) -> None:
         ("p = p - (g = 1)", "character 12: expected an operator or ), not '='; == compares"),
         ("p = p - g//2", "character 10: expected an operator or ;, not '//'; / divides"),
         ("p = p - lambda*g", "character 9: 'lambda' is reserved: choose another name, as lam"),
+        ("p = p - __class__*g", "character 9: '__class__' is reserved: choose another name"),
+        ("__m = g; p = p - __m", "character 1: '__m' is reserved: choose another name"),
         ("p = p - 1e999*g", "character 9: the number 1e999 is out of range"),
         ("p = p - 1e-999*g", "character 9: the number 1e-999 is out of range"),
         ("p = p - g**1000", "the exponent of g**1000 is 1000; it must be from -64 to 64"),

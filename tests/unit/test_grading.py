@@ -99,7 +99,15 @@ def test_larger_differences_are_not_same_figures(figures: dict[str, Any]) -> Non
 
 
 def test_bits_are_not_guaranteed_on_cuda() -> None:
-    assert grade(on_cuda(), on_cuda(**OTHER_WEIGHTS)) is Grade.SAME_FIGURES
+    alone = judge(on_cuda(gang_size=1), on_cuda(gang_size=1, **OTHER_WEIGHTS))
+    assert (alone.grade, alone.reason) == (Grade.SAME_FIGURES, "counts within ±1, losses within 0.1 %")
+
+
+def test_other_gang_is_named_where_it_changes_the_bits() -> None:
+    rerun = judge(on_cuda(gang_size=48), on_cuda(gang_size=1, **OTHER_WEIGHTS))
+    assert rerun.grade is Grade.SAME_FIGURES
+    assert rerun.reason.endswith("; recorded in a gang of 48, now in one of 1, which round differently on a GPU")
+    assert "gang" not in judge(run(gang_size=48), run(gang_size=1, **OTHER_WEIGHTS)).reason
 
 
 def test_several_processes_guarantee_bits_only_of_jobs_outside_gangs() -> None:

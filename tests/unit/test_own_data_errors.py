@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mlpq import image_data
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
 from mlpq.analysis.image_errors import ArmErrors, ImageErrors, image_errors
 from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import DataError
-from mlpq.image_data import TestSet
 from mlpq.image_records import MOST_WHOLE
 from mlpq.own_data.content import Content, write
 from mlpq.own_data.test_rows import read_own_test_set
@@ -45,13 +45,13 @@ def arm_on(content: Content) -> ArmErrors:
     return arm
 
 
-def shown(arm: ArmErrors, test_set: TestSet) -> ExperimentErrors:
+def shown(arm: ArmErrors, test_set: image_data.TestSet) -> ExperimentErrors:
     wrong = [WrongImage(row, int(test_set.labels[row]), 0, 3) for row in arm.always_wrong]
     errors = ImageErrors([arm], [], [], {arm.data: arm.always_wrong})
     return ExperimentErrors(errors, {arm.label: wrong}, {arm.data: wrong}, {arm.data: test_set}, [])
 
 
-def stored(content: Content, folder: Path) -> TestSet:
+def stored(content: Content, folder: Path) -> image_data.TestSet:
     write(content, folder)
     return read_own_test_set(spec_on(content).data, folder)
 

@@ -100,6 +100,9 @@ WAYS: dict[str, Callable[[Path, str, bytes], object]] = {
     "zip": lambda folder, name, content: zipped(folder / f"{name}.zip", content),
     "gzip without a suffix": lambda folder, name, content: (folder / name).write_bytes(gzip.compress(content)),
     "with a point": lambda folder, name, content: (folder / name.replace("-idx", ".idx")).write_bytes(content),
+    "by content": lambda folder, name, content: (folder / f"{name.partition('-idx')[0]}.bin.gz").write_bytes(
+        gzip.compress(content)
+    ),
     "torchvision": in_torchvisions_layout,
     "emnist": lambda folder, name, content: (folder / f"emnist-letters-{name.replace('t10k', 'test')}.gz").write_bytes(
         gzip.compress(content)
@@ -159,7 +162,7 @@ def test_folder_may_have_training_and_test_images(tmp_path: Path, suffix: str) -
     (tmp_path / "set" / "train" / ".DS_Store").write_text("")
     made = added(tmp_path / "set")
     assert (made.content.train_x.shape, made.content.scale) == ((12, 30), 255)
-    assert any("1 files below set are not PNG or JPEG" in note for note in made.notes)
+    assert any("not PNG or JPEG in the folder of a class: 1, left out" in note for note in made.notes)
 
 
 def test_images_are_resized_and_converted_to_gray(tmp_path: Path) -> None:

@@ -102,6 +102,11 @@ def test_every_batch_of_a_constant_schedule_has_the_specs_rate() -> None:
     assert all_rates(spec()) == [LR] * T
 
 
+@pytest.mark.parametrize("size", ["6", "1e18", "1e300"])
+def test_step_that_is_longer_than_the_training_keeps_the_rate(size: str) -> None:
+    assert all_rates(spec(schedule=f"step:size={size}")) == [LR] * T
+
+
 RECORDED = {
     "constant": "1a83cb6ebfcfe16c",
     "linear": "10e51a2d4239c632",

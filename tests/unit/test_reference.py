@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 from starlette.routing import Mount
 
+import mlpq.own_data
 import mlpq.spec
 from mlpq.analysis.metrics import METRICS, NAMES, UNITS_TO_TARGET
 from mlpq.cli import cli
@@ -186,11 +187,18 @@ def test_presets_are_documented_with_their_open_keys() -> None:
 
 
 SPEC_MODULES = [f"mlpq.spec.{each.name}" for each in pkgutil.iter_modules(mlpq.spec.__path__)]
+OWN_DATA_MODULES = [
+    *(f"mlpq.own_data.{each.name}" for each in pkgutil.iter_modules(mlpq.own_data.__path__)),
+    "mlpq.compressed",
+    "mlpq.data_registry",
+    "mlpq.store.data_sets",
+]
 # The part of a page that has the limits of a module.
 LIMITS = {
     **dict.fromkeys(SPEC_MODULES, section(SPEC_FILE, "Limits")),
     "mlpq.spec.datasets": DATASETS.read_text(),
     "mlpq.spec.data_content": DATASETS.read_text(),
+    **dict.fromkeys(OWN_DATA_MODULES, section(DATASETS, "Your own data sets")),
     "mlpq.cli.spec_file": section(SPEC_FILE, "Limits"),
     "mlpq.store.sql": section(CLI, "`mlpq sql`"),
     "mlpq.analysis.questions": section(CLI, "`mlpq decide`"),

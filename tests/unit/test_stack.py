@@ -13,9 +13,10 @@ from torch import Tensor
 from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.data import Data
+from mlpq_workers.engine.evaluation import Evaluation
 from mlpq_workers.engine.network import build
 from mlpq_workers.engine.plain import evaluate
-from mlpq_workers.engine.stack import LINE, Evaluation, Parameters, Shape, apart, segments
+from mlpq_workers.engine.stack import LINE, Parameters, Shape, apart, segments
 from mlpq_workers.trainer.data import load
 from tests.support.gang_training import job
 

@@ -223,6 +223,10 @@ def test_values_of_a_zip_advance_together(keys: dict[str, object], names: tuple[
         ({"zip": "lr,seeds"}, "zip does not take seeds: each combination has all of them"),
         ({"zip": "lr,epochs", "epochs": "1,2"}, "zip needs values of lr: give --lr"),
         (
+            {"zip": "lr,optimizer", "lr": "1,2", "optimizer": ["adam", "sgd:lr=3"]},
+            "sgd specifies its own lr, and zip pairs it with another: leave one of them out",
+        ),
+        (
             {"zip": "lr,batch_size", "lr": "1,2,3", "batch_size": "8,16"},
             "keys that zip names need equally many values: lr has 3, batch_size has 2",
         ),

@@ -20,7 +20,7 @@ from mlpq.analysis.arms import arms
 from mlpq.analysis.comparison import compare
 from mlpq.analysis.labels import arm_labels
 from mlpq.analysis.params import ComparisonParams
-from mlpq.records import JobRecord, WorkerRecord
+from mlpq.records import JobRecord
 from mlpq.report import query_output
 from mlpq.report.comparison_tables import pairs_table, sides_table
 from mlpq.report.tables import (
@@ -33,6 +33,7 @@ from mlpq.report.tables import (
     workers_table,
 )
 from mlpq.spec.job import JobSpec
+from mlpq.worker_records import WorkerRecord
 from tests.support.result_rows import SUBMITTED, job_record, specs, with_figures
 
 WIDTHS = st.integers(20, 200)

@@ -25,6 +25,25 @@ CHECKS = (
     ("data_chunks", "sha256", checks.SHA256),
 )
 
+# A submitter registers, pushes and removes data sets, but not those that unfinished jobs need.
+GUARD = """
+CREATE OR REPLACE FUNCTION guard_data() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, {schema}, pg_temp AS $$
+BEGIN
+    IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER')
+        AND EXISTS (
+            SELECT FROM jobs
+            WHERE status IN ('queued', 'blocked', 'running') AND data_sha256 IN (SELECT sha256 FROM deleted)
+                AND (TG_TABLE_NAME = 'data_chunks'
+                    OR NOT EXISTS (SELECT FROM data_sets WHERE data_sets.sha256 = jobs.data_sha256))
+        )
+    THEN
+        RAISE insufficient_privilege USING MESSAGE = 'data that unfinished jobs need are never deleted';
+    END IF;
+    RETURN NULL;
+END $$
+"""
+
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("data_sha256", sa.String(length=64)))
@@ -63,3 +82,16 @@ def upgrade() -> None:
     for table, column, check in CHECKS:
         for statement in checks.triggers(table, column, check, dialect):
             op.get_bind().exec_driver_sql(statement)
+    if dialect == "postgresql":
+        _guard()
+
+
+def _guard() -> None:
+    connection = op.get_bind()
+    schema = connection.exec_driver_sql("SELECT quote_ident(current_schema())").scalar_one()
+    connection.exec_driver_sql(GUARD.format(schema=schema))
+    for table in ("data_sets", "data_chunks"):
+        connection.exec_driver_sql(
+            f"CREATE TRIGGER guard_{table} AFTER DELETE ON {table} REFERENCING OLD TABLE AS deleted "
+            "FOR EACH STATEMENT EXECUTE FUNCTION guard_data()"
+        )

@@ -11,7 +11,7 @@ from mlpq import formatting
 from mlpq.analysis.arms import Arm
 from mlpq.analysis.choice import seeds_enough
 from mlpq.analysis.comparison import ALPHA, Comparison, Side
-from mlpq.analysis.grouping import FIELDS, Selection, field_of
+from mlpq.analysis.grouping import FIELDS, Fields, Selection, field_of, group_settings
 from mlpq.analysis.inference import fewest_pairs, is_skewed
 from mlpq.analysis.labels import labels_among
 from mlpq.analysis.metrics import Metric
@@ -46,7 +46,7 @@ def notes(comparison: Comparison) -> list[str]:
     ]
     found.append(_unequal("initial weights", sides, lambda side: _initial_weights(side.arm)))
     found += [_unequal("device", sides, _devices), _arithmetics(sides)]
-    found += [_tuning_budgets(sides), *_choices(comparison)]
+    found += [_tuning_budgets(sides, by), *_choices(comparison)]
     found += [_unselected(comparison), _shapes(sides), _shared_time(comparison)]
     found += [line for side in sides for line in (*_worst_runs(side, comparison.metric), _missing_seeds(side))]
     found += _shapes_of_differences(comparison)
@@ -96,11 +96,12 @@ def _arithmetics(sides: Sequence[Side]) -> str:
     return f"different arithmetics: {parts}; equal specs differ between them by rounding"
 
 
-def _tuning_budgets(sides: Sequence[Side]) -> str:
-    """How many settings of each optimizer were tried; empty where that is equal."""
-    counts: Counter[str] = Counter()
-    for side in sides:
-        counts[side.spec.optimizer] += len(side.selection.tried)
+def _tuning_budgets(sides: Sequence[Side], by: Fields) -> str:
+    """How many settings were tried of what is compared, or of each optimizer; empty where that is equal."""
+    tried = [arm for side in sides for arm in side.selection.tried]
+    counts = {label: len(settings) for label, settings in group_settings(tried, by).items()}
+    if len(set(counts.values())) < 2 and (not by or "optimizer" in by):
+        counts = Counter(arm.spec.optimizer for arm in tried)
     if len(set(counts.values())) < 2:
         return ""
     budgets = ", ".join(f"{name} with {formatting.count_of(count, 'setting')}" for name, count in counts.items())

@@ -16,13 +16,14 @@ from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard.comparisons import MAX_JOBS, Comparisons, epochs_of_running, is_compared
 from mlpq.errors import SpecError, nearest
 from mlpq.jobs import FINISHED, Status
-from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs, WorkerRecord
+from mlpq.records import AnyJob, EpochMetrics, ExperimentRecord, JobRecord, WaitingJobs
 from mlpq.report.charts import CHART_TITLES, CURVES_SO_FAR_TITLE, JOB_CHART_TITLES
 from mlpq.report.grades import notes_on
 from mlpq.report.job_details import attempts_table, curve_table, facts_of
 from mlpq.report.tables import job_settings, results_cells
 from mlpq.store import dashboard_queries, queries, worker_queries
 from mlpq.store.session import Store
+from mlpq.worker_records import WorkerRecord
 
 Content = dict[str, Any]  # the variables of a template
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mlpq.own_data.splitting import stratified
 from mlpq.own_data.tables import Table, TableEncoding, aligned, unknown_categories
 
 MISSING = ("mean", "drop")
-MAX_SPLIT_SEED = 2**32 - 1
+TEXTS_SHOWN = 10  # columns in a note
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ def build(source: str, reading: ReadOptions, treatment: Treatment, data_dir: Pat
     train_y, test_y = _class_indices(split, classes)
     scale = scaling.LARGEST_BYTE if are_kept and how == "unit" else 1
     content = Content(train_x, train_y, test_x, test_y, scale, about)
-    return Added(content, (*found.notes, *_notes(split, how, treatment, unknown)))
+    notes = _notes(split, how, treatment, unknown)
+    return Added(content, (*found.notes, *_text_columns(encoding), *notes, *_same_rows(source, treatment.test)))
 
 
 def _split(found: Source, source: str, reading: ReadOptions, treatment: Treatment, data_dir: Path) -> _Split:
@@ -128,7 +129,7 @@ def _fraction(test: str | None) -> float | None:
 
 def _other_file(test: str, train: Part, reading: ReadOptions, data_dir: Path) -> Part:
     """All rows of the file with the test rows, with the training rows' features."""
-    found = sources.read(test, reading, data_dir)
+    found = sources.read(test, replace(reading, table=replace(reading.table, of_test=True)), data_dir)
     if found.test is not None:
         raise DataError(f"{test} has training and test rows: name it as the source, without --test")
     part = found.train
@@ -191,6 +192,19 @@ def _unknown(encoding: Encoding, split: _Split) -> dict[str, int]:
     if isinstance(encoding, TableEncoding) and isinstance(split.test, Table):
         return unknown_categories(encoding, split.test, split.test_rows)
     return {}
+
+
+def _same_rows(source: str, test: str | None) -> list[str]:
+    is_same = test is not None and _fraction(test) is None and sources.is_same(test, source)
+    return ["the test rows are the training rows: the source is its own test file"] if is_same else []
+
+
+def _text_columns(encoding: Encoding) -> list[str]:
+    """Which columns were taken as text: numbers and dates in an odd notation look like it."""
+    categories = encoding.categories.items() if isinstance(encoding, TableEncoding) else ()
+    found = [f"'{name}' ({len(values):,})" for name, values in categories if values is not None]
+    more = f" and {len(found) - TEXTS_SHOWN:,} more" if len(found) > TEXTS_SHOWN else ""
+    return [f"text, a feature for each value: {', '.join(found[:TEXTS_SHOWN])}{more}"] if found else []
 
 
 def _notes(split: _Split, how: str, treatment: Treatment, unknown: dict[str, int]) -> list[str]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlpq import compressed
 from mlpq.errors import DataError
-from mlpq.own_data.parts import NUMBER
+from mlpq.own_data.parts import INFINITE, NUMBER
 from mlpq.own_data.tables import (
     MISSING,
     Column,
@@ -33,7 +33,7 @@ MAX_CELL = 100_000  # characters
 CHUNK_CELLS = 200_000
 SEPARATORS = ",;\t|"
 PLAIN = re.compile(r"[0-9eE+\-. ,]*")  # what nothing but numbers is made of, joined by commas
-INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+WITH_COMMAS = re.compile(r"[+-]?[0-9][0-9.' \u00a0\u202f]*(?:,[0-9]+)+(?:\.[0-9]+)?")  # "1,5", "1.234,5", "1,234.5"
 
 
 def read(path: Path, options: TableOptions) -> Table:
@@ -133,6 +133,12 @@ class CellColumn:
         number = next((self._rows + i + 1 for i, each in enumerate(before) if not math.isnan(each)), 0)
         if first := self._number_row or number:
             raise self._mixed(row, cell, first)
+        texts = {each.strip() for each in cells} - MISSING
+        if all(WITH_COMMAS.fullmatch(each) for each in texts):
+            raise DataError(
+                f"{self._where} has numbers with commas, as {cell[:40]!r} in row {row}: write them with a point, or "
+                f"take them as text, --text '{self._name}'"
+            )
         self._text = TextColumn(self._name, self._file, self._is_target)
         self._text.add([None] * self._rows)
         self._add_text(cells)
@@ -185,6 +191,10 @@ def _lines(file: BufferedReader, path: Path) -> Iterator[str]:
     start = file.peek(4)[:4]
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is text in UTF-16: save it as CSV in UTF-8")
+    if start.startswith((compressed.GZIP, compressed.BZIP2, compressed.XZ[:4], compressed.ZIP, b"PAR1")):
+        raise DataError(
+            f"{path} is compressed, and holds a Parquet file or another compressed one: decompress it first"
+        )
     text = TextIOWrapper(file, encoding="utf-8-sig", newline="")
     number = 0
     while line := text.readline(MAX_LINE + 1):

@@ -31,7 +31,7 @@ def find(folder: Path) -> dict[tuple[str, str], Path]:
     found: dict[tuple[str, str], Path] = {}
     for place in (folder, folder / "raw", *_raw_folders(folder)):
         for file in _files(place):
-            key = _kind(file.name)
+            key = _kind(file)
             if key is None:
                 continue
             if key in found and _bare(found[key].name) != _bare(file.name):
@@ -79,7 +79,7 @@ def _array(path: Path) -> NDArray[Any]:
     """The array in an idx file; raises DataError before it is read where its header says that it is too large."""
     with compressed.opened(path, 2 * MAX_BYTES) as file:
         magic = file.read(4)
-        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or not 1 <= magic[3] <= MAX_DIMENSIONS:
+        if not _is_magic(magic):
             raise DataError(f"{path} is no idx file, by its first bytes")
         header = file.read(4 * magic[3])
         shape = tuple(int.from_bytes(header[i : i + 4], "big") for i in range(0, len(header), 4))
@@ -129,12 +129,27 @@ def _ending(name: str) -> int:
     return next((i for i, ending in enumerate(ENDINGS) if i and name.lower().endswith(ending)), 0)
 
 
-def _kind(name: str) -> tuple[str, str] | None:
-    """Whether a file has training or test images or labels, by its name; None for any other file."""
-    bare = _bare(name)
+def _kind(file: Path) -> tuple[str, str] | None:
+    """Whether a file has training or test images or labels, by its name; None for any other file.
+
+    Where the name does not say that it is an idx file, its content must.
+    """
+    bare = _bare(file.name)
     kind = next((kind for kind in ("images", "labels") if kind in bare), None)
-    if kind is None or name.startswith(".") or ("idx" not in bare and "ubyte" not in bare):
+    part = "train" if "train" in bare else "test" if any(each in bare for each in TEST_NAMES) else None
+    if kind is None or part is None or file.name.startswith("."):
         return None
-    if "train" in bare:
-        return "train", kind
-    return ("test", kind) if any(each in bare for each in TEST_NAMES) else None
+    return (part, kind) if "idx" in bare or "ubyte" in bare or _is_idx(file) else None
+
+
+def _is_idx(file: Path) -> bool:
+    try:
+        with compressed.opened(file, 2 * MAX_BYTES) as content:
+            return _is_magic(content.read(4))
+    except DataError:
+        return False
+
+
+def _is_magic(magic: bytes) -> bool:
+    """Whether an idx file begins with these four bytes."""
+    return len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in TYPES and 1 <= magic[3] <= MAX_DIMENSIONS

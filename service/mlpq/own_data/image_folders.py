@@ -43,14 +43,13 @@ def read(folder: Path, options: ImageOptions) -> Source:
     pillow = optional_module("PIL.Image", f"{folder.name}/")
     if any(_images(each) for each in _folders(folder / "train")):
         places = [folder / "train"] + [folder / "test"] * (folder / "test").is_dir()
+        unused = sorted({each.name for each in _folders(folder)} - {"train", "test"})
     else:
-        places = [folder]
+        places, unused = [folder], []
     files = [_listed(place) for place in places]
     size, mode = _common(pillow, [path for part in files for path, _ in part], options)
     parts = [_part(pillow, place, part, size, mode) for place, part in zip(places, files, strict=True)]
-    others = sum(_others(place) for place in places)
-    notes = (f"{others:,} files below {folder.name} are not PNG or JPEG, and left out",) if others else ()
-    return Source(parts[0], parts[1] if len(parts) > 1 else None, notes)
+    return Source(parts[0], parts[1] if len(parts) > 1 else None, _notes(folder, places, unused))
 
 
 def _listed(folder: Path) -> list[tuple[Path, str]]:
@@ -170,7 +169,7 @@ class _Opened:
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return sorted(each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__MACOSX")))
 
 
 def _images(folder: Path) -> list[Path]:
@@ -179,13 +178,22 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _others(folder: Path) -> int:
-    return sum(
-        each.suffix.lower() not in SUFFIXES and not each.name.startswith(".")
-        for place in (folder, *_folders(folder))
-        for each in place.iterdir()
-        if not (place == folder and each.is_dir())
-    )
+def _notes(folder: Path, places: list[Path], unused: list[str]) -> tuple[str, ...]:
+    """What there is besides the images that were read."""
+    classes = [each for place in places for each in _folders(place)]
+    files = sum(_is_other(each) for each in classes for each in each.iterdir() if not each.is_dir())
+    files += sum(not each.name.startswith(".") for place in places for each in place.iterdir() if not each.is_dir())
+    below = [each for name in classes for each in _folders(name)]
+    found = {
+        f"read of {folder.name}/: {' and '.join(place.name for place in places)}, not {', '.join(unused[:10])}": unused,
+        f"files of {folder.name}/ that are not PNG or JPEG in the folder of a class: {files:,}, left out": files,
+        f"folders below those of the classes: {len(below):,}, left out": below,
+    }
+    return tuple(note for note, is_there in found.items() if is_there)
+
+
+def _is_other(file: Path) -> bool:
+    return file.suffix.lower() not in SUFFIXES and not file.name.startswith(".")
 
 
 def _sized(size: tuple[int, int]) -> str:

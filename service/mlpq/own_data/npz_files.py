@@ -17,7 +17,6 @@ from mlpq.errors import DataError
 from mlpq.own_data.content import MAX_BYTES, MAX_FEATURES, MAX_ROWS
 from mlpq.own_data.parts import Arrays, Source, array_labels
 
-MAX_ITEM = 8  # bytes of a number; content keeps at most four of them
 MAX_HEADER = 10_000  # bytes
 LAYOUTS = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -29,7 +28,7 @@ LAYOUTS = (
 def read(path: Path) -> Source:
     """The arrays in an NPZ file; raises DataError before an array is read whose header says that it is too large."""
     with compressed.opened_zip(path) as archive:
-        members = {_key(each.filename): each for each in archive.infolist() if each.filename.endswith(".npy")}
+        members = _members(archive, path)
         names = next((each for each in LAYOUTS if set(each[:2]) <= members.keys()), None)
         if names is None:
             found = ", ".join(sorted(each.filename.removesuffix(".npy") for each in members.values())[:10])
@@ -44,6 +43,15 @@ def read(path: Path) -> Source:
     unused = sorted(members.keys() - set(names))
     notes = (f"not used of {path.name}: {', '.join(unused[:10])}",) if unused else ()
     return Source(train, test, notes)
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The arrays by their names in lower case; raises DataError where two have one name."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for each in archive.infolist():
+        if each.filename.endswith(".npy") and found.setdefault(_key(each.filename), each) is not each:
+            raise DataError(f"{path} has two arrays '{_key(each.filename)}': save it with one of them")
+    return found
 
 
 def _key(name: str) -> str:

@@ -17,6 +17,7 @@ from mlpq.own_data.tables import MISSING, Column, Table, TableOptions, TextColum
 
 MAGIC = b"PAR1"
 MAX_BYTES = 8 * 2**30  # of the columns, decompressed, as the file says
+TEXTS = ("string", "large_string", "string_view", "null")  # types of text, and of columns without any value
 GROUP_CELLS = 2**22  # about as many are read at once
 
 
@@ -54,8 +55,8 @@ def _read(arrow: ModuleType, file: Any, options: TableOptions, where: str) -> Ta
             read = file.read_row_group(number, columns=some, use_threads=False)
             if read.num_rows != group.num_rows:
                 raise ValueError(f"a row group has {read.num_rows:,} rows, and says {group.num_rows:,}")
-            for name, cells in zip(read.column_names, read.columns, strict=True):
-                for chunk in cells.chunks:
+            for name in some:  # of a column "a.b" it also reads the field b of a structure "a"
+                for chunk in read.column(name).chunks:
                     readers[name].add(chunk)
     return table({name: reader.column() for name, reader in readers.items()}, options, where)
 
@@ -66,16 +67,14 @@ class _Reader:
     def __init__(self, arrow: ModuleType, kind: Any, name: str, options: TableOptions, where: str) -> None:
         self._arrow, self._where = arrow, f"column '{name}' of {where}"
         self._compute = optional_module("pyarrow.compute", where)
-        types = arrow.types
+        types, is_target = arrow.types, name == options.target
         self._is_decimal = types.is_decimal(kind)
         is_number = self._is_decimal or any(
             check(kind) for check in (types.is_integer, types.is_floating, types.is_boolean)
         )
         if not is_number and not _is_text(arrow, kind):
-            raise DataError(
-                f"{self._where} has the type {kind}; columns must have numbers or text: leave it out, --ignore '{name}'"
-            )
-        is_target = name == options.target
+            advice = "convert it" if is_target else f"leave it out, --ignore '{name}'"
+            raise DataError(f"{self._where} has the type {kind}; columns must have numbers or text: {advice}")
         self._as_text = (
             TextColumn(name, where, is_target) if is_target or name in options.text or not is_number else None
         )
@@ -110,6 +109,8 @@ class _Reader:
 
     def _texts(self, cells: Any) -> list[str | None]:
         """Texts without spaces at their ends, None where they are missing; numbers as they are written."""
+        if self._arrow.types.is_null(cells.type):
+            return [None] * len(cells)
         if not self._arrow.types.is_dictionary(cells.type):
             cells = cells.dictionary_encode()
         values = cells.dictionary
@@ -122,10 +123,9 @@ class _Reader:
 
 
 def _is_text(arrow: ModuleType, kind: Any) -> bool:
-    types = arrow.types
-    if types.is_dictionary(kind):
+    if arrow.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
+    return str(kind) in TEXTS
 
 
 def _text(value: object) -> str | None:

@@ -16,6 +16,7 @@ from mlpq.own_data.content import MAX_CLASSES
 MAX_NAME = 200  # characters of the name of a class, a column or a category
 BLOCK_VALUES = 2**20  # about as many values are in memory as doubles at once
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 Indices = NDArray[np.int64]
@@ -179,7 +180,7 @@ def block_rows(features: int) -> int:
 
 
 def array_labels(y: NDArray[Any], where: str) -> Labels:
-    """The labels in an array [n] or [n, 1] of whole numbers or text; raises DataError."""
+    """The labels in an array [n] or [n, 1] of whole numbers or text, NaN and empty ones missing; raises DataError."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
@@ -187,16 +188,32 @@ def array_labels(y: NDArray[Any], where: str) -> Labels:
         raise DataError(f"{where} has labels of shape {y.shape}; each row needs one class{advice}")
     if y.dtype.kind not in "biufUS":
         raise DataError(f"{where} has labels of type {y.dtype}; they must be whole numbers or text")
-    values, codes = np.unique(y, return_inverse=True)
+    present = _present(y)
+    values, found = np.unique(y[present], return_inverse=True)
     if len(values) > MAX_CLASSES:
         raise too_many_classes(where)
-    names = [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in values.tolist()]
-    return named_labels(codes.astype(np.int64), names, where)
+    names = [
+        each.decode("utf-8", "backslashreplace") if isinstance(each, bytes) else str(each) for each in values.tolist()
+    ]
+    named = named_labels(found.astype(np.int64), names, where)
+    codes = np.full(len(y), -1)
+    codes[present] = named.codes
+    return Labels(codes, named.names)
+
+
+def _present(y: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which labels are neither NaN nor empty text."""
+    found = np.ones(len(y), np.bool_)
+    if y.dtype.kind == "f":
+        found &= ~np.isnan(y)
+    elif y.dtype.kind in "US":
+        found &= np.char.str_len(y) > 0
+    return found
 
 
 def named_labels(codes: Indices, values: Sequence[str], where: str) -> Labels:
     """The labels of these codes; raises DataError. Numbers that are whole have one name, however they are written."""
-    if all(NUMBER.fullmatch(value) for value in values):
+    if all(NUMBER.fullmatch(value) or INFINITE.fullmatch(value) for value in values):
         for value in values:
             if not abs(float(value)) < 2**53 or float(value) != int(float(value)):
                 raise DataError(f"{where} has the class {value}; a class must be a whole number or text")

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from mlpq import compressed
-from mlpq.errors import DataError
+from mlpq.errors import DataError, reason_of
 from mlpq.own_data import csv_files, idx_files, image_folders, library_sets, npz_files, parquet_files
 from mlpq.own_data.image_folders import ImageOptions
 from mlpq.own_data.parts import Source
@@ -23,7 +23,7 @@ OTHERS = {
     b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it",
     b"\x89PNG": "one image: name the folder that has a folder of images for each class",
     b"\xff\xd8\xff": "one image: name the folder that has a folder of images for each class",
-    b"\0\0\x08": "one idx file: name the folder with all four",
+    **{bytes((0, 0, kind)): "one idx file: name the folder with all four" for kind in idx_files.TYPES},
 }
 
 
@@ -50,7 +50,7 @@ def read(source: str, options: ReadOptions, data_dir: Path) -> Source:
     """What the source holds; raises DataError, also for an option that a source of its kind doesn't have."""
     kind = kind_of(source)
     _check_options(kind, options, source)
-    path = Path(source).expanduser()
+    path = _path(source)
     if kind is Kind.LIBRARY:
         return library_sets.read(source, data_dir)
     if kind is Kind.NPZ:
@@ -62,9 +62,15 @@ def read(source: str, options: ReadOptions, data_dir: Path) -> Source:
     return Source((parquet_files if kind is Kind.PARQUET else csv_files).read(path, options.table))
 
 
+def is_same(source: str, other: str) -> bool:
+    """Whether two sources are one file or folder; raises DataError."""
+    first, second = _path(source), _path(other)
+    return first.exists() and second.exists() and first.samefile(second)
+
+
 def kind_of(source: str) -> Kind:
     """What a source is; raises DataError for anything else."""
-    path = Path(source).expanduser()
+    path = _path(source)
     if path.is_dir():
         if idx_files.find(path):
             return Kind.IDX
@@ -74,7 +80,7 @@ def kind_of(source: str) -> Kind:
     if library_sets.is_name(source) and not path.exists():
         return Kind.LIBRARY
     if not path.exists():
-        raise DataError(f"{source} does not exist")
+        raise DataError(f"{source} {'is a URL: download it first' if '://' in source else 'does not exist'}")
     magic = compressed.magic_of(path)
     if magic.startswith(parquet_files.MAGIC):
         return Kind.PARQUET
@@ -88,6 +94,19 @@ def kind_of(source: str) -> Kind:
     return Kind.CSV
 
 
+def _path(source: str) -> Path:
+    """The path of a source; raises DataError for one that no file can have."""
+    if not source.strip():
+        raise DataError("the source is empty: name a file, a folder, or a data set as sklearn:wine")
+    try:
+        path = Path(source).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null character, the home of nobody
+        reason = reason_of(error) if isinstance(error, OSError) else str(error)
+        raise DataError(f"{source[:60]} is no path: {reason}") from error
+    return path
+
+
 def _kind_of_zip(path: Path) -> Kind:
     with compressed.opened_zip(path) as archive:
         names = archive.namelist()
@@ -97,7 +116,9 @@ def _kind_of_zip(path: Path) -> Kind:
         return Kind.NPZ
     files = [name for name in names if compressed.is_member(name)]
     if len(files) != 1:
-        raise DataError(f"{path} holds {len(files)} files, none of them an array: name one that holds a table")
+        raise DataError(
+            f"{path} holds {len(files)} files, none of them an array: unpack it, and name one of them or their folder"
+        )
     return Kind.CSV
 
 

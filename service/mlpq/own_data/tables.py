@@ -26,12 +26,14 @@ PANDAS_INDEX = "__index_level_"
 
 @dataclass(frozen=True)
 class TableOptions:
-    """`target` is the column of the classes, `text` those whose numbers are names, `ignore` those to leave out."""
+    """`target` is the column of the classes, `text` those whose numbers are names, `ignore` those to leave out, which a
+    file `of_test` rows need not have."""
 
     target: str | None
     text: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     header: bool = True
+    of_test: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +169,7 @@ def aligned(test: Table, train: Table) -> Table:
             raise DataError(f"{test.where} has no column '{name}', which {train.where} has")
     for name in test.columns:
         if name not in train.columns:
-            raise DataError(f"{test.where} has the column '{name}', which {train.where} has not")
+            raise DataError(f"{test.where} has the column '{name}', which {train.where} has not: remove it there")
     for name, column in test.columns.items():
         if (
             (column.codes is None) != (train.columns[name].codes is None)
@@ -193,7 +195,8 @@ def used_columns(names: Sequence[str], options: TableOptions, where: str) -> lis
         seen.add(name)
     if options.target is None:
         raise DataError(f"name the column of {where} that is the class: --target COLUMN{nearest('', _few(names))}")
-    for option, chosen in (("--target", (options.target,)), ("--text", options.text), ("--ignore", options.ignore)):
+    to_ignore = () if options.of_test else options.ignore
+    for option, chosen in (("--target", (options.target,)), ("--text", options.text), ("--ignore", to_ignore)):
         for name in chosen:
             if name not in seen:
                 raise DataError(f"{where} has no column '{name}' for {option}{nearest(name, _few(names))}")

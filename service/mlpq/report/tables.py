@@ -22,12 +22,13 @@ from mlpq import formatting, terminal
 from mlpq.analysis.arms import Arm, arms
 from mlpq.analysis.labels import arm_labels, settings_labels
 from mlpq.jobs import Status
-from mlpq.records import AnyJob, EpochMetrics, JobRecord, WorkerRecord
+from mlpq.records import AnyJob, EpochMetrics, JobRecord
 from mlpq.report.table_layout import fit, listed
 from mlpq.results_view import COLUMNS, flat
 from mlpq.spec.job import JobSpec
 from mlpq.spec.presets import TEXTBOOK_FIGURES, TextbookFigure
 from mlpq.text import bounded, escaped, printable
+from mlpq.worker_records import WorkerRecord
 
 Cells = tuple[tuple[str, ...], list[list[str]]]  # headings, with ">" before those of figures, and lines
 

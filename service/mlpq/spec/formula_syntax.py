@@ -325,7 +325,7 @@ class _Parser:
         name = token.text
         if name in FUNCTIONS:
             raise self._source.error(token.at, f"{name} is a function and needs its arguments in parentheses")
-        if iskeyword(name) or name == "name":
+        if iskeyword(name) or name == "name" or name.startswith("__"):  # a class changes names that begin so
             hint = _WORDS.get(name, "choose another name")
             raise self._source.error(token.at, f"'{name}' is reserved: {hint}")
         if len(name) > MAX_NAME:

@@ -221,6 +221,10 @@ def _together(group: Sequence[str], values: Mapping[str, Sequence[Any]]) -> list
     """The values of several keys side by side."""
     if missing := [name for name in group if name not in values]:
         raise SpecError(f"zip needs values of {missing[0]}: give {option(missing[0])}")
+    if "optimizer" in group:
+        for name in sorted(OF_OPTIMIZER.intersection(group)):
+            if own := next((entry["name"] for entry in values["optimizer"] if name in entry), None):
+                raise SpecError(f"{own} specifies its own {name}, and zip pairs it with another: leave one of them out")
     lengths = {name: len(values[name]) for name in group}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{name} has {length}" for name, length in lengths.items())

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, case, func, insert, literal, select, union_all
 
 from mlpq.jobs import LEASE_SECONDS, TORCH_ENGINES, Engine, Status, fingerprint
-from mlpq.records import ClaimedJob, TrainingSetup, WorkerCapabilities
+from mlpq.records import ClaimedJob
 from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import TORCH
 from mlpq.store.data_sets import is_pushed
@@ -17,6 +17,7 @@ from mlpq.store.reading import UnreadableRowError, claimed_job, is_job_id
 from mlpq.store.schema import attempts, environments, job_results, jobs, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import fail_unreadable, move
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 
 # A worker leaves a job that failed on it to its peers for this long, and the last attempt permanently: the worker
 # itself may be broken.

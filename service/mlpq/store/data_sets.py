@@ -120,9 +120,11 @@ def is_pushed(sha256: ColumnElement[str]) -> ColumnElement[bool]:
     return select(data_chunks.c.number).where(data_chunks.c.sha256 == sha256, data_chunks.c.number == 0).exists()
 
 
-def push(store: Store, sha256: str, parts: Iterable[bytes]) -> bool:
-    """Store a file, in parts of CHUNK_BYTES; False where it is there already."""
+def push(store: Store, sha256: str, parts: Iterable[bytes], *, instead: bool = False) -> bool:
+    """Store a file, in parts of CHUNK_BYTES; False where it is there already, unless it is stored `instead` of that."""
     with store.write() as connection:
+        if instead:
+            connection.execute(delete(data_chunks).where(data_chunks.c.sha256 == sha256))
         for number, part in enumerate(parts):
             values = {"sha256": sha256, "number": number, "content": zlib.compress(part, 1)}
             statement = insert_or_ignore(connection, data_chunks).values(values).returning(data_chunks.c.number)
@@ -148,7 +150,7 @@ def pull(store: Store, sha256: str) -> Iterator[bytes]:
             raise DataError(f"the database holds no intact file of {sha256}: mlpq data push it again")
         number, size = number + 1, size + len(part)
         yield part
-    raise DataError(f"what was pushed as {sha256} is larger than {MAX_PUSHED:,} bytes: mlpq data remove it")
+    raise DataError(f"what was pushed as {sha256} is larger than {MAX_PUSHED:,} bytes: mlpq data push it again")
 
 
 def _decompressed(stored: object) -> bytes | None:

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Integer, Row, bindparam, cast, insert, select, update
 
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
-from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob, WorkerCapabilities
+from mlpq.records import AttemptEnding, AttemptProgress, ClaimedJob
 from mlpq.store.liveness import LONGEST_RETRY_SECONDS, lease_has_expired
 from mlpq.store.schema import attempts, epochs, job_results, jobs, result_images, workers
 from mlpq.store.session import Store, insert_or_ignore, now
 from mlpq.store.transitions import LOG_CHARACTERS, end_attempt, move, of_attempt, unblock_children
+from mlpq.worker_records import WorkerCapabilities
 
 RETRY_SECONDS = 5  # delay before the next attempt of a job that failed, times the number of its attempts
 FORGET_SECONDS = 24 * 3600  # a worker without a heartbeat for this long is dead, and its row is deleted

@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Integer, cast, func, select
 
 from mlpq.jobs import Status
-from mlpq.records import WaitingJobs, WorkerRecord
+from mlpq.records import WaitingJobs
 from mlpq.spec.data_content import SHORT_HASH
 from mlpq.store import data_sets, reading
 from mlpq.store.liveness import is_alive
 from mlpq.store.schema import experiments, jobs, workers
 from mlpq.store.session import Store, chunks, now
+from mlpq.worker_records import WorkerRecord
 
 
 def live_workers(store: Store) -> list[WorkerRecord]:

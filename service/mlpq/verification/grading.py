@@ -75,7 +75,7 @@ def judge(recorded: Run, now: Run, others: Callable[[], Sequence[float]] = tuple
     else:
         grade, reason = _by_chance(recorded.result, now.result, others(), CHANCE / checks)
         gain = recorded.result.test_accuracy - now.result.test_accuracy
-    if grade is not Grade.SAME_BITS and (names := _different_arithmetics(recorded.result, now.result)):
+    if grade is not Grade.SAME_BITS and (names := _different_rounding(recorded.result, now.result)):
         reason += f"; {names}"
     return Judgment(grade, reason, figures, differences, gain)
 
@@ -173,7 +173,8 @@ def guaranteed_bits(recorded: Run, now: Run, differences: Sequence[EnvironmentDi
     """Where mlpq guarantees equal bits for these two runs, as the beginning of a sentence; empty where it doesn't.
 
     The kernel guarantees them wherever the numbers of the arithmetic agree. Torch's engines do so on the CPU, in equal
-    environments, and for a job that several processes train only where it was not part of a gang.
+    environments, and for a job that several processes train only where it was not part of a gang. On a GPU nothing is
+    guaranteed: the bits depend on the gang too, also on those in which a resumed job was trained before.
     """
     results = (recorded.result, now.result)
     arithmetics = {result.arithmetic for result in results}
@@ -186,9 +187,12 @@ def guaranteed_bits(recorded: Run, now: Run, differences: Sequence[EnvironmentDi
     return "on the CPU in the same environment" if on_cpu and alone and equal else ""
 
 
-def _different_arithmetics(recorded: JobResult, now: JobResult) -> str:
-    """Which arithmetics or engines the two results have; empty where they agree."""
+def _different_rounding(recorded: JobResult, now: JobResult) -> str:
+    """Which arithmetics, engines or gangs make the two results round differently; empty where they agree."""
     old, new = formatting.engine(recorded), formatting.engine(now)
+    if old == new and recorded.device == now.device == "cuda" and recorded.gang_size != now.gang_size:
+        sizes = f"recorded in a gang of {recorded.gang_size}, now in one of {now.gang_size}"
+        return f"{sizes}, which round differently on a GPU"
     return "" if old == new else f"recorded by {old}, now by {new}, which round differently"
 
 

@@ -51,12 +51,17 @@ def train_gang(
     Every job ends by a call of `observer.ended`, by its own name; an error is raised only where that call fails.
     """
     trainings = {name: KernelTraining(name, job, data, build, observer) for name, job in jobs.items()}
+
+    def train(name: str) -> None:
+        trainings[name].train()
+        del trainings[name]  # with the memory of its network
+
     finished = threading.Event()
     watching = threading.Thread(target=_stop_requested, args=(trainings, observer, finished), daemon=True)
     watching.start()
     try:
         with ThreadPoolExecutor(threads, "kernel") as pool:
-            for ending in [pool.submit(training.train) for training in trainings.values()]:
+            for ending in [pool.submit(train, name) for name in jobs]:
                 ending.result()
     finally:
         finished.set()
@@ -66,8 +71,8 @@ def train_gang(
 def _stop_requested(trainings: Mapping[str, KernelTraining], observer: Observer, finished: threading.Event) -> None:
     while not finished.wait(STOP_SECONDS):
         for name in tuple(observer.to_stop()):  # another thread may add to them
-            if name in trainings:
-                trainings[name].stop()
+            if training := trainings.get(name):
+                training.stop()
 
 
 class KernelTraining:

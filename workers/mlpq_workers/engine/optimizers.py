@@ -80,7 +80,8 @@ def _put_tensors(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) 
     for name, value in state.items():
         number, _, own = name.partition(" ")
         parameter, group = parameters[int(number)]
-        counts_on_device = group.get("capturable") or group.get("fused")
+        # torch's ASGD keeps its counters on the device in any case.
+        counts_on_device = group.get("capturable") or group.get("fused") or isinstance(optimizer, torch.optim.ASGD)
         device = parameter.device if value.dim() or counts_on_device else "cpu"
         optimizer.state[parameter][own] = value.to(device, copy=True)
 
@@ -181,7 +182,7 @@ class FusedRows(Rows):
             count = int(bool(own["momentum"]))
             names = ("weight_decay", "momentum", "dampening", "nesterov")
             self._kernel: Any = torch._fused_sgd_
-            self._options: dict[str, Any] = {name: own[name] for name in names} | {"is_first_step": True}
+            self._options: dict[str, Any] = {name: own[name] for name in names} | {"is_first_step": bool(count)}
         else:
             count = 3 if own["amsgrad"] else 2
             beta1, beta2 = own["betas"]  # type: ignore[misc]

@@ -20,7 +20,7 @@ class Ranks(World):
         if self.size == 1:
             return module
         wrapped = DistributedDataParallel(module)
-        wrapped.register_comm_hook(self.size, sum_in_rank_order)
+        wrapped.register_comm_hook(Parts(self.size), sum_in_rank_order)
         return wrapped
 
     def sum(self, tensors: Iterable[Tensor]) -> None:
@@ -47,15 +47,32 @@ class Ranks(World):
         return json.loads(content.numpy().tobytes())
 
 
-def sum_in_rank_order(size: int, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+class Parts:
+    """Memory for the gradients of all ranks, one tensor each, for every bucket of DistributedDataParallel.
+
+    It is used again for every batch: NCCL keeps what it has written until its watchdog looks, which may be many batches
+    later.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._of: dict[int, list[Tensor]] = {}
+
+    def like(self, bucket: distributed.GradBucket) -> list[Tensor]:
+        own, parts = bucket.buffer(), self._of.get(bucket.index())
+        if parts is None or parts[0].shape != own.shape:  # the buckets are rebuilt after the first batch
+            parts = self._of[bucket.index()] = [torch.empty_like(own) for _ in range(self._size)]
+        return parts
+
+
+def sum_in_rank_order(memory: Parts, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
     """The sum of all ranks' gradients, added in the order of the ranks.
 
     The order in which an all-reduce adds depends on where an element lies in its bucket, and DistributedDataParallel
     rebuilds the buckets after the first batch: a job that was resumed would get other bits.
     """
-    own = bucket.buffer()
-    parts = [torch.empty_like(own) for _ in range(size)]
-    gathering = distributed.all_gather(parts, own, async_op=True).get_future()
+    parts = memory.like(bucket)
+    gathering = distributed.all_gather(parts, bucket.buffer(), async_op=True).get_future()
 
     def add(_: object) -> Tensor:
         for part in parts[1:]:

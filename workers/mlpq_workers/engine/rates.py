@@ -47,7 +47,7 @@ def _scheduled(spec: JobSpec, numbers: NDArray[np.int64], total: int, batches: i
         case "cosine":
             return _cosine(spec.lr, own["eta_min"], numbers / total)
         case "step":
-            return _decayed(spec.lr, own["gamma"], numbers // (batches * int(own["size"])))
+            return _decayed(spec.lr, own["gamma"], numbers // (batches * int(min(own["size"], spec.epochs))))
         case "exponential":
             return _decayed(spec.lr, own["gamma"], numbers // batches)
         case "one-cycle":

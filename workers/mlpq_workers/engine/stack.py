@@ -23,7 +23,6 @@ from torch import Tensor
 
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.network import ACTIVATIONS
-from mlpq_workers.engine.world import ALONE, World
 
 LINE = 16  # elements: one cache line of float32, two of float64
 RUN = 64  # elements: a multiple of two vectors on every CPU for which torch has vectorized code
@@ -198,7 +197,7 @@ class Forward:
 class Masks:
     """Dropout's masks, drawn on the CPU by each network's own generator, in the order of the plain engine.
 
-    They are drawn for all images of a `batch`, of which `forward` computes those in `own`.
+    They are drawn for all images of a `batch`, of which `forward` computes those in `own`. Their memory stays the same.
     """
 
     def __init__(
@@ -213,22 +212,24 @@ class Masks:
         sigma = forward.sigma
         self._keep = forward.scores.new_tensor([1 - rate for rate in rates])[:, None, None]
         self._masks = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
-        self._drawn = [torch.empty(batch, z.shape[1], dtype=z.dtype) for z in sigma]
+        self._drawn = [torch.ones(len(z), batch, z.shape[1], dtype=z.dtype) for z in sigma]
         self._sigma = sigma
         # The derivative needs the activations without their masks.
         self.unmasked = [apart(len(z), *z.shape[1:], like=z) for z in sigma]
-        for mask in self._masks:
-            mask.fill_(1)
+
+    def draw(self) -> None:
+        """Draw the masks of the next batch, for all hidden layers."""
+        for mask, drawn in zip(self._masks, self._drawn, strict=True):
+            for of_network, rate, generator in zip(drawn, self._rates, self._generators, strict=True):
+                if rate:
+                    of_network.bernoulli_(1 - rate, generator=generator)
+            mask.copy_(drawn[:, self._own].to(mask.device).transpose(1, 2))  # at once: each copy makes a GPU wait
+            mask.div_(self._keep)
 
     def __call__(self, i: int) -> None:
-        """Draw the masks of z_{i+1} and apply them. `unmasked[i]` keeps the activations without them."""
-        mask, drawn = self._masks[i], self._drawn[i]
-        for network, (rate, generator) in enumerate(zip(self._rates, self._generators, strict=True)):
-            if rate:
-                mask[network].copy_(drawn.bernoulli_(1 - rate, generator=generator)[self._own].t())
-        mask.div_(self._keep)
+        """Apply the masks of z_{i+1}. `unmasked[i]` keeps the activations without them."""
         self.unmasked[i].copy_(self._sigma[i])
-        self._sigma[i].mul_(mask)
+        self._sigma[i].mul_(self._masks[i])
 
     def backward(self, i: int, p: Tensor) -> None:
         """Multiply p, the gradient in the masked z_{i+1}, by the masks, in place."""
@@ -257,7 +258,9 @@ class Step:
         self.masks: Masks | None = None
         shape, like = parameters.shape, parameters.rows
         self._rates = rates[:, None, None]
-        self._minus_label = -torch.ones_like(self.forward.scores[:, :1])
+        self._classes = torch.arange(shape.widths[-1], device=like.device)[:, None]
+        self._label = torch.empty_like(self.forward.scores)
+        self._minus_label = like.new_full((len(like), 1, 1), -1)
         self._smooths = False
         self._log = self.forward.scores.new_empty(self.forward.scores.shape)
         self._softmax = torch.empty_like(self._log)
@@ -282,7 +285,7 @@ class Step:
         self._share = (smoothing / self.forward.scores.shape[1]).to(self._rates)
         # Those without smoothing must not have 0 times a sum that is infinite.
         self._is_sharp = self._share == 0
-        self._minus_label.copy_(-self._kept.expand_as(self._minus_label))
+        self._minus_label.copy_(-self._kept)
 
     def set_rates(self, rates: Tensor) -> None:
         """Replace the first of `rates`, in the same memory."""
@@ -326,8 +329,10 @@ class Step:
                 self._log.sum(1, keepdim=True).mul_(self._share).masked_fill_(self._is_sharp, 0)
             )
         torch.softmax(forward.scores, 1, out=self._softmax)
-        # (ŷ - y) / batch: the derivative of the cross-entropy in the scores.
-        self._softmax.scatter_add_(1, labels, self._minus_label)
+        # (ŷ - y) / batch: the derivative of the cross-entropy in the scores. By a comparison with all classes, since
+        # scatter_add_ sorts to be deterministic on a GPU.
+        torch.eq(labels, self._classes, out=self._label)
+        self._softmax.addcmul_(self._label, self._minus_label)
         if self._smooths:
             self._softmax.sub_(self._share)
         torch.mul(self._softmax, self._rates, out=p[-1])
@@ -341,59 +346,3 @@ class Step:
             self._differentiate(below, output)
         for target, above, below, beta, alpha in self._updates:
             target.baddbmm_(above, below, beta=beta, alpha=alpha)
-
-
-class Evaluation:
-    """Losses, predictions and correct counts of all networks on the same number of images of each stream.
-
-    Each rank of the world computes its own part of the images. After `run`, `classes` has the predicted classes of that
-    part, int64, and `log_confidences` the logarithms of their softmax, both [networks, part].
-    """
-
-    ROWS = 256  # images of a stream at a time; fixed, because the rounding of a loss depends on it
-
-    def __init__(
-        self,
-        parameters: Parameters,
-        streams: Sequence[int],
-        rows: Tensor,
-        labels: Tensor,
-        scale: float,
-        world: World = ALONE,
-    ) -> None:
-        """`rows` and `labels` are [streams, n]; network i is evaluated on those of `streams[i]`."""
-        self._world, self._n, own = world, rows.shape[1], world.part(rows.shape[1])
-        rows, labels = rows[:, own], labels[:, own]
-        self._rows, self._labels = rows, labels[list(streams)]
-        groups = segments(streams, slice(0, len(streams)))
-        self._parts: list[tuple[int, int, Forward]] = []
-        forwards: dict[int, Forward] = {}
-        n = rows.shape[1]
-        for first in range(0, n, self.ROWS):
-            batch = min(self.ROWS, n - first)
-            if batch not in forwards:
-                forwards[batch] = Forward(parameters, groups, len(rows), batch, scale)
-            self._parts.append((first, first + batch, forwards[batch]))
-        self._losses = parameters.rows.new_empty(len(streams), n)
-        self.log_confidences = torch.empty_like(self._losses)
-        self.classes = torch.empty_like(self._losses, dtype=torch.int64)
-        self._images: Tensor | None = None
-
-    def run(self, x: Tensor) -> tuple[list[float], list[int]]:
-        """Mean cross-entropy, in nats, and correct count of each network, on its rows of the pixels `x`."""
-        if self._images is None:
-            self._images = x.new_empty(len(self._rows) * self.ROWS, x.shape[1])
-        for first, end, forward in self._parts:
-            rows = self._rows[:, first:end].reshape(-1)
-            images = torch.index_select(x, 0, rows, out=self._images[: len(rows)])
-            forward.load(images.view(forward.pixels.shape))
-            forward.run()
-            labels = self._labels[:, first:end]
-            log = torch.log_softmax(forward.scores, 1)
-            torch.gather(log, 1, labels[:, None], out=self._losses[:, None, first:end])
-            torch.amax(log, 1, out=self.log_confidences[:, first:end])
-            torch.argmax(forward.scores, 1, out=self.classes[:, first:end])
-        correct = (self.classes == self._labels).sum(1)
-        sums = self._losses.double().sum(1)
-        self._world.sum([sums, correct])
-        return (sums / -self._n).tolist(), correct.tolist()

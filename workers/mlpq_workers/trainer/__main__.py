@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from mlpq.errors import MlpqError
 from mlpq_workers.protocol import TrainingSettings, Unusable
@@ -29,7 +30,7 @@ def main(settings: TrainingSettings) -> None:
     if size > 1:
         from mlpq_workers.trainer.ranks import launch  # takes half a second more
 
-        launch(size, settings, pipe)
+        launch(size, replace(settings, device=device), pipe)
     elif build is not None:
         from mlpq_workers.trainer.kernel_engine import KernelEngine
 

@@ -11,14 +11,19 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import sys
+import warnings
+from functools import cache
 from pathlib import Path
 
 from mlpq.errors import MlpqError
 from mlpq_workers.kernel.library import ARITHMETIC
 from mlpq_workers.trainer.environment import cpu_name, gpu_name
 from mlpq_workers.trainer.kernel_choice import available_kernel, has_torch, needs_torch
+
+log = logging.getLogger("mlpq.training")
 
 
 def may_have_gpu() -> bool:
@@ -36,13 +41,22 @@ def may_have_gpu() -> bool:
 
 def available() -> list[str]:
     """The kinds of device that can be used here, best first; the last is always "cpu"."""
+    return available_and_why()[0]
+
+
+@cache  # torch warns once
+def available_and_why() -> tuple[list[str], str]:
+    """What `available` returns, and why torch can't use a GPU, as far as it says so; else empty."""
     if not has_torch():
-        return ["cpu"]
+        return ["cpu"], ""
     import torch
 
-    found = ["cuda"] if torch.cuda.is_available() else []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = ["cuda"] if torch.cuda.is_available() else []
     found += ["mps"] if torch.backends.mps.is_available() else []
-    return [*found, "cpu"]
+    why = [str(each.message).split(" (Triggered internally", 1)[0].strip() for each in caught]
+    return [*found, "cpu"], "" if "cuda" in found else "; ".join(why)
 
 
 def choose(requested: str) -> str:
@@ -50,13 +64,15 @@ def choose(requested: str) -> str:
     if requested == "cpu" or (requested == "auto" and not may_have_gpu()):
         return "cpu"
     needs_torch(f"--device {requested}")
-    here = available()
+    here, why = available_and_why()
     if requested == "auto":
+        if why:
+            log.warning("no GPU: %s; training on the %s", why, here[0])
         return here[0]
     if requested not in here:
-        version = importlib.metadata.version("torch")
+        version, reason = importlib.metadata.version("torch"), f" ({why})" if why else ""
         raise MlpqError(
-            f"no {requested} device on this machine: torch {version} sees {', '.join(here)}; use --device auto"
+            f"no {requested} device on this machine: torch {version} sees {', '.join(here)}{reason}; use --device auto"
         )
     return requested
 
@@ -95,19 +111,23 @@ def main(threads: int, kernel: str) -> None:
     from mlpq_workers.trainer.kernel_engine import KernelEngine
 
     here = [{"device": kind, "model": device_name(kind), "most_ranks": most_ranks(kind)} for kind in available()]
-    best = available()[0]
+    (best, *_), no_gpu = available_and_why()
     size = world_size(best, None)
     build, why = available_kernel(kernel)
-    facts = None
+    facts, problem = None, ""
     if best == "cpu" and build is not None:
         facts = KernelEngine(build, threads).facts
     elif has_torch():
         from mlpq_workers.trainer.torch_engines import TorchEngines
 
-        facts = TorchEngines(best, max(1, threads // size), size).facts
+        try:
+            facts = TorchEngines(best, max(1, threads // size), size).facts
+        except MlpqError as error:
+            problem = str(error)
     torch = importlib.metadata.version("torch") if has_torch() else None
     name = build.name if build else None
     found = {"kernel": name, "arithmetic": ARITHMETIC, "why_no_kernel": why, "torch": torch}
+    found |= {"why_no_gpu": no_gpu, "problem": problem}
     print(json.dumps({"devices": here, "environment": facts, **found}))
 
 

@@ -36,5 +36,8 @@ class Engines(Protocol):
     def prepare(self, images: ImageSet) -> Any:
         """The data as `train` takes them."""
 
+    def is_lost(self, error: Exception) -> bool:
+        """Whether nothing can be trained in this process after this error."""
+
     def train(self, engine: Engine, jobs: Mapping[str, EngineJob], data: Any, observer: Observer) -> None:
         """Train jobs with equal gang keys. Each ends by a call of `observer.ended`, by its name."""

@@ -32,5 +32,8 @@ class KernelEngine:
     def prepare(self, images: ImageSet) -> KernelData:
         return KernelData.of(images)
 
+    def is_lost(self, error: Exception) -> bool:
+        return False
+
     def train(self, engine: Engine, jobs: Mapping[str, EngineJob], data: KernelData, observer: Observer) -> None:
         train_gang(jobs, data, self._build, observer, self._threads)

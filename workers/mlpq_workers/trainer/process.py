@@ -37,7 +37,7 @@ class TrainingProcess:
     """What the training of every gang in this process needs.
 
     `stop_requests` are the tokens of jobs that must stop, `is_leaving` whether all must stop after their epochs.
-    `facts` describe the environment.
+    `facts` describe the environment. `lost` is the error after which the process can train nothing; else empty.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class TrainingProcess:
         self.checkpoint_seconds = settings.checkpoint_seconds
         self.stop_requests: set[str] = set()
         self.is_leaving = False
+        self.lost = ""
         self.plugin = None if settings.plugin is None else PluginCode.of(settings.plugin)
         self.facts: Mapping[str, object] = {**engines.facts, **(self.plugin.facts if self.plugin else {})}
         self._waits = 0

@@ -50,7 +50,8 @@ def launch(size: int, settings: TrainingSettings, out: Pipe) -> None:
         elastic_launch(config, python)(*arguments)
         error = "the ranks exited unexpectedly"
     except ChildFailedError as failed:
-        error = root_cause([RankFailure.of(rank, failure) for rank, failure in failed.failures.items()])
+        failures = [RankFailure.of(rank, failure) for rank, failure in failed.failures.items()]
+        error = root_cause(failures, on_cuda=settings.device == "cuda")
     out.send(Died(error))
 
 
@@ -73,14 +74,19 @@ class RankFailure:
         return f"rank {self.rank}: {self.error or ending}"
 
 
-def root_cause(failures: Sequence[RankFailure]) -> str:
-    """The failure that caused the others, which are those of ranks that lost a peer or that the launcher ended."""
+def root_cause(failures: Sequence[RankFailure], on_cuda: bool = False) -> str:
+    """The failure that caused the others, which are those of ranks that lost a peer or that the launcher ended.
+
+    On CUDA, NCCL aborts a rank that waited too long for another one.
+    """
     in_order = sorted(failures, key=lambda each: each.at)
     own = [each for each in in_order if each.error and not LOST_PEER.search(each.error)]
     waited = [each for each in in_order if TIMED_OUT.search(each.error)]
     killed = [each for each in in_order if not each.error and each.signal not in (0, signal.SIGTERM)]
     if not own and waited:
         return hang(waited[0].rank)
+    if not own and on_cuda and killed and killed[0].signal == signal.SIGABRT:
+        return f"{hang(killed[0].rank)}, and NCCL aborted it; the log tells if that had another cause"
     with_error = [each for each in in_order if each.error]
     return str([*own, *killed, *with_error, *in_order][0])
 

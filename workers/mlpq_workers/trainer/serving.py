@@ -9,7 +9,7 @@ import threading
 import time
 from typing import NoReturn
 
-from mlpq_workers.protocol import Alive, Leave, Ready, StopJob, TrainJob, parse_command
+from mlpq_workers.protocol import Alive, Died, Leave, Ready, StopJob, TrainJob, parse_command
 from mlpq_workers.trainer import devices
 from mlpq_workers.trainer.kernel_choice import available_kernel, has_torch
 from mlpq_workers.trainer.process import TrainingProcess
@@ -19,15 +19,20 @@ ALIVE_SECONDS = 5.0  # between two signs of life; a worker waits for the next on
 
 
 def serve(process: TrainingProcess) -> NoReturn:
-    """Announce the process, and train one gang after another until standard input ends. Other ranks follow rank 0."""
+    """Announce the process, and train one gang after another until standard input ends. Other ranks follow rank 0.
+
+    After an error that leaves the device unusable the process ends, so that the worker starts another one.
+    """
     if process.world.rank > 0:
         _follow(process)
     gangs: queue.Queue[tuple[TrainJob, ...]] = queue.Queue()
     threading.Thread(target=_listen, args=(process, gangs), daemon=True).start()
     process.send(_ready(process))
     threading.Thread(target=_report_alive, args=(process,), daemon=True).start()
-    while True:
+    while not process.lost:
         GangTraining(process, gangs.get()).run()
+    process.send(Died(process.lost))
+    os._exit(1)
 
 
 def _ready(process: TrainingProcess) -> Ready:

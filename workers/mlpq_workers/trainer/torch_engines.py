@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
+from mlpq.errors import MlpqError
 from mlpq.jobs import STACKING_DEVICES, Engine
 from mlpq.settings import CUBLAS_WORKSPACE
 from mlpq.spec.job import JobSpec
@@ -19,6 +20,7 @@ from mlpq_workers.engine.training_state import EngineJob, Observer, Stopped, Tra
 from mlpq_workers.engine.world import ALONE, World
 from mlpq_workers.trainer.environment import environment
 
+CUDA_OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 STACK_THREADS = 4  # more slow each other down: they share one interpreter
 
 
@@ -47,10 +49,23 @@ class TorchEngines:
     def prepare(self, images: ImageSet) -> Data:
         return Data.of(images).to(self.device)
 
+    def is_lost(self, error: Exception) -> bool:
+        """After some errors, such as an illegal address or one of the GPU's memory, CUDA fails every call."""
+        if isinstance(error, torch.AcceleratorError):
+            return getattr(error, "error_code", None) != CUDA_OUT_OF_MEMORY
+        if self.kind != "cuda" or not isinstance(error, RuntimeError):
+            return False
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
     def train(self, engine: Engine, jobs: Mapping[str, EngineJob], data: Data, observer: Observer) -> None:
         if engine is Engine.GANG:
-            # A GPU trains all jobs as one stack, a core its share of them. Ranks communicate in one thread.
-            threads = min(self._threads, STACK_THREADS) if self.kind == "cpu" and self._world.size == 1 else 1
+            threads = 1 if self._world.size > 1 else self._threads  # ranks communicate in one thread
+            if self.kind == "cpu":
+                threads = min(threads, STACK_THREADS)
             train_gang(jobs, data, self.device, observer, threads, self._world)
             return
         torch.set_num_threads(self._threads)
@@ -75,12 +90,24 @@ def prepare(device: str, rank: int = 0) -> None:
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
     if device == "cuda":
+        check_kernels(f"cuda:{rank}")
         torch.cuda.set_device(rank)
         torch.use_deterministic_algorithms(True)
+        # Nothing reads uninitialized memory, and filling it takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+
+
+def check_kernels(device: str) -> None:
+    """Run a kernel on the device; raises MlpqError. torch also sees GPUs for which this build has no kernels."""
+    try:
+        torch.zeros(1, device=device).add_(1).item()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise MlpqError(f"torch {torch.__version__} can't use {device}: {reason}; use --device cpu") from error
 
 
 def torch_facts(device: str) -> dict[str, object]:

@@ -96,7 +96,10 @@ class GangTraining(Observer):
         self._last_checkpoint = dict.fromkeys(self._jobs, time.monotonic())
 
     def run(self) -> None:
-        """Train. Every job ends with exactly one event, whatever happens; with several ranks an error may be raised."""
+        """Train. Every job ends with exactly one event, whatever happens; with several ranks an error may be raised.
+
+        Jobs that fail by an error after which the process is lost end with the process.
+        """
         # The jobs of a gang end together, and a disk syncs many files at once about as fast as one.
         with ThreadPoolExecutor(SAVING_THREADS, "save") as self._saving:
             self._run()
@@ -231,9 +234,13 @@ class GangTraining(Observer):
             return
         for line in "".join(traceback.format_exception(error)).splitlines():
             log.error("%s: %s", token, line)
+        reason = bounded(f"{type(error).__name__}: {error}")
+        if self._process.engines.is_lost(error):
+            self._process.lost = reason  # reported by the end of the process, once what was trained is saved
+            return
         # Any job of a stack may have caused the error, unless it came from outside.
         alone = not isinstance(error, OSError)
-        self._process.send(JobFailed(token, bounded(f"{type(error).__name__}: {error}"), alone))
+        self._process.send(JobFailed(token, reason, alone))
 
     def _save(self, token: str, trained: Trained) -> None:
         job = self._jobs[token]

@@ -20,10 +20,11 @@ from mlpq import data_registry, plugins
 from mlpq.errors import DataError, MlpqError, StoreError
 from mlpq.jobs import BEAT_SECONDS, LEASE_SECONDS, STACKING_DEVICES, Outcome
 from mlpq.own_data.files import stored
-from mlpq.records import AttemptEnding, ClaimedJob, TrainingSetup, WorkerCapabilities
+from mlpq.records import AttemptEnding, ClaimedJob
 from mlpq.settings import Settings
 from mlpq.store import claiming, execution, worker_queries
 from mlpq.store.session import Store
+from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from mlpq_workers.worker.gang_run import LEAVE_SECONDS, GangRun, WorkerContext, internal_error, log_fields
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse

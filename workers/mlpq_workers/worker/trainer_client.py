@@ -22,8 +22,8 @@ from typing import Any
 
 from mlpq import plugins
 from mlpq.errors import MlpqError
-from mlpq.records import TrainingSetup
 from mlpq.settings import Settings, python_module, training_environ
+from mlpq.worker_records import TrainingSetup
 from mlpq_workers.protocol import (
     Alive,
     Command,

@@ -190,6 +190,7 @@ def test_names_of_two_packages_or_of_torch_are_refused(install: Callable[..., st
         ({"declaration": None}, "plugin and declaration belong together"),
         ({"plugin": "mlpq-test-plugin"}, "plugin: String should match pattern"),
         ({"plugin": "A==1 b"}, "plugin: String should match pattern"),
+        ({"optimizer": "a\nb"}, "the name of a plug-in has up to 40 letters"),
         ({"optimizer": "adam"}, "adam is a plug-in, and torch's or a formula too: give one of them"),
         ({"formula": "p = p - lr*g"}, "slowstart is a plug-in, and torch's or a formula too: give one of them"),
         ({"optimizer_settings": {}}, "optimizer_settings must name every option of slowstart"),

@@ -30,7 +30,7 @@ from mlpq.spec.parsing import (
     real,
     whole,
 )
-from mlpq.spec.plugin import Declaration, PackageName
+from mlpq.spec.plugin import Declaration, PackageName, is_name
 from mlpq.spec.schedules import CONSTANT, SCHEDULES, complete_schedule
 
 ACTIVATIONS = ("sigmoid", "relu", "tanh")
@@ -158,6 +158,8 @@ class JobSpec(BaseModel):
         if self.declaration is not None:
             if self.formula is not None or self.optimizer in OPTIMIZERS:
                 raise ValueError(f"{self.optimizer} is a plug-in, and torch's or a formula too: give one of them")
+            if not is_name(self.optimizer):
+                raise ValueError("the name of a plug-in has up to 40 letters a-z, digits, - and _")
             if self.declaration.complete(self.optimizer, self.optimizer_settings) != self.optimizer_settings:
                 raise ValueError(f"optimizer_settings must name every option of {self.optimizer}")
             return

@@ -72,6 +72,11 @@ class Plugin:
     lr: float
 
 
+def is_name(text: str) -> bool:
+    """Whether an optimizer of a package may have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 @cache
 def find(name: str) -> Plugin | None:
     """The optimizer of that name among those of installed packages; None where none has it. Raises SpecError."""
@@ -99,7 +104,7 @@ def check_names(optimizers: Iterable[str], formulas: Iterable[str]) -> None:
 def checked(found: plugins.Declared) -> Plugin:
     """What a package declares, as a plug-in; raises SpecError with one line."""
     what = f"{found.package} declares {found.name}"
-    if not _NAME.fullmatch(found.name):
+    if not is_name(found.name):
         raise SpecError(f"{what}: a name begins with a letter and has up to 40 letters, digits, - and _")
     if not re.fullmatch(PACKAGE, found.package):
         raise SpecError(f"{what}, and has a version that a spec can't name")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlpq.errors import MlpqError
 from mlpq.spec.datasets import Dataset
 from mlpq_workers.engine.world import ALONE, World
 from mlpq_workers.protocol import Event, TrainingSettings
@@ -63,8 +64,11 @@ class TrainingProcess:
         self._waits = 0
         self._data: dict[tuple[str, str], LoadedData] = {}
 
-    def check_plugin(self) -> None:
-        """Raise MlpqError where the code of the plug-in is no longer that of the facts: it may not be loaded yet."""
+    def check_plugin(self, package: str | None) -> None:
+        """Raise MlpqError where this process is not for jobs of this plug-in, or its code is no longer that of the
+        facts: it may not be loaded yet."""
+        if package != (self.plugin and self.plugin.package):
+            raise MlpqError(f"the row of the job names another package than its spec, {package}")
         if self.plugin is not None:
             self.plugin.check()
 

@@ -141,7 +141,7 @@ class GangTraining(Observer):
         return jobs, data
 
     def _engine_job(self, job: TrainJob) -> EngineJob:
-        self._process.check_plugin()
+        self._process.check_plugin(job.spec.plugin)
         resume = self._checkpoint_of(job)
         if resume is None:
             start = None

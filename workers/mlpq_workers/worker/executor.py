@@ -153,6 +153,8 @@ class Executor:
         if setup.is_large:  # one for each thread: they take long, and other workers may come
             limit = min(limit, self._config.threads)
         facts = {**self._trainer.facts, "world_size": setup.world_size}
+        if facts.get("plugin") != setup.plugin:  # the process of the setup did not start
+            facts = {name: value for name, value in facts.items() if name not in ("plugin", "plugin_sha256")}
         return claiming.claim(self._store, self.name, capabilities, facts, limit, setup)
 
     def _execute(self, gang: Sequence[ClaimedJob]) -> None:

@@ -43,7 +43,7 @@ def run(code: Path, home: Path, arguments: Sequence[str]) -> float:
     )
     seconds = time.perf_counter() - began
     if done.returncode:
-        raise SystemExit(f"mlpq {' '.join(arguments)} failed: {done.stderr}")
+        raise SystemExit(f"mlpq {' '.join(arguments)} failed with the code in {code}: {done.stdout}{done.stderr}")
     return seconds
 
 

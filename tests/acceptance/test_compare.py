@@ -226,8 +226,9 @@ def test_several_experiments_are_ranked_over_their_problems(duel: Site) -> None:
         ("compare duel --metric acuracy", "unknown metric 'acuracy' (did you mean 'accuracy'?)"),
         ("compare duel --against lion", "no arm is called 'lion': type one of adam lr=0.01; sgd lr=0.5; sgd lr=0.1"),
         (
-            "compare duel --plot charts.pdf",
-            "the suffix of 'charts.pdf' is not a supported format: name the file NAME.png or NAME.svg or NAME.html",
+            "compare duel --plot charts.gif",
+            "the suffix of 'charts.gif' is not a supported format: name the file NAME.pdf or NAME.png or NAME.svg or "
+            "NAME.html",
         ),
         ("compare duel --plot nowhere/charts.png", "the folder nowhere does not exist"),
         ("report duel -o nowhere/report.html", "the folder nowhere does not exist"),

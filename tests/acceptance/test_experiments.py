@@ -72,7 +72,7 @@ def test_nothing_is_created_or_printed_where_there_is_no_database(lab: Site, tmp
     shell = {"_MLPQ_COMPLETE": "bash_complete", "COMP_WORDS": "mlpq results ", "COMP_CWORD": "2"}
     for database in ("sqlite:////nowhere/mlpq.db", "postgresql://nobody@127.0.0.1:1/none"):
         done = lab.mlpq(env={**shell, "MLPQ_DATABASE_URL": database})
-        assert (done.out, done.err) == ("", "")
+        assert (done.out.strip(), done.err) == ("", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ _WIDTHS = {
 }
 _CAPITAL, _OTHERS, _NOT_ASCII = 0.72, 0.57, {"−": 0.6, "–": 0.57, "±": 0.57, "×": 0.6, "·": 0.34}
 _FULL = 1.0
-_BREAKS_AFTER = " ,=/_-"
 
 
 def text_width(text: str, size: float) -> float:
@@ -28,28 +28,28 @@ def _character_width(character: str) -> float:
 
 
 def wrapped(text: str, room: float, size: float) -> list[str]:
-    """The text in lines that are at most `room` wide, broken after a space or a sign, or within longer words."""
+    """The text in lines that are at most `room` wide, broken between words, and longer words after a sign."""
     lines, line = [], ""
-    for part in _parts(text):
+    for part in _parts(text, room, size):
         if line and text_width((line + part).rstrip(), size) > room:
             lines.append(line.rstrip())
             line = ""
-        while text_width(part.rstrip(), size) > room and len(part) > 1:
-            fitting = next(n for n in range(len(part) - 1, 0, -1) if n == 1 or text_width(part[:n], size) <= room)
-            lines.append(part[:fitting])
-            part = part[fitting:]
         line += part
     return [*lines, line.rstrip()]
 
 
-def _parts(text: str) -> list[str]:
-    """The text in parts between which it may break."""
-    parts, start = [], 0
-    for at, character in enumerate(text):
-        if character in _BREAKS_AFTER and at + 1 > start:
-            parts.append(text[start : at + 1])
-            start = at + 1
-    return [*parts, text[start:]]
+def _parts(text: str, room: float, size: float) -> list[str]:
+    """The text in parts between which it may break, each with the space after it."""
+    parts = []
+    for word in re.findall(r" *[^ ]+ *| +", text):
+        pieces = [word] if text_width(word.strip(), size) <= room else re.findall(r"[^,=/_-]*[,=/_-]?", word)
+        for piece in filter(None, pieces):
+            while text_width(piece.rstrip(), size) > room and len(piece) > 1:
+                fitting = next(n for n in range(len(piece) - 1, 0, -1) if n == 1 or text_width(piece[:n], size) <= room)
+                parts.append(piece[:fitting])
+                piece = piece[fitting:]
+            parts.append(piece)
+    return parts
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ class Check:
 def check(config: Settings) -> list[Check]:
     """Check every setting and what it points to."""
     source = config.sources
+    devices = _start_devices(config)  # it takes longest, and runs beside the other checks
     return [
         Check(True, "MLPQ_HOME", str(config.home), source["MLPQ_HOME"], ""),
         *_database(config, source["MLPQ_DATABASE_URL"]),
@@ -58,21 +59,30 @@ def check(config: Settings) -> list[Check]:
         Check(True, "MLPQ_KERNEL", config.kernel, source["MLPQ_KERNEL"], "trains the jobs of the CPU"),
         Check(True, "MLPQ_LOG_FORMAT", config.log_format, source["MLPQ_LOG_FORMAT"], "of workers and the dashboard"),
         *(Check(None, "setting", "", "", warning) for warning in config.unknown),
-        *_devices(config),
+        *_devices(config, devices),
     ]
 
 
-def _devices(config: Settings) -> list[Check]:
-    """What can train here, and on which devices. A subprocess imports torch: this process must not."""
+def _start_devices(config: Settings) -> subprocess.Popen[str] | None:
+    """A process that looks for devices and may import torch, which this one must not; None without a worker."""
     if importlib.util.find_spec("safetensors") is None:
-        return [Check(True, "worker", "", "", "not installed: pip install 'mlpq[cpu]', or 'mlpq[worker]' with torch")]
+        return None
     command = python_module("mlpq_workers.trainer.devices", str(config.threads), config.kernel)
+    return subprocess.Popen(command, env=training_environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _devices(config: Settings, process: subprocess.Popen[str] | None) -> list[Check]:
+    """What can train here, and on which devices, as the process finds."""
+    if process is None:
+        return [Check(True, "worker", "", "", "not installed: pip install 'mlpq[cpu]', or 'mlpq[worker]' with torch")]
     try:
-        done = subprocess.run(
-            command, env=training_environ(), capture_output=True, text=True, check=True, timeout=TORCH_SECONDS
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
+        output, _ = process.communicate(timeout=TORCH_SECONDS)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+        found = json.loads(output.splitlines()[-1])
     except (subprocess.SubprocessError, ValueError, IndexError) as error:
+        process.kill()
+        process.wait()
         return [Check(False, "training", "", "", f"does not start: {error}")]
     engines, facts = _engines(config.kernel, found), found["environment"]
     if facts is None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from celery import Celery
-from kombu.exceptions import ChannelError, KombuError
-from kombu.transport import TRANSPORT_ALIASES
-
-from mlpq.broker.messages import WAKE
+from mlpq.broker.file_queue import put
+from mlpq.broker.messages import WAKE, wake_up
 from mlpq.errors import QueueError, reason_of
 from mlpq.settings import Settings, masked
 
-BROKER_ERRORS = (KombuError, ChannelError, OSError)
+if TYPE_CHECKING:
+    from celery import Celery
+
 WAKE_SECONDS = 10  # an upper limit, whatever the retries within the libraries
+MESSAGES = "messages"  # the folder of the embedded queue
 MAX_WAKES = 16  # per submission: a woken worker continues by itself until the queue is empty
 
 # By scheme of the broker's URL.
@@ -44,7 +43,10 @@ def queue_name(device: str) -> str:
 
 @cache
 def celery_app(broker_url: str) -> Celery:
-    """The Celery application for that broker; the client and the worker share it."""
+    """The Celery application for that broker; the client and the worker share it. Importing Celery takes a while."""
+    from celery import Celery
+    from kombu.transport import TRANSPORT_ALIASES
+
     TRANSPORT_ALIASES.update(TRANSPORTS)
     app = Celery("mlpq", set_as_current=False)
     app.conf.update(
@@ -73,10 +75,12 @@ def check_broker(config: Settings) -> None:
     if config.queue_dir is not None:
         _make_queue_dir(config)
         return
+    from kombu.exceptions import ChannelError, KombuError
+
     try:
         with celery_app(config.broker_url).connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=10)
-    except BROKER_ERRORS as error:
+    except (KombuError, ChannelError, OSError) as error:
         raise QueueError(f"can't reach the broker {masked(config.broker_url)}: {error}; see mlpq doctor") from error
 
 
@@ -94,9 +98,13 @@ def wake(config: Settings, device: str, jobs: int) -> None:
 
 def _send(config: Settings, device: str, count: int, failed: list[Exception]) -> None:
     try:
+        name = queue_name(device)
         if config.queue_dir is not None:
             _make_queue_dir(config)
-        app, name = celery_app(config.broker_url), queue_name(device)
+            for _ in range(count):
+                put(config.queue_dir / MESSAGES, name, wake_up(name))
+            return
+        app = celery_app(config.broker_url)
         for _ in range(count):
             app.send_task(WAKE, args=[name], queue=name)
     except Exception as error:  # of any kind: the jobs are committed, and workers poll the database
@@ -106,7 +114,7 @@ def _send(config: Settings, device: str, count: int, failed: list[Exception]) ->
 def _make_queue_dir(config: Settings) -> None:
     assert config.queue_dir is not None
     try:
-        for folder in (config.queue_dir, config.queue_dir / "messages", config.queue_dir / "control"):
+        for folder in (config.queue_dir, config.queue_dir / MESSAGES, config.queue_dir / "control"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.chmod(folder, 0o700)
     except OSError as error:
@@ -116,10 +124,12 @@ def _make_queue_dir(config: Settings) -> None:
 def _broker(broker_url: str) -> dict[str, Any]:
     scheme, _, folder = broker_url.partition("://")
     if scheme != "filesystem":
+        import ssl
+
         # Without this Celery verifies no certificate; parameters of the URL replace it.
         verified = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
         tls = {"broker_use_ssl": verified} if scheme == "rediss" else {}
         return {"broker_url": broker_url, "broker_transport_options": REDIS_OPTIONS, **tls}
-    messages = f"{folder}/messages"
+    messages = f"{folder}/{MESSAGES}"
     options = {"data_folder_in": messages, "data_folder_out": messages, "control_folder": f"{folder}/control"}
     return {"broker_url": "filesystem://localhost//", "broker_transport_options": options}

@@ -216,3 +216,8 @@ def output_kind() -> OutputKind:
     if "JPY_PARENT_PID" in os.environ:  # Jupyter's kernels set it
         return OutputKind.NOTEBOOK
     return OutputKind.LOG if os.environ.get("CI", "").lower() in ("1", "true") else OutputKind.TERMINAL
+
+
+def without_pydantic_plugins() -> None:
+    """Keep pydantic from looking for plugins: mlpq has none, and the search reads the metadata of all packages."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -21,6 +21,7 @@ from mlpq.experiment import compare_experiment
 from mlpq.jobs import Outcome
 from mlpq.records import WorkerCapabilities
 from mlpq.report.comparison_tables import verdict_lines
+from mlpq.report.drawing import PHONE
 from mlpq.store import execution, queries, verifications
 from mlpq.store.session import Store
 from mlpq.verification_records import Grade, Verification
@@ -82,6 +83,32 @@ def test_experiment_page_has_the_verdicts_of_mlpq_compare(store: Store, client: 
         verdicts = verdict_lines(compare_experiment(store, "sweep", params).comparison)
         assert verdicts
         assert all(" ".join(verdict.split()) in page for verdict in verdicts)
+
+
+def test_charts_are_drawn_for_phones_except_with_large_type(store: Store, client: TestClient) -> None:
+    train(store)
+    page = client.get("/experiments/sweep").text
+    phone = [html.unescape(url) for url in re.findall(r'<source media="[^"]+" srcset="([^"]+)"', page)]
+    assert len(phone) == page.count("<img") >= 2
+    for url in phone:
+        drawn = client.get(url).text
+        assert f'width="{PHONE.width}"' in drawn
+        assert drawn != client.get(url.replace("&size=phone", "")).text
+    assert client.get(phone[0].replace("=phone", "=watch")).status_code == 400
+    large = client.get("/experiments/sweep?large&by=optimizer").text
+    assert '<html lang="en" class="large">' in large
+    assert "<source" not in large
+    assert 'class="large"' not in page
+
+
+def test_links_of_a_page_with_large_type_keep_it(store: Store, client: TestClient) -> None:
+    train(store)
+    for address in ("/", "/experiments/sweep", "/workers"):
+        links = re.findall(r'<a [^>]*href="([^"]+)"', client.get(f"{address}?large").text)
+        pages = [link for link in links if not link.startswith(("#", "/charts"))]
+        assert pages
+        assert all("?large" in link for link in pages), pages
+        assert all(client.get(html.unescape(link)).status_code == 200 for link in pages)
 
 
 def test_page_of_a_single_arm(store: Store, client: TestClient) -> None:

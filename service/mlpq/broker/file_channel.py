@@ -1,13 +1,11 @@
-"""The embedded queue: a folder with one file for each message."""
+"""The embedded queue as a transport of kombu, for workers."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import stat
-import time
 import uuid
 from pathlib import Path
 from queue import Empty
@@ -15,6 +13,7 @@ from typing import Any
 
 from kombu.transport import filesystem, virtual
 
+from mlpq.broker.file_queue import put
 from mlpq.broker.messages import MAX_BYTES, is_wake_up, wake_up
 from mlpq.log import RateLimit
 
@@ -29,14 +28,7 @@ class Channel(filesystem.Channel):
     get_table = virtual.Channel.get_table
 
     def _put(self, queue: str, message: object, **_: Any) -> None:  # type: ignore[override]  # kombu's own differ
-        folder, name = Path(self.data_folder_out), f"{round(time.monotonic() * 1000)}_{uuid.uuid4()}.{queue}.msg"
-        temporary = folder / f".{name}"
-        try:
-            with temporary.open("x") as file:
-                json.dump(message, file)
-            temporary.rename(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
+        put(Path(self.data_folder_out), queue, message)
 
     def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
         folder = Path(self.data_folder_in)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +39,10 @@ from mlpq.cli import (
     workers,
 )
 from mlpq.errors import MlpqError, reason_of
+from mlpq.settings import without_pydantic_plugins
 from mlpq.version import VERSION
+
+GARBAGE_THRESHOLD = 20_000  # objects
 
 
 class OneLineErrors(click.Group):
@@ -177,5 +181,8 @@ completion.attach(cli)
 
 def main() -> None:
     """The entry point of the command `mlpq`."""
+    # Imports make many objects and hardly any garbage, for which Python by default looks again and again meanwhile.
+    gc.set_threshold(GARBAGE_THRESHOLD)
+    without_pydantic_plugins()
     streams.set_up()
     cli(prog_name="mlpq")

@@ -188,7 +188,7 @@ def _page(request: Request, template: str, make: Callable[[Site], tuple[dict[str
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
     content, status = make(site)
-    own = {"etag": etag, "path": _path(request), "large": "large" in request.query_params}
+    own: dict[str, Any] = {"etag": etag, "path": _path(request), "large": "large" in request.query_params}
     return HTMLResponse(site.render(template, **own, **content), status, headers)
 
 

@@ -193,7 +193,7 @@ def titled(layers: Chart, title: str, caption: str, height: Any, style: Style = 
     room = style.text_share * style.width
     texts = [text.replace("n = ", "n\0=\0").replace(" %", "\0%") for text in (caption, *key)]
     lines = [line.replace("\0", " ") for text in texts for line in wrapped(text, room, style.caption)]
-    common = {"anchor": "start", "frame": "bounds" if style.fits else "group"}
+    common: dict[str, Any] = {"anchor": "start", "frame": "bounds" if style.fits else "group"}
     if style.title:
         about = altair.TitleParams(
             title if not style.fits else wrapped(title, room, 1.1 * style.title), subtitle=lines,

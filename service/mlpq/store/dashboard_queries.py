@@ -36,7 +36,8 @@ def experiments_page(store: Store, before: int | None, limit: int) -> list[Exper
 def database_time(store: Store) -> datetime:
     """The time by the database's clock."""
     with store.read() as connection:
-        return connection.execute(select(now())).scalar_one()
+        found: datetime = connection.execute(select(now())).scalar_one()
+    return found
 
 
 def experiment(store: Store, name: str) -> ExperimentRecord:

@@ -36,7 +36,7 @@ def may_have_gpu() -> bool:
 
 def available() -> list[str]:
     """The kinds of device that can be used here, best first; the last is always "cpu"."""
-    if not has_torch():
+    if not may_have_gpu():
         return ["cpu"]
     import torch
 

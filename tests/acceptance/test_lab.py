@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 import mlpq
-from tests.support.installations import EMBEDDED, SERVICES, Site
+from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site
+from tests.support.linked_environment import linked_environment
 
 SWEEP: dict[str, Any] = {"dataset": "digits", "optimizer": ["sgd:lr=0.5", "adam:lr=0.01"], "epochs": 2, "hidden": 8}
 
@@ -272,7 +273,10 @@ mlpq.Labor()
 def test_users_script_is_checked_by_mypy_against_the_installed_package(tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(GOOD)
     (tmp_path / "bad.py").write_text(BAD)
-    command = [sys.executable, "-m", "mypy", "--strict", "good.py", "bad.py"]
+    python = linked_environment(tmp_path / "installed", ["mlpq"])
+    (site,) = (tmp_path / "installed").glob("lib/python*/site-packages")
+    (site / "mlpq").symlink_to(ROOT / "service" / "mlpq")  # the installation here is an editable one, unknown to mypy
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "good.py", "bad.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     faults = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert not [line for line in faults if not line.startswith("bad.py:")], done.stdout

@@ -98,8 +98,8 @@ class Decision:
     def _repr_html_(self) -> str:
         shown = race_tables.question_text(self._step.state)
         cells = (tuple(shown.headings), [list(line) for line in shown.lines])
-        title = f"{shown.registered}."
-        return html(Output(title, shown.verdicts or [shown.state], shown.notes, [("", cells)]))
+        notes = [f"{shown.registered}.", *shown.notes]
+        return html(Output("Registered question", shown.verdicts or [shown.state], notes, [("", cells)]))
 
     @staticmethod
     def _taken(taken: Step) -> Step:

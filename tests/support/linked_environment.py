@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 
-def torch_environment(folder: Path, names: list[str]) -> Path:
+def linked_environment(folder: Path, names: list[str]) -> Path:
     """The Python of a new virtual environment in `folder` with these distributions, as links to the installed ones."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"

@@ -63,7 +63,7 @@ def test_shells_complete_experiments_jobs_and_names(lab: Site) -> None:
     assert completed(lab, "mlpq compare finished --by optimizer,mo")[0] == "optimizer,momentum"
     assert completed(lab, "mlpq compare finished --chart ra") == ["rates", "race"]
     assert completed(lab, "mlpq submit --dataset dig") == ["digits"]
-    assert completed(lab, "mlpq submit --optimizer ada")[:2] == ["adadelta", "adagrad"]
+    assert completed(lab, "mlpq submit --optimizer ada")[:2] == ["adadelta", "adafactor"]
     assert "waiting" in completed(lab, "mlpq cancel w")
     assert "--experiment" in completed(lab, "mlpq submit --exp")
 

@@ -30,7 +30,7 @@ from tests.support.services import free_port, wait_until
 pytestmark = pytest.mark.slow
 
 SWEEP = 'experiment="in a kernel", dataset="digits", optimizer=["sgd:lr=0.5", "adam:lr=0.01"], epochs=2, seeds=range(4)'
-OUTSIDE = re.compile(r"<script|<style|<link|src=\"(?!data:)|https?://")
+OUTSIDE = re.compile(r"<script|<style(?! scoped)|<link|src=\"(?!data:)|https?://")
 
 
 def only(outputs: list[Any], kind: str) -> dict[str, Any]:

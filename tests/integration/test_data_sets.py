@@ -277,8 +277,7 @@ def test_waiting_jobs_say_which_data_no_worker_has(store: Store, tmp_path: Path)
     found = registered(store)
     submit(store, spec_of(found), spec_of(found, seeds=1), *Sweep.parse({"dataset": "digits"}).jobs())
     sha256 = found.content.sha256
-    by_nobody = [WaitingJobs("auto", None, 1), WaitingJobs("auto", None, 2, sha256)]
-    assert worker_queries.jobs_without_worker(store) == by_nobody
+    assert worker_queries.jobs_without_worker(store) == [WaitingJobs("auto", None, 3)]
     execution.worker_heartbeat(store, "ann:1:a", CPU)
     (waiting,) = worker_queries.jobs_without_worker(store)
     assert waiting == WaitingJobs("auto", None, 2, sha256, found.reference)

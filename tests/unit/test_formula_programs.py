@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlpq.errors import SpecError
@@ -90,6 +90,7 @@ def check_registers(program: Program) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(texts)
+@example("m = m**0; p = where(m + v + u + w + g == 0.125, p, p - 0.1*(m + u))")
 def test_random_formulas_compute_what_python_computes(text: str) -> None:
     formula = parsed(text)
     if formula is not None:

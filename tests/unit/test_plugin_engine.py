@@ -80,9 +80,7 @@ def test_state_of_any_type_is_restored(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [object(), {1, 2}, b"bytes", {(1, 2): 3}, lambda: None],
-    ids=["object", "set", "bytes", "keys", "function"],
+    "value", [object(), {1, 2}, b"bytes", {(1, 2): 3}, lambda: None], ids=["object", "set", "bytes", "keys", "function"]
 )
 def test_state_that_a_checkpoint_can_not_hold_is_said(value: object) -> None:
     with pytest.raises(MlpqError, match=r"the state of the optimizer can't be saved: TypeError: state_dict\(\) h"):

@@ -19,6 +19,7 @@ from starlette.routing import Mount
 
 import mlpq.own_data
 import mlpq.spec
+from mlpq import plugins
 from mlpq.analysis.metrics import METRICS, NAMES, UNITS_TO_TARGET
 from mlpq.cli import cli
 from mlpq.dashboard.app import make_app, router
@@ -168,7 +169,8 @@ def test_each_key_of_a_spec_file_is_documented_with_its_choices_and_limits(key: 
     for message in rejections(key):
         if choices := re.search(r"\(choose from: (.+)\)", message):
             among = section(SPEC_FILE, "Optimizers") if key == "optimizer" else own
-            assert set(choices[1].split(", ")) <= set(coded(among))
+            of_packages = plugins.owners() if key == "optimizer" else {}
+            assert set(choices[1].split(", ")) <= {*coded(among), *of_packages}
         if limits := re.search(r"(-?\d+) to (\d+)", message):
             low, high = map(int, limits.groups())
             assert f"{written(low)} to {written(high)}" in row_of(section(SPEC_FILE, "Limits"), key)

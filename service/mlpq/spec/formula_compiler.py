@@ -117,7 +117,8 @@ class Compiler:
 
     def _whole_power(self, base: _Value, exponent: int) -> _Value:
         if exponent == 0:
-            return self._constant(1.0)
+            one = self._constant(1.0)
+            return self._apply("where", base, one, one)  # a vector, as in NumPy and torch: sums of it round as such
         if exponent == 1:
             return base
         if exponent % 2:

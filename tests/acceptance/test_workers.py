@@ -41,7 +41,7 @@ def real_worker(site: Site) -> Iterator[Worker]:
 
 def test_two_workers_do_every_job_once(site: Site) -> None:
     with real_worker(site) as one, real_worker(site) as other:
-        rows = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 300, "--seeds", "0..9")
+        rows = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 80, "--seeds", "0..9")
         watched = site.mlpq("watch")
     assert watched.err.count(" of 10]") == 10
     assert [site.row(row["id"]).status for row in rows] == ["succeeded"] * 10

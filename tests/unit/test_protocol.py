@@ -49,7 +49,7 @@ EVENTS: list[Event] = [
     JobSucceeded("a/1", RESULT, IMAGES),
     JobDiverged("a/1", "the loss became nan in epoch 1"),
     JobStopped("a/1"),
-    JobFailed("a/1", "OSError: \0 \u2028", alone=True),
+    JobFailed("a/1", "OSError: \0 \u2028", alone=True, lines=("Traceback", "\u2028")),
     Died("signal SIGKILL"),
 ]
 

@@ -228,11 +228,15 @@ class JobStopped(Message):
 
 @dataclass(frozen=True, slots=True)
 class JobFailed(ErrorMessage):
-    """A job failed. `alone`: another job of the gang may have caused it, so each should be retried alone."""
+    """A job failed. `alone`: another job of the gang may have caused it, so each should be retried alone.
+
+    `lines` are the last ones of its log, which then need not come by another pipe.
+    """
 
     token: str
     error: str
     alone: bool = False
+    lines: tuple[str, ...] = ()
     kind: Literal["job_failed"] = "job_failed"
 
 

@@ -35,6 +35,7 @@ from mlpq_workers.trainer.process import LoadedData, TrainingProcess
 from mlpq_workers.trainer.result_images import result_images
 
 SAVING_THREADS = 8
+LINES = 100  # of the traceback of an error
 
 log = logging.getLogger("mlpq.training")
 
@@ -232,15 +233,16 @@ class GangTraining(Observer):
         if isinstance(error, MlpqError):
             self._process.send(JobFailed(token, bounded(str(error))))
             return
-        for line in "".join(traceback.format_exception(error)).splitlines():
-            log.error("%s: %s", token, line)
+        lines = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode().splitlines()
         reason = bounded(f"{type(error).__name__}: {error}")
         if self._process.engines.is_lost(error):
+            for line in lines:
+                log.error("%s: %s", token, line)
             self._process.lost = reason  # reported by the end of the process, once what was trained is saved
             return
         # Any job of a stack may have caused the error, unless it came from outside.
         alone = not isinstance(error, OSError)
-        self._process.send(JobFailed(token, reason, alone))
+        self._process.send(JobFailed(token, reason, alone, tuple(lines[-LINES:])))
 
     def _save(self, token: str, trained: Trained) -> None:
         job = self._jobs[token]

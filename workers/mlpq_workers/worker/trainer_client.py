@@ -29,6 +29,7 @@ from mlpq_workers.protocol import (
     Command,
     Died,
     Event,
+    JobFailed,
     Leave,
     Ready,
     StopJob,
@@ -238,6 +239,10 @@ class Trainer:
             if isinstance(event, Died):
                 died = event
                 process.kill()
+            elif isinstance(event, JobFailed):
+                for text in event.lines:
+                    self._keep_line(process, event.token, text.replace("\0", "\\0"))
+                events.put(event)
             elif not isinstance(event, Alive):
                 events.put(event)
         ending = _ending(process.wait())
@@ -248,12 +253,17 @@ class Trainer:
         for line in process.stderr:
             clean = line.rstrip("\n").replace("\0", "\\0")  # PostgreSQL's text can't contain NUL
             token, text = parts.groups() if (parts := JOB_LINE.match(clean)) else ("", clean)
-            logs = self._logs
-            for lines in [logs[token]] if token in logs else logs.values():
-                lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
-            job, _, attempt = token.partition("/")
-            if self._process is process:  # not once it was killed: ranks then log many lines about it
-                log.info("%s", clean, extra={"job": job, "attempt": int(attempt)} if token else {})
+            self._keep_line(process, token, text)
+
+    def _keep_line(self, process: subprocess.Popen[str], token: str, text: str) -> None:
+        """Keep a line of the log about one job, or about all where there is no token, and print it."""
+        logs = self._logs
+        for lines in [logs[token]] if token in logs else logs.values():
+            lines.append(time.strftime("%H:%M:%S ", time.gmtime()) + text)
+        job, _, attempt = token.partition("/")
+        if self._process is process:  # not once it was killed: ranks then log many lines about it
+            extra = {"job": job, "attempt": int(attempt)} if token else {}
+            log.info("%s", f"{token}: {text}" if token else text, extra=extra)
 
 
 def _ending(code: int) -> str:

@@ -85,7 +85,6 @@ class WorkerRecord:
     data: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
 
-    def can_run(self, device: str, world_size: int | None, data: str | None = None, package: str | None = None) -> bool:
-        """Whether it could run a job that requests that device and world size, and needs that data set and package."""
-        has_needed = (data is None or data in self.data) and (package is None or package in self.packages)
-        return device in ("auto", self.device) and (world_size or 1) <= self.most_ranks and has_needed
+    def can_run(self, device: str, world_size: int | None) -> bool:
+        """Whether it could run a job that requests that device and world size, if it has what the job needs."""
+        return device in ("auto", self.device) and (world_size or 1) <= self.most_ranks

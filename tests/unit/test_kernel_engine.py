@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import torch
 
 from mlpq.records import EpochMetrics
 from mlpq.spec.job import JobSpec
+from mlpq_workers.engine.kernel_gang import KernelTraining
 from mlpq_workers.engine.network import build
 from mlpq_workers.engine.tensors import to_tensors
 from mlpq_workers.engine.training_state import Checkpoint, Diverged, EngineJob, Predictions, Stopped, Trained
@@ -247,6 +249,24 @@ def test_error_ends_only_its_own_job() -> None:
     found = train_by_kernel(EngineJob(SPECS[0], start), SPECS[1], data=few_images())
     assert isinstance(found.endings["0"], ValueError)
     assert_equal(found.trained("1"), alone(SPECS[1]))
+
+
+class CountingTrainings(Record):
+    """Counts, whenever a job ends, the trainings that are still in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def ended(self, name: str, ending: Trained | Exception) -> None:
+        super().ended(name, ending)
+        self.counts.append(sum(type(each) is KernelTraining for each in gc.get_objects()))
+
+
+def test_ended_job_is_freed_before_its_gang_has_ended() -> None:
+    found = CountingTrainings()
+    train_by_kernel(*[job(epochs=1)] * 4, data=few_images(), observer=found)
+    assert found.counts == [4, 3, 2, 1]
 
 
 # --- without torch

@@ -45,10 +45,8 @@ def rate_factors(optimizer: torch.optim.Optimizer, lr: float) -> list[float]:
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor, factors: Iterable[float] = ()) -> None:
     """Set the learning rate of the next steps, times the factor of each group where there are some."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    for group, factor in zip(optimizer.param_groups, factors, strict=False):
-        group["lr"] = rate * factor
+    for group, factor in itertools.zip_longest(optimizer.param_groups, factors):
+        group["lr"] = rate if factor is None else rate * factor
 
 
 def take_state(spec: JobSpec, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

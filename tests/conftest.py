@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -30,18 +30,43 @@ hypothesis.settings.register_profile("mlpq", deadline=None)
 hypothesis.settings.register_profile("no-shrinking", deadline=None, phases=[hypothesis.Phase.generate])
 hypothesis.settings.load_profile("mlpq")
 
+ROOT = Path(__file__).resolve().parents[1]
+
 Server = TypeVar("Server", Postgres, Redis)
 
 
-# Expensive fixtures: one process sets them up, for all tests that use them.
-EXPENSIVE = {"served", "textbook"}
+SESSION_FIXTURES = {"served", "textbook"}  # expensive ones
+WAITING = ("acceptance", "chaos")  # the folders whose tests wait most of the time
+WAITING_SHARE = 0.8  # of the tests, among which they are spread
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        for name in EXPENSIVE.intersection(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(name))
+        if isinstance(item, pytest.Function):
+            for group in _groups(item):
+                item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):  # in a process of pytest-xdist
+        items[:] = _mixed(items)
+
+
+def _groups(item: pytest.Function) -> Iterator[str]:
+    """The group of an item whose expensive fixtures one process sets up once for all tests that use them."""
+    shared = SESSION_FIXTURES.intersection(item.fixturenames)
+    yield from shared
+    fixtures = [each[-1] for each in item._fixtureinfo.name2fixturedefs.values()]
+    is_grouped = shared or item.get_closest_marker("xdist_group")
+    if not is_grouped and any(fixture.scope == "module" for fixture in fixtures):
+        yield f"{item.path.parent.name}-{item.path.stem}"
+
+
+def _mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The tests that wait spread among those that compute, so that the processors have work all the time."""
+    waiting = [item for item in items if item.path.relative_to(ROOT).parts[1] in WAITING]
+    computing = [item for item in items if item.path.relative_to(ROOT).parts[1] not in WAITING]
+    place = {item: WAITING_SHARE * i / len(waiting) for i, item in enumerate(waiting)}
+    place |= {item: i / len(computing) for i, item in enumerate(computing)}
+    return sorted(items, key=place.__getitem__)
 
 
 @contextmanager

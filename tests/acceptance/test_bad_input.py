@@ -16,8 +16,6 @@ from tests.support.installations import EMBEDDED, SERVICES, Done, Site, Sites
 from tests.support.job_steps import claim_one, fail, finish, spec, submit
 from tests.support.services import free_port
 
-pytestmark = pytest.mark.xdist_group("bad-input")  # its fixtures are expensive: set up once, by one process
-
 NOBODY_THERE = f"127.0.0.1:{free_port()}"
 
 

@@ -18,8 +18,6 @@ from tests.support.installations import EMBEDDED, Site, Sites
 from tests.support.job_steps import claim_one, finish, specs, submit
 from tests.support.services import Postgres
 
-pytestmark = pytest.mark.xdist_group("output")  # its fixtures are expensive: set up once, by one process
-
 FULL = "mlpq: can't write to standard output, which is incomplete: the disk is full\n"
 
 

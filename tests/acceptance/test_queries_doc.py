@@ -15,8 +15,6 @@ from mlpq.store import sql
 from tests.support import filled_database
 from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site, Sites
 
-pytestmark = pytest.mark.xdist_group("queries")  # its fixtures are expensive: set up once, by one process
-
 PAGE = (ROOT / "docs" / "how-to" / "query-results.md").read_text()
 
 

@@ -15,8 +15,6 @@ from tests.support.installations import SERVICES, Site
 from tests.support.roles import READER, SUBMITTER, WORKER, create_roles, upgrade_as_owner
 from tests.support.services import Postgres
 
-pytestmark = pytest.mark.xdist_group("roles-of-a-deployment")
-
 
 @pytest.fixture(scope="module")
 def postgres_with_roles() -> Iterator[tuple[Postgres, str]]:

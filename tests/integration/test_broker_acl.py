@@ -12,8 +12,6 @@ from mlpq import queue
 from mlpq.settings import read_settings
 from tests.support.broker_acl import PASSWORDS, RedisOfDeployment
 
-pytestmark = pytest.mark.xdist_group("broker-acl")
-
 ATTACKS = (
     "FLUSHALL", "FLUSHDB", "SHUTDOWN NOSAVE", "CONFIG GET *", "CONFIG SET dir /tmp", "CONFIG REWRITE", "DEBUG SLEEP 1",
     "REPLICAOF 10.0.0.1 6379", "SLAVEOF 10.0.0.1 6379", "MODULE LIST", "MODULE LOAD /tmp/evil.so", "ACL LIST",

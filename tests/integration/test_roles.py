@@ -46,9 +46,6 @@ from tests.support.roles import (
 )
 from tests.support.services import Postgres
 
-pytestmark = pytest.mark.xdist_group("roles")  # a server of their own, since roles belong to all databases
-
-
 CONTENT = DataContent(sha256="ab" * 32, features=2, classes=2, train=4, test=2)
 TERMS = QuestionTerms(
     by="optimizer", metric="accuracy", target="", against="", difference=0.5, margin=None, alpha=0.05, max_seeds=None,

@@ -22,8 +22,6 @@ from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Sites
 from tests.support.job_steps import claim_one, finish, spec, submit
 
-pytestmark = pytest.mark.xdist_group("sql")  # its fixtures are expensive: set up once, by one process
-
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n WHERE i < 0"
 
 

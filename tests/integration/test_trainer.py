@@ -34,8 +34,6 @@ from mlpq_workers.worker.watchdog import Pulse
 from tests.support.gang_training import job
 from tests.support.job_steps import IMAGES, RESULT, TOO_BIG_TO_STACK, epoch
 
-pytestmark = pytest.mark.xdist_group("trainer")  # the tests share one training process
-
 # What a worker writes is tested on both databases elsewhere.
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 

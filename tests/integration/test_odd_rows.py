@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,6 +44,7 @@ from mlpq.worker_records import WorkerCapabilities
 from tests.support.dashboard_pages import browser
 from tests.support.job_steps import FACTS, claim_one, fail, finish, spec, specs, submit, whole_row
 from tests.support.result_rows import job_record
+from tests.support.services import Postgres
 
 WORKER = "ann:1:a"
 SPECS = (
@@ -85,11 +87,11 @@ def disable_checks(store: Store) -> None:
                 connection.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
 
 
-@pytest.fixture
-def unchecked(store: Store) -> Iterator[Store]:
+def fill(url: str) -> None:
     """Without checks: results of two arms with an epoch, an environment and a verification each, running jobs, live
     workers, and other experiments with a job each.
     """
+    store = Store(url)
     disable_checks(store)
     for number in range(ROWS):
         execution.worker_heartbeat(store, f"{WORKER}{number}", WorkerCapabilities("cpu"))
@@ -104,11 +106,37 @@ def unchecked(store: Store) -> Iterator[Store]:
         submit(store, spec(), experiment=f"other {number}")
     with store.write() as connection:
         connection.execute(text("DELETE FROM epochs WHERE epoch > 1"))
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def filled_sqlite(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = Path(shutil.copy(migrated_sqlite, tmp_path_factory.mktemp("filled")))
+    fill(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="module")
+def filled_postgres(postgres: Postgres, migrated_postgres: str) -> str:
+    name = postgres.create(migrated_postgres)
+    fill(postgres.url(name))
+    return name
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def unchecked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A copy of the database that `fill` made."""
+    if request.param == "sqlite":
+        store = Store(f"sqlite:///{shutil.copy(request.getfixturevalue('filled_sqlite'), tmp_path)}")
+        yield store
+        store.close()
+        return
+    postgres: Postgres = request.getfixturevalue("postgres")
+    name = postgres.create(request.getfixturevalue("filled_postgres"))
+    store = Store(postgres.url(name))
     yield store
-    if not store.is_sqlite:
-        with store.write() as connection:
-            for table in metadata.tables:
-                connection.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
+    store.close()
+    postgres.drop(name)
 
 
 def values_of(column: Any, is_sqlite: bool) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 
 from mlpq.store import queries
 from tests.support.docs_pages import DOCS
-from tests.support.installations import EMBEDDED, MLPQ, ROOT, SERVICES, SOURCE_ROOTS, Site
+from tests.support.installations import MLPQ, ROOT, SOURCE_ROOTS, Site
 from tests.support.job_steps import let_delay_pass
 from tests.support.plugin_packages import PLUGIN, write_package
 from tests.support.services import wait_until
@@ -72,30 +72,30 @@ def without(folder: Path) -> dict[str, str]:
     return with_packages(folder)
 
 
-@pytest.mark.parametrize("site", [EMBEDDED, SERVICES], indirect=True)
-def test_plugin_from_the_command_line_to_a_verified_result(site: Site, tmp_path: Path) -> None:
+def test_plugin_from_the_command_line_to_a_verified_result(alone: Site, tmp_path: Path) -> None:
     arms = ("--optimizer", "slowstart:lr=0.05,beta=0.8", "--optimizer", "jitter", "--optimizer", "muon:lr=0.02")
-    with site.worker(forked=False):
-        rows = site.submit(*QUICK, *arms, "--experiment", "own", "--wait")
+    with alone.worker(forked=False):
+        rows = alone.submit(*QUICK, *arms, "--experiment", "own", "--wait")
         assert [(row["status"], row["plugin"], row["engine"]) for row in rows] == [
             ("succeeded", PLUGIN, "plain"), ("succeeded", PLUGIN, "plain"), ("succeeded", None, "plain"),
         ]  # fmt: skip
-        verified = site.mlpq("verify", "own", "--format", "json").json["verifications"]
+        verified = alone.mlpq("verify", "own", "--format", "json").json["verifications"]
     assert {each["grade"] for each in verified} == {"same_bits"}
-    environments = [site.mlpq("show", row["id"], "--format", "json").json["attempts"][0]["environment"] for row in rows]
+    environments = [
+        alone.mlpq("show", row["id"], "--format", "json").json["attempts"][0]["environment"] for row in rows
+    ]
     assert [facts.get("plugin") for facts in environments] == [PLUGIN, PLUGIN, None]
     assert len({facts.get("plugin_sha256") for facts in environments}) == 2
     assert len(environments[0]["plugin_sha256"]) == 64
-    shown = site.mlpq("show", rows[0]["id"]).out
+    shown = alone.mlpq("show", rows[0]["id"]).out
     assert PLUGIN in shown
     assert "slowstart lr=0.05 beta=0.8" in shown
-    compared = site.mlpq("compare", "own", "--by", "optimizer,beta", "--format", "md").out
+    compared = alone.mlpq("compare", "own", "--by", "optimizer,beta", "--format", "md").out
     assert "slowstart beta=0.8" in compared
-    assert (
-        "the spec has no field 'bta' (did you mean 'beta'?)" in site.mlpq("compare", "own", "--by", "bta", status=2).err
-    )
+    refused = alone.mlpq("compare", "own", "--by", "bta", status=2)
+    assert "the spec has no field 'bta' (did you mean 'beta'?)" in refused.err
     for row in rows:
-        (tmp_path / "job.py").write_text(site.mlpq("export", row["id"], "--script").out)
+        (tmp_path / "job.py").write_text(alone.mlpq("export", row["id"], "--script").out)
         done = subprocess.run([sys.executable, "job.py"], capture_output=True, text=True, timeout=250, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"{row['test_correct']} of 500 test images correct" in done.stdout

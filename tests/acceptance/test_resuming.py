@@ -19,8 +19,8 @@ from tests.support.job_steps import let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
 
 MODELS = ("--dataset", "digits", "--hidden", 1000, "--optimizer", "sgd", "--optimizer", "adam")
-GANG = (*MODELS, "--epochs", 300, "--seeds", "1,2")
-ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 60, "--batch-size", 32)
+GANG = (*MODELS, "--epochs", 120, "--seeds", "1,2")
+ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 30, "--batch-size", 32)
 TOGETHER = {"MLPQ_THREADS": "4"}  # all jobs of GANG train at once
 ALWAYS = {**TOGETHER, "MLPQ_CHECKPOINT_SECONDS": "0"}
 
@@ -170,7 +170,7 @@ def test_job_of_the_kernel_resumes_on_another_cpu_with_another_number_of_threads
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue(site: Site) -> None:
     with site.worker(env=TOGETHER):
-        rows = site.submit(*MODELS, "--epochs", 600, "--seeds", "1,2")
+        rows = site.submit(*MODELS, "--epochs", 250, "--seeds", "1,2")
         wait_for_epochs(site, rows)
         began = time.monotonic()
         site.mlpq("cancel", rows[1]["id"])
@@ -183,7 +183,7 @@ def test_cancelled_job_of_a_gang_stops_within_seconds_and_the_others_continue(si
 
 def test_job_that_kills_its_process_uses_up_its_attempts_and_no_others(alone: Site) -> None:
     with alone.worker():
-        rows = alone.submit(*MODELS, "--epochs", 500, "--seeds", 1)
+        rows = alone.submit(*MODELS, "--epochs", 250, "--seeds", 1)
         bad, others = rows[0]["id"], [row["id"] for row in rows[1:]]
         for attempt in (1, 2, 3):
             let_delay_pass(alone.store, bad)

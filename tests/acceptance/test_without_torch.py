@@ -87,7 +87,7 @@ def test_torch_that_can_not_be_loaded_fails_only_the_jobs_that_request_it(alone:
 @pytest.mark.parametrize("site", [SERVICES], indirect=True)
 def test_job_resumes_on_a_worker_without_torch(site: Site, blocked: dict[str, str]) -> None:
     with site.worker(env={"MLPQ_CHECKPOINT_SECONDS": "0"}) as worker:
-        (row,) = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 400)
+        (row,) = site.submit("--dataset", "digits", "--hidden", 1000, "--epochs", 150)
         wait_until("it trains", lambda: site.outcomes(row["id"]))
         worker.terminate()
         worker.wait()

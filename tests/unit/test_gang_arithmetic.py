@@ -18,7 +18,7 @@ from mlpq_workers.engine.tensors import to_tensors
 from mlpq_workers.engine.training_state import EngineJob
 from mlpq_workers.trainer.data import load
 from tests.support.float_pixels import in_floats
-from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, Record, job, train_plain, train_together
+from tests.support.gang_training import OPTIMIZERS_AND_OPTIONS, OPTIONS, Record, few, job, train_plain, train_together
 from tests.support.one_step import SHAPES, assert_one_step, each_shape, exact_gradient, with_penalty_and_dropout
 from tests.support.optimizer_options import OPTIONS_OF_MATRICES
 
@@ -75,7 +75,7 @@ def close(mine: EpochMetrics, theirs: EpochMetrics) -> bool:
 
 @each_shape((0, 3, 4, 7, 8, 11, 12))  # every depth with every activation, with bias or without
 def test_results_in_double_precision_equal_the_plain_engines(number: int) -> None:
-    shape, data = SHAPES[number], digits(torch.float64)
+    shape, data = SHAPES[number], in_floats(few(), torch.float64)
     jobs = []
     for i, optimizer in enumerate(OPTIMIZERS_AND_OPTIONS):
         keys = {

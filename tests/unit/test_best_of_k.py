@@ -20,7 +20,9 @@ def settings(first: int = 0, optimizer: str = "sgd", **keys: Any) -> list[JobRec
     return [
         job
         for i, (lr, validated) in enumerate(((0.1, 90), (0.5, 80)))
-        for job in arm(first + 10 * i, counts(400 + 20 * i, 410 + 20 * i), validated, optimizer=optimizer, lr=lr, **keys)
+        for job in arm(
+            first + 10 * i, counts(400 + 20 * i, 410 + 20 * i), validated, optimizer=optimizer, lr=lr, **keys
+        )
     ]
 
 

@@ -139,7 +139,9 @@ def test_settings_that_were_chosen_by_the_figures_compared_are_noted(metric: str
         assert (CHOSEN_BY in notes(found)) == (is_noted and is_shared)
 
 
-@pytest.mark.parametrize(("seeds", "note"), [(10, "the choice leaves 5 pairs"), (11, ""), (4, "the choice leaves 1 pair,")])
+@pytest.mark.parametrize(
+    ("seeds", "note"), [(10, "the choice leaves 5 pairs"), (11, ""), (4, "the choice leaves 1 pair,")]
+)
 def test_choice_that_leaves_too_few_pairs_says_how_many_seeds_are_enough(seeds: int, note: str) -> None:
     found = line(compared(tuned(seeds), adam(seeds), by="optimizer"), "the choice leaves")
     assert found.startswith(note)

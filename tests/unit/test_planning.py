@@ -76,7 +76,9 @@ def test_invalid_goal_of_a_plan_is_one_line(difference: float, power: float, mes
 
 
 @pytest.mark.parametrize(
-    ("end", "replaced"), [(Outcome.FAILED, True), (Outcome.LOST, True), (None, True), (Outcome.DIVERGED, False)], ids=str
+    ("end", "replaced"),
+    [(Outcome.FAILED, True), (Outcome.LOST, True), (None, True), (Outcome.DIVERGED, False)],
+    ids=str,
 )
 def test_seeds_of_jobs_that_are_lost_are_replaced_and_those_that_diverged_are_kept(
     end: Outcome | None, replaced: bool

@@ -156,7 +156,7 @@ def test_question_keeps_its_goal_and_its_choosing_seeds(goal: Goal, choose_seeds
 def test_options_that_ask_a_question_leave_defaults_out() -> None:
     assert options(asked(PLAIN)) == "--difference 0.5"
     assert options(asked(PLAIN, metric="epochs", target="85", against="sgd")) == (
-        "--metric epochs --target 85 --against 'sgd lr=0.001' --difference 0.5"
+        "--metric epochs --target 85 --against sgd --difference 0.5"
     )
 
 
@@ -240,12 +240,12 @@ def test_round_without_results_waits_for_what_is_submitted_and_submits_the_fewes
 def test_round_ends_with_the_last_unfinished_job() -> None:
     """An interrupted submission is completed, and no new round begins."""
     whole = close(12, 12)
-    queued = job_record(whole[10].spec, 10)
+    queued = job_record(whole[8].spec, 8)
     records = [*whole[:8], queued, *whole[12:20]]
     found = state(records, asked(whole), 99)
     assert found.race is not None
     assert (found.race.n, found.waiting) == (8, (queued,))
-    assert missing(found) == [("sgd", [8, 9]), ("adam", [8])]
+    assert missing(found) == [("adam", [8])]
 
 
 def test_caps_of_the_pairs_end_their_arms() -> None:

@@ -61,7 +61,9 @@ def test_settings_on_other_data_or_splits_are_sides_of_their_own(name: str, valu
 def test_groups_without_a_validation_split_choose_nothing_even_beside_others() -> None:
     """None of its figures may choose: its settings are sides of their own."""
     plain = [arm(100 * i, counts(*[430] * SEEDS), optimizer=f"sgd:lr=0.{i}") for i in (1, 2)]
-    found = compared(*plain, setting(500, 80, optimizer="adam"), setting(600, 90, optimizer="adam:lr=0.1"), by="optimizer")
+    found = compared(
+        *plain, setting(500, 80, optimizer="adam"), setting(600, 90, optimizer="adam:lr=0.1"), by="optimizer"
+    )
     assert sorted((side.label, len(side.selection.tried)) for side in found.sides) == [
         ("adam, validation=0.1", 2),
         ("sgd lr=0.1, validation=0", 1),
@@ -111,9 +113,16 @@ def test_sides_are_in_the_order_of_their_means_and_those_without_a_figure_last()
 def test_sides_are_in_the_order_of_their_medians_where_a_target_was_never_reached() -> None:
     one, two = (arm(100 * i, counts(400, 400, 400), optimizer=name) for i, name in enumerate(("sgd", "adam")))
     reached = [[90], [10, 10, 90], [10]], [[10, 90], [10, 90], [10, 90]]
-    curves = {job.id: curve(each) for jobs, own in zip((one, two), reached, strict=True) for job, each in zip(jobs, own, strict=True)}
+    curves = {
+        job.id: curve(each)
+        for jobs, own in zip((one, two), reached, strict=True)
+        for job, each in zip(jobs, own, strict=True)
+    }
     found = compared(one, two, metric="epochs", target="85", curves=curves)
-    assert [(side.spec.optimizer, side.median, side.missed) for side in found.sides] == [("adam", 2, ()), ("sgd", 3, (2,))]
+    assert [(side.spec.optimizer, side.median, side.missed) for side in found.sides] == [
+        ("adam", 2, ()),
+        ("sgd", 3, (2,)),
+    ]
     assert [side.summary is None for side in found.sides] == [False, True]
     assert [side.interval is None for side in found.sides] == [False, True]
 
@@ -156,7 +165,13 @@ def test_anytime_interval_is_shown_once_it_is_bounded() -> None:
 
 
 def test_settings_of_one_side_share_the_fields_compared() -> None:
-    found = arms([*setting(0, 90, optimizer="sgd:lr=0.1"), *setting(100, 80, optimizer="adam"), *setting(200, 80, optimizer="sgd:lr=0.3")])
+    found = arms(
+        [
+            *setting(0, 90, optimizer="sgd:lr=0.1"),
+            *setting(100, 80, optimizer="adam"),
+            *setting(200, 80, optimizer="sgd:lr=0.3"),
+        ]
+    )
     assert {label: len(own) for label, own in group_settings(found, ("optimizer",)).items()} == {"sgd": 2, "adam": 1}
     assert {label: len(own) for label, own in group_settings(found, ()).items()} == {
         "sgd lr=0.1": 1, "adam lr=0.001": 1, "sgd lr=0.3": 1,

@@ -63,6 +63,17 @@ def test_every_setting_that_is_unequal_is_noted(name: str) -> None:
     assert notes(compared(low, low)) == []
 
 
+def test_weight_decay_of_a_formula_is_its_own_affair() -> None:
+    """It decays weights, or not, under any name; rprop can't."""
+    decayed = arm(0, counts(400), optimizer="sgd:weight_decay=0.1", validation="0.1")
+    formula = arm(9, counts(401), optimizer="mine", formula="mine: p = p - lr*g", lr=0.1, validation="0.1", patience=2)
+    assert [note for note in notes(compared(decayed, formula)) if note.startswith("unequal")] == [
+        "unequal patience: 2 in mine lr=0.1, patience=2; none in sgd lr=0.001 weight_decay=0.1, patience=none"
+    ]
+    rprop = arm(9, counts(401), optimizer="rprop", validation="0.1")
+    assert line(compared(decayed, rprop), "unequal weight decay").startswith("unequal weight decay: none in rprop")
+
+
 def test_every_field_of_a_spec_is_a_setting_or_compared() -> None:
     assert {*UNEQUAL} == {*SETTINGS} == {*JobSpec.model_fields, "weight_decay"} - NOT_SETTINGS
 
@@ -126,8 +137,9 @@ def adam(seeds: int) -> list[JobRecord]:
 
 
 @pytest.mark.parametrize(
-    ("metric", "is_noted"), [("validation", True), ("epochs", True), ("seconds", True), ("accuracy", False), ("loss", False)]
-)  # fmt: skip
+    ("metric", "is_noted"),
+    [("validation", True), ("epochs", True), ("seconds", True), ("accuracy", False), ("loss", False)],
+)
 def test_settings_that_were_chosen_by_the_figures_compared_are_noted(metric: str, is_noted: bool) -> None:
     """Where too few seeds do both; otherwise the seeds that chose are left out of the comparison."""
     params = {"metric": metric, "target": "85" if metric in ("epochs", "seconds") else "", "by": "optimizer"}
@@ -177,8 +189,12 @@ def test_choice_of_a_single_sound_setting_has_no_runner_up() -> None:
 
 @pytest.mark.parametrize(
     ("lrs", "edge"),
-    [((0.1, 0.3), "lr=0.1 is the smallest of 2 tried"), ((0.3, 0.1), "lr=0.3 is the largest of 2 tried"), ((0.2, 0.1, 0.3), "")],
-)  # fmt: skip
+    [
+        ((0.1, 0.3), "lr=0.1 is the smallest of 2 tried"),
+        ((0.3, 0.1), "lr=0.3 is the largest of 2 tried"),
+        ((0.2, 0.1, 0.3), ""),
+    ],
+)
 def test_edges_of_the_grid_are_the_smallest_and_the_largest(lrs: tuple[float, ...], edge: str) -> None:
     found = line(compared(tuned(8, lrs=lrs), adam(8), by="optimizer"), "sgd was chosen at the edge")
     assert found == (f"sgd was chosen at the edge of its grid: {edge}; widen the grid" if edge else "")

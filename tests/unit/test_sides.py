@@ -8,8 +8,11 @@ import pytest
 
 from mlpq.analysis.arms import arms
 from mlpq.analysis.comparison import MissingFigure, compare
+from mlpq.analysis.fairness import notes
 from mlpq.analysis.grouping import by_label, find_label, group_settings, parse_by
+from mlpq.analysis.inference import holm
 from mlpq.analysis.params import ComparisonParams
+from mlpq.analysis.sequential import anytime_interval
 from mlpq.errors import SpecError
 from mlpq.jobs import Status
 from mlpq.records import JobRecord
@@ -70,6 +73,7 @@ def test_groups_without_a_validation_split_choose_nothing_even_beside_others() -
         ("sgd lr=0.2, validation=0", 1),
     ]
     assert found.has_unselected
+    assert any(note.startswith("no setting was chosen, since there are no validation figures") for note in notes(found))
 
 
 def test_jobs_that_are_not_finished_are_pending_until_then() -> None:
@@ -187,6 +191,26 @@ def test_sides_are_labeled_by_what_they_have() -> None:
     assert by_label(sgd, ("momentum", "nesterov")) == "momentum=0.9 nesterov=false"
 
 
+def test_sides_without_a_choice_need_no_common_seed() -> None:
+    sgd, adam = arm(0, {0: 400}, optimizer="sgd:lr=0.1"), arm(9, {1: 400}, optimizer="adam")
+    assert compared(sgd, adam, by="optimizer").choosing == ()
+    assert compared(sgd, arm(20, {1: 400}, optimizer="sgd:lr=0.2"), by="optimizer").choosing == ()
+
+
+def test_formulas_of_one_name_are_sides_of_their_own_where_optimizers_are_compared() -> None:
+    texts = "mine: p = p - lr*k*g", "mine: p = p - lr*k*sign(g)"
+    jobs = [setting(100 * i, 90 - i, optimizer="mine:k=1", formula=text, lr=0.1) for i, text in enumerate(texts)]
+    labels = sorted(side.label for side in compared(*jobs, setting(900, 80, optimizer="sgd"), by="optimizer").sides)
+    assert [label.partition("=")[0] for label in labels] == ["mine, formula", "mine, formula", "sgd"]
+    assert labels[0] != labels[1]
+    alone = compared(jobs[0], setting(900, 80, optimizer="sgd"), by="optimizer").sides
+    assert [side.label for side in alone] == ["mine", "sgd"]
+    (side,) = compared(*jobs, by="lr").sides
+    assert (side.label, len(side.selection.tried)) == ("lr=0.1", 2)
+    (constant,) = compared(*jobs, by="k").sides
+    assert constant.label == "k=1"
+
+
 def test_typed_label_is_a_whole_one_or_the_beginning_of_a_single_one() -> None:
     labels = ["adam", "adamw", "sgd lr=0.1"]
     assert [find_label(typed, labels) for typed in ("adam", "adamw", "s")] == ["adam", "adamw", "sgd lr=0.1"]
@@ -201,3 +225,104 @@ def test_fields_to_compare_by_are_named_once_each() -> None:
     with pytest.raises(SpecError, match="the spec has no field 'constant'"):
         compared(setting(0, 90), by="constant")
     assert math.isclose(compared(setting(0, 90), by="momentum").sides[0].values[7], 86.0)
+
+
+# The seeds that choose
+
+
+def chosen(*sides: list[JobRecord]) -> tuple[int, ...]:
+    return compared(*sides, by="optimizer").choosing
+
+
+def tuned(seeds: range, validated: int = 90, lr: float = 0.1) -> list[JobRecord]:
+    return arm(round(1000 * lr), dict.fromkeys(seeds, 430), validated=validated, optimizer=f"sgd:lr={lr}")
+
+
+def other(seeds: range) -> list[JobRecord]:
+    return arm(900, dict.fromkeys(seeds, 420), validated=80, optimizer="adam")
+
+
+def test_seeds_that_choose_are_of_those_that_all_arms_have() -> None:
+    settings = [*tuned(range(10)), *tuned(range(10), 80, lr=0.2)]
+    assert chosen(settings, other(range(10))) == (0, 1, 2, 3, 4)
+    assert chosen(settings, other(range(4, 10))) == (4, 5, 6)
+    assert chosen(settings, other(range(20, 30))) == (0, 1, 2, 3, 4)  # no arm can be compared with adam
+    lost = cancelled(other(range(8)), 0)
+    assert chosen(settings, lost) == (1, 2, 3)
+
+
+def test_settings_that_are_not_ranked_have_no_say_in_the_seeds_that_choose() -> None:
+    settings = [*tuned(range(12)), *tuned(range(12), 80, lr=0.2)]
+    failed = [failed_job(job.spec, 500 + i) for i, job in enumerate(tuned(range(12), lr=0.3))]
+    assert chosen(settings, failed, other(range(4, 12))) == (4, 5, 6, 7)
+
+
+def test_settings_without_a_validation_split_have_no_say_in_the_seeds_that_choose() -> None:
+    settings = [*tuned(range(10)), *tuned(range(10), 80, lr=0.2)]
+    plain = [arm(700 + 20 * i, dict.fromkeys(range(20, 30), 400), optimizer=f"adam:lr=0.{i}") for i in (1, 2)]
+    assert chosen(settings, *plain) == (0, 1, 2, 3, 4)
+
+
+def test_choice_of_equal_settings_does_not_depend_on_their_order() -> None:
+    one, two = tuned(range(8)), tuned(range(8), lr=0.2)
+    assert [compared(*sides, by="optimizer").sides[0].spec.lr for sides in ((one, two), (two, one))] == [0.1, 0.1]
+
+
+def test_choice_is_pending_only_while_jobs_of_its_seeds_are_unfinished() -> None:
+    for seed, pending in ((1, (1,)), (9, ())):
+        settings = [*tuned(range(10)), *cancelled(tuned(range(10), 80, lr=0.2), seed, Status.QUEUED)]
+        (side,) = [side for side in compared(settings, other(range(10)), by="optimizer").sides if side.label == "sgd"]
+        assert side.selection.pending == pending
+
+
+@pytest.mark.parametrize("correct", [410, 430])
+def test_pair_has_no_anytime_test_while_the_choice_of_either_side_may_change(correct: int) -> None:
+    settings = [*tuned(range(10)), *cancelled(tuned(range(10), 80, lr=0.2), 1, Status.QUEUED)]
+    adam = arm(900, counts(*[correct + 10] * 10), validated=80, optimizer="adam")
+    (pair,) = compared(settings, adam, by="optimizer").pairs
+    assert (pair.a.label, pair.anytime) == ("sgd" if correct == 410 else "adam", None)
+
+
+# Means, pairs and their tests
+
+
+@pytest.mark.parametrize("has_queued", [False, True])
+def test_sides_are_in_the_order_of_their_means_and_not_of_their_medians(has_queued: bool) -> None:
+    mean, median = (
+        arm(100 * i, counts(*own), optimizer=name)
+        for i, (name, own) in enumerate((("sgd", (400, 400, 500)), ("adam", (410, 410, 410))))
+    )
+    queued = [job_record(specs(optimizer="adagrad")[0], 900)] if has_queued else []
+    assert [side.spec.optimizer for side in compared(mean, median, queued).sides][:2] == ["sgd", "adam"]
+
+
+def test_p_values_of_both_tests_are_holms() -> None:
+    sides = [
+        arm(100 * i, counts(*own), optimizer=f"sgd:lr=0.{i}")
+        for i, own in enumerate(([430] * 9, [431, 429, 431, 430, 431, 432, 431, 433, 431], [440] * 9), 1)
+    ]
+    pairs = compared(*sides).pairs
+    anytime = [pair.anytime for pair in pairs if pair.anytime]
+    assert [each.p_adjusted for each in anytime] == holm([each.p for each in anytime])
+    assert [pair.p_adjusted for pair in pairs] == holm([pair.paired.p_value for pair in pairs if pair.paired])
+    assert len(anytime) == 3
+    for pair in pairs:
+        assert pair.anytime is not None
+        expected = anytime_interval(pair.differences, 0.05 / 3)
+        assert pair.anytime.interval == (expected if expected.is_bounded else None)
+
+
+@pytest.mark.parametrize("correct", [410, 430])
+def test_unfinished_seed_of_either_side_holds_later_pairs_back(correct: int) -> None:
+    adam = cancelled(arm(900, counts(*[correct] * 8), optimizer="adam"), 3, Status.RUNNING)
+    (pair,) = compared(arm(0, counts(*[420] * 8), optimizer="sgd"), adam).pairs
+    assert pair.anytime is not None
+    assert (pair.anytime.n, len(pair.seeds)) == (3, 7)
+
+
+def test_seed_that_was_not_submitted_in_one_side_holds_nothing_back() -> None:
+    (pair,) = compared(
+        arm(0, {0: 420, 2: 420}, optimizer="sgd"), arm(900, counts(410, 410, 410), optimizer="adam")
+    ).pairs
+    assert pair.anytime is not None
+    assert pair.anytime.n == 2

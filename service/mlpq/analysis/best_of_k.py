@@ -42,8 +42,7 @@ def best_of(records: Sequence[JobRecord], ancestors: Sequence[JobRecord] = ()) -
     for arm in found:
         spec = arm.spec
         if spec.validation:
-            own = spec.formula or spec.plugin
-            key = (spec.optimizer, own, spec.data_reference, spec.validation, arm.parent is None)
+            key = (spec.optimizer, spec.definition, spec.data_reference, spec.validation, arm.parent is None)
             groups.setdefault(key, []).append(arm)
     return [
         _best_of(f"{optimizer}, {names[data]}" if len(names) > 1 else optimizer, settings)

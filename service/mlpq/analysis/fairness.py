@@ -69,8 +69,7 @@ def _unequal(name: str, sides: Sequence[Side], value: Callable[[Side], str]) -> 
 def _setting(name: str, specs: Sequence[JobSpec], side: Side) -> str:
     if name == "dataset":
         return formatting.data_set(side.spec, specs)
-    is_own = side.spec.formula is not None or side.spec.plugin is not None
-    if name == "weight_decay" and is_own and field_of(side.spec, name) is None:
+    if name == "weight_decay" and side.spec.definition is not None and field_of(side.spec, name) is None:
         return ""  # a formula or a plug-in decays weights, or not, under any name
     return formatting.schedule(side.spec) if name == "schedule" else formatting.value_of(field_of(side.spec, name))
 

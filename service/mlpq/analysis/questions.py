@@ -44,7 +44,7 @@ class Setting:
     def validation_accuracy(self, seed: int) -> float:
         """The validation accuracy of a seed that is done, from 0 to 1."""
         result = self.jobs[seed].result
-        accuracy = None if result is None or seed in self.diverged else result.validation_accuracy
+        accuracy = None if result is None else result.validation_accuracy
         return 1 / self.arm.spec.data.classes if accuracy is None else accuracy
 
 
@@ -188,7 +188,7 @@ def _add_round(demand: _Demand, question: Question, settings: Sequence[Setting],
     ]
     end = max(fewest, *(index + 1 for index in unfinished)) if unfinished else target
     for arm in sorted(race.active):
-        demand.add([settings[arm]], [terms.seed(index) for index in range(race.n, min(end, ends[arm]))])
+        demand.add([settings[arm]], [terms.seed(index) for index in range(min(end, ends[arm]))])
 
 
 def _settings(records: Sequence[JobRecord], ancestors: Sequence[JobRecord]) -> dict[str, Setting]:

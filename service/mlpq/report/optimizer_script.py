@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from mlpq.report.formula_script import class_name, formula_call, formula_class
 from mlpq.spec.job import JobSpec
-from mlpq.spec.optimizers import OPTIMIZERS, Value, arguments
+from mlpq.spec.optimizers import OPTIMIZERS, Value, arguments, muon_arguments
 
 TAKEN = {"DataLoader", "FILE", "FILES", "MuonWithAdamW", "Path", "TensorDataset"}  # by the script
-ADAMW = "adamw_"  # before the options of Muon that are AdamW's
 MUON = """\
 class MuonWithAdamW(optim.Optimizer):
     def __init__(self, params, muon, adamw):
@@ -62,13 +61,10 @@ def imports(chain: Sequence[JobSpec]) -> str:
 
 
 def _muon_call(spec: JobSpec, settings: Mapping[str, Value]) -> str:
-    adamw = {"lr": spec.optimizer_settings["adamw_lr"]}
-    adamw |= {name.removeprefix(ADAMW): value for name, value in settings.items() if name.startswith(ADAMW)}
-    muon = {name: value for name, value in settings.items() if not name.startswith(ADAMW)}
-    if muon.pop("match_rms_adamw", False):
-        muon["adjust_lr_fn"] = "match_rms_adamw"  # type: ignore[assignment]
+    muon, adamw = muon_arguments(settings)
     if not spec.bias:
         return f"optim.Muon(model.parameters(), {_keywords(muon)})"
+    adamw = {"lr": spec.optimizer_settings["adamw_lr"], **adamw}
     return f"MuonWithAdamW(model.parameters(), dict({_keywords(muon)}), dict({_keywords(adamw)}))"
 
 

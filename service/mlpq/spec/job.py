@@ -183,6 +183,11 @@ class JobSpec(BaseModel):
         return None if self.formula is None else parse_formula(self.optimizer, self.formula)
 
     @property
+    def definition(self) -> str | None:
+        """What the name of an own optimizer stands for: its formula, or its package; None for torch's optimizers."""
+        return self.formula or self.plugin
+
+    @property
     def program(self) -> Program | None:
         """The optimizer's formula, compiled with its constants; None for torch's optimizers."""
         own = self.own_optimizer

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mlpq.errors import SpecError, nearest
 
@@ -33,6 +34,7 @@ class Optimizer:
     of_matrices: bool = False
 
 
+ADAMW = "adamw_"  # before the names of Muon's options that are AdamW's
 FLOAT32_EPS = 2.0**-23  # the first eps of Adafactor where torch has None
 
 OPTIMIZERS = {
@@ -96,6 +98,14 @@ def complete(name: str, given: Mapping[str, object]) -> dict[str, Value]:
     settings = complete_options(name, optimizer(name).defaults, given, _number)
     _check_together(name, settings)
     return settings
+
+
+def muon_arguments(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Some of Muon's options as arguments of torch's Muon, and of torch's AdamW, which trains the biases."""
+    muon: dict[str, Any] = {name: value for name, value in settings.items() if not name.startswith(ADAMW)}
+    if muon.pop("match_rms_adamw", False):
+        muon["adjust_lr_fn"] = "match_rms_adamw"
+    return muon, {name.removeprefix(ADAMW): value for name, value in settings.items() if name.startswith(ADAMW)}
 
 
 ParseNumber = Callable[[str, str, object], float]  # of the optimizer, the option, and its value

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-ADAMW = "adamw_"  # before the names of the options that are AdamW's
+from mlpq.spec.optimizers import muon_arguments
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -17,11 +17,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, settings: Mapping[str, Any]) -> None:
         parameters = list(parameters)
         super().__init__(parameters, {"lr": lr})
-        adamw = {name.removeprefix(ADAMW): value for name, value in settings.items() if name.startswith(ADAMW)}
-        muon = {name: value for name, value in settings.items() if not name.startswith(ADAMW)}
-        adjust = "match_rms_adamw" if muon.pop("match_rms_adamw") else "original"
+        muon, adamw = muon_arguments(settings)
         matrices, biases = ([p for p in parameters if (p.dim() == 2) is wanted] for wanted in (True, False))
-        self._parts: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, lr=lr, adjust_lr_fn=adjust, **muon)]
+        self._parts: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, lr=lr, **muon)]
         if biases:
             foreach = biases[0].device.type == "cuda"
             self._parts.append(torch.optim.AdamW(biases, foreach=foreach, **adamw))

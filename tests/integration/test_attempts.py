@@ -24,6 +24,7 @@ from tests.support.job_steps import (
     claim_one,
     epoch,
     fail,
+    failure,
     finish,
     heartbeat,
     let_delay_pass,
@@ -33,6 +34,7 @@ from tests.support.job_steps import (
     spec,
     status,
     submit,
+    success,
     whole_row,
 )
 
@@ -93,6 +95,14 @@ def test_finished_job_never_changes(store: Store, write: str) -> None:
     assert WRITES[write](store, claimed) == (None if write == "heartbeat" else "succeeded")
     assert everything(store, job) == before
     assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0]
+
+
+def test_every_rejected_write_is_counted(store: Store) -> None:
+    (job,) = submit(store, spec())
+    stale = stale_attempt(store)
+    for write in WRITES.values():
+        write(store, stale)
+    assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [len(WRITES), 0]
 
 
 def test_repeated_success_keeps_the_first_figures(store: Store) -> None:
@@ -248,6 +258,21 @@ def test_ended_attempt_has_its_outcome_end_and_log(store: Store, outcome: Outcom
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.started_at
     assert (attempt.error is None) == (outcome is Outcome.SUCCEEDED)
+
+
+LONG_LOG = "".join(f"{number:06d}\n" for number in range(3000))
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.SUCCEEDED, Outcome.FAILED], ids=str)
+def test_last_20000_characters_of_a_log_are_stored(store: Store, outcome: Outcome | None) -> None:
+    (job,) = submit(store, spec())
+    claimed = claim_one(store)
+    if outcome is None:
+        heartbeat(store, claimed, log_tail=LONG_LOG)
+    else:
+        ending = success(claimed) if outcome is Outcome.SUCCEEDED else failure(claimed)
+        execution.record(store, [replace(ending, log_tail=LONG_LOG)])
+    assert queries.attempts_of(store, job)[0].log_tail == LONG_LOG[1000:]
 
 
 def test_failed_write_of_a_result_leaves_the_job_running(store: Store) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
-from mlpq.jobs import LEASE_SECONDS, Outcome
+from mlpq.jobs import Outcome
 from mlpq.records import AttemptEnding, WaitingJobs
 from mlpq.store import claiming, execution, queries, worker_queries
 from mlpq.store.claiming import ELSEWHERE_SECONDS
 from mlpq.store.schema import jobs
-from mlpq.store.session import Store, now
+from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from tests.support.job_steps import (
     FACTS,
@@ -31,7 +30,6 @@ from tests.support.job_steps import (
     row,
     spec,
     specs,
-    status,
     submit,
     whole_row,
 )
@@ -134,16 +132,6 @@ def test_equal_environments_are_one_row(store: Store) -> None:
     submit(store, *specs(seeds="0..2"))
     found = [queries.attempts_of(store, claimed.id)[0].environment_id for claimed in claim(store, limit=3)]
     assert len(set(found)) == 1
-
-
-def test_lease_follows_the_databases_clock(store: Store) -> None:
-    (job,) = submit(store, spec())
-    claim_one(store)
-    with store.read() as connection:
-        clock = connection.execute(select(now())).scalar_one()
-    left = whole_row(store, job)["lease_until"] - clock
-    assert timedelta(seconds=LEASE_SECONDS - 20) < left <= timedelta(seconds=LEASE_SECONDS)
-    assert status(store, job) == "running"
 
 
 def test_job_that_failed_on_a_worker_is_left_to_others_for_a_while(store: Store) -> None:

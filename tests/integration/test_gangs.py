@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AttemptProgress, ClaimedJob
@@ -40,6 +39,7 @@ from tests.support.job_steps import (
     success,
     whole_row,
 )
+from tests.support.transactions import wait_for_a_waiter
 
 
 def ids(gang: list[ClaimedJob]) -> list[str]:
@@ -269,15 +269,6 @@ def test_rows_are_locked_in_the_order_of_submission(both_stores: tuple[Store, St
             last = select(jobs.c.id).where(jobs.c.id == gang[0].id).with_for_update(skip_locked=True)
             assert connection.execute(last).all()
         assert set(written.result()) == set(ids(gang))
-
-
-def wait_for_a_waiter(connection: Connection) -> None:
-    """Wait until another transaction waits for a lock."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    until = time.monotonic() + 10
-    while not connection.exec_driver_sql(waiting).all():
-        assert time.monotonic() < until, "no transaction waits"
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)")
 
 
 def test_heartbeat_of_a_gang_renews_every_lease_and_records_each_curve(store: Store) -> None:

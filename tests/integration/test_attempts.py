@@ -149,15 +149,6 @@ def test_new_attempt_records_after_the_old_one_was_rejected(store: Store) -> Non
     assert attempts(store, job) == [(1, "lost"), (2, "succeeded")]
 
 
-def test_heartbeat_renews_the_lease(store: Store) -> None:
-    (job,) = submit(store, spec())
-    claimed = claim_one(store)
-    let_lease_expire(store, job)
-    heartbeat(store, claimed)
-    assert execution.requeue_expired(store) == []
-    assert status(store, job) == "running"
-
-
 def test_epochs_sent_twice_are_recorded_once(store: Store) -> None:
     (job,) = submit(store, spec())
     claimed = claim_one(store)

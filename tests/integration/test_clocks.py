@@ -98,11 +98,3 @@ def test_job_that_failed_is_not_left_to_a_peer_with_a_heartbeat_in_the_future(st
     assert claim(store, "ann:1:a") == []
     set_beat(store, "bob:2:b", HOURS)
     assert [claimed.id for claimed in claim(store, "ann:1:a")] == [job]
-
-
-def test_delay_before_the_next_attempt_that_is_longer_than_any_is_over(store: Store) -> None:
-    (job,) = submit(store, *specs())
-    fail(store, claim_one(store, "ann:1:a"))
-    with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(HOURS)))
-    assert [claimed.id for claimed in claim(store, "bob:2:b")] == [job]

@@ -160,13 +160,13 @@ def test_worker_is_forgotten_after_a_day_without_a_heartbeat(store: Store) -> No
 @pytest.mark.parametrize("away", [600, 2 * DAY])
 def test_worker_that_returns_keeps_its_row(store: Store, away: float) -> None:
     """It may have been suspended: what it has done still counts."""
-    beat(store, ANN)
+    beat(store, ANN, BOB)
     submit(store, spec())
     finish(store, claim_one(store, ANN))
     started = of_workers(store, workers.c.started_at)
     set_beat(store, ANN, -away)
     beat(store, ANN)
-    assert of_workers(store, workers.c.jobs_done) == {ANN: 1}
+    assert of_workers(store, workers.c.jobs_done) == {ANN: 1, BOB: 0}
     assert of_workers(store, workers.c.started_at) == started
 
 

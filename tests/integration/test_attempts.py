@@ -24,6 +24,7 @@ from tests.support.job_steps import (
     claim_one,
     epoch,
     fail,
+    failure,
     finish,
     heartbeat,
     let_delay_pass,
@@ -33,6 +34,7 @@ from tests.support.job_steps import (
     spec,
     status,
     submit,
+    success,
     whole_row,
 )
 
@@ -95,6 +97,14 @@ def test_finished_job_never_changes(store: Store, write: str) -> None:
     assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0]
 
 
+def test_every_rejected_write_is_counted(store: Store) -> None:
+    (job,) = submit(store, spec())
+    stale = stale_attempt(store)
+    for write in WRITES.values():
+        write(store, stale)
+    assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [len(WRITES), 0]
+
+
 def test_repeated_success_keeps_the_first_figures(store: Store) -> None:
     """The response to the first commit may get lost; the worker then repeats the write."""
     (job,) = submit(store, spec())
@@ -137,15 +147,6 @@ def test_new_attempt_records_after_the_old_one_was_rejected(store: Store) -> Non
     finish(store, claimed, test_correct=2)
     assert (result(store, job).test_correct, row(store, job).attempt, row(store, job).worker) == (2, 2, "bob:2:b")
     assert attempts(store, job) == [(1, "lost"), (2, "succeeded")]
-
-
-def test_heartbeat_renews_the_lease(store: Store) -> None:
-    (job,) = submit(store, spec())
-    claimed = claim_one(store)
-    let_lease_expire(store, job)
-    heartbeat(store, claimed)
-    assert execution.requeue_expired(store) == []
-    assert status(store, job) == "running"
 
 
 def test_epochs_sent_twice_are_recorded_once(store: Store) -> None:
@@ -248,6 +249,21 @@ def test_ended_attempt_has_its_outcome_end_and_log(store: Store, outcome: Outcom
     assert attempt.ended_at is not None
     assert attempt.ended_at >= attempt.started_at
     assert (attempt.error is None) == (outcome is Outcome.SUCCEEDED)
+
+
+LONG_LOG = "".join(f"{number:06d}\n" for number in range(3000))
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.SUCCEEDED, Outcome.FAILED], ids=str)
+def test_last_20000_characters_of_a_log_are_stored(store: Store, outcome: Outcome | None) -> None:
+    (job,) = submit(store, spec())
+    claimed = claim_one(store)
+    if outcome is None:
+        heartbeat(store, claimed, log_tail=LONG_LOG)
+    else:
+        ending = success(claimed) if outcome is Outcome.SUCCEEDED else failure(claimed)
+        execution.record(store, [replace(ending, log_tail=LONG_LOG)])
+    assert queries.attempts_of(store, job)[0].log_tail == LONG_LOG[1000:]
 
 
 def test_failed_write_of_a_result_leaves_the_job_running(store: Store) -> None:

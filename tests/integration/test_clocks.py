@@ -9,10 +9,22 @@ from sqlalchemy import update
 from mlpq.jobs import LEASE_SECONDS, Outcome, Status
 from mlpq.store import change_tokens, execution, submission, worker_queries
 from mlpq.store.liveness import TOLERANCE_SECONDS
-from mlpq.store.schema import jobs, workers
+from mlpq.store.schema import jobs
 from mlpq.store.session import Store, now
 from mlpq.worker_records import WorkerCapabilities
-from tests.support.job_steps import attempts, claim, claim_one, fail, finish, heartbeat, specs, status, submit
+from tests.support.job_steps import (
+    attempts,
+    claim,
+    claim_one,
+    fail,
+    finish,
+    heartbeat,
+    set_beat,
+    set_lease,
+    specs,
+    status,
+    submit,
+)
 
 CPU = WorkerCapabilities("cpu")
 HOURS = 2 * 3600
@@ -20,16 +32,6 @@ MARGIN = 30  # seconds that a step of a test may take
 
 STRANGE_CLOCKS = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 AHEAD = st.integers(LEASE_SECONDS + TOLERANCE_SECONDS + MARGIN, 10 * 365 * 86_400)
-
-
-def set_lease(store: Store, job: str, seconds: float) -> None:
-    with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=now(seconds)))
-
-
-def set_beat(store: Store, worker: str, seconds: float) -> None:
-    with store.write() as connection:
-        connection.execute(update(workers).where(workers.c.name == worker).values(beat_at=now(seconds)))
 
 
 @STRANGE_CLOCKS
@@ -96,11 +98,3 @@ def test_job_that_failed_is_not_left_to_a_peer_with_a_heartbeat_in_the_future(st
     assert claim(store, "ann:1:a") == []
     set_beat(store, "bob:2:b", HOURS)
     assert [claimed.id for claimed in claim(store, "ann:1:a")] == [job]
-
-
-def test_delay_before_the_next_attempt_that_is_longer_than_any_is_over(store: Store) -> None:
-    (job,) = submit(store, *specs())
-    fail(store, claim_one(store, "ann:1:a"))
-    with store.write() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(HOURS)))
-    assert [claimed.id for claimed in claim(store, "bob:2:b")] == [job]

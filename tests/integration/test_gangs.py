@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select, update
+from sqlalchemy import update
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AttemptProgress, ClaimedJob
@@ -128,17 +125,6 @@ def test_unreadable_spec_fails_and_the_rest_of_its_gang_runs(store: Store) -> No
     assert "can't read the job: spec: unknown data set 'emnist'" in whole_row(store, submitted[1])["error"]
 
 
-def test_submittedthat_another_worker_is_claiming_are_skipped(both_stores: tuple[Store, Store]) -> None:
-    """On PostgreSQL, where workers claim concurrently: the second gets the next jobs at once, up to its limit."""
-    _, store = both_stores
-    submitted = submit(store, *specs(seeds="0..5"))
-    with store.read() as connection:
-        being_claimed = select(jobs.c.id).where(jobs.c.id.in_([submitted[0], submitted[3]])).with_for_update()
-        assert len(connection.execute(being_claimed).all()) == 2
-        assert ids(claim(store, limit=3)) == [submitted[1], submitted[2], submitted[4]]
-    assert gangs(store) == [[submitted[0], submitted[3], submitted[5]]]
-
-
 @pytest.mark.parametrize("alone", [True, False])
 def test_job_that_may_have_killed_its_process_is_retried_alone(store: Store, alone: bool) -> None:
     """A job that kills its process takes a gang down only once; a full disk is no job's fault.
@@ -243,41 +229,6 @@ def test_one_job_of_a_gang_is_cancelled_and_the_others_continue(store: Store) ->
     assert execution.heartbeat(store, progress) == {submitted[0]: False, submitted[2]: False}
     execution.record(store, [success(gang[0]), success(gang[2])])
     assert statuses(store, submitted) == ["succeeded", "cancelled", "succeeded"]
-
-
-WRITES: dict[str, Callable[[Store, list[ClaimedJob]], Iterable[str]]] = {
-    "heartbeat": lambda store, gang: execution.heartbeat(store, [AttemptProgress(job, [], None) for job in gang]),
-    "record": lambda store, gang: execution.record(store, [success(job) for job in gang]),
-}
-
-
-@pytest.mark.parametrize(("write", "awaited"), [("heartbeat", 0), ("record", 0), ("record", 1)])
-def test_rows_are_locked_in_the_order_of_submission(both_stores: tuple[Store, Store], write: str, awaited: int) -> None:
-    """On PostgreSQL, where two transactions that lock rows in different orders would deadlock. `cancel` has this order.
-
-    While a transaction waits for the first row, or for its child, it must not hold the last one.
-    """
-    _, store = both_stores
-    family = [job for parent in specs(seeds="0..1") for job in (parent, child_of(parent, seeds=parent.seed))]
-    submitted = submit(store, *family)
-    gang = claim(store, limit=2)[::-1]
-    with ThreadPoolExecutor(1) as pool:
-        with store.write() as connection:
-            connection.execute(select(jobs.c.id).where(jobs.c.id == submitted[awaited]).with_for_update())
-            written = pool.submit(WRITES[write], store, gang)
-            wait_for_a_waiter(connection)
-            last = select(jobs.c.id).where(jobs.c.id == gang[0].id).with_for_update(skip_locked=True)
-            assert connection.execute(last).all()
-        assert set(written.result()) == set(ids(gang))
-
-
-def wait_for_a_waiter(connection: Connection) -> None:
-    """Wait until another transaction waits for a lock."""
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    until = time.monotonic() + 10
-    while not connection.exec_driver_sql(waiting).all():
-        assert time.monotonic() < until, "no transaction waits"
-        connection.exec_driver_sql("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)")
 
 
 def test_heartbeat_of_a_gang_renews_every_lease_and_records_each_curve(store: Store) -> None:

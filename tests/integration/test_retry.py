@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.jobs import MAX_ATTEMPTS, Outcome, job_id
-from mlpq.records import ClaimedJob
+from mlpq.jobs import MAX_ATTEMPTS, VERIFY, Engine, Outcome, job_id
+from mlpq.records import ClaimedJob, Rerun
+from mlpq.spec.data_content import DataContent
+from mlpq.spec.sweep import Sweep
 from mlpq.store import queries, submission
 from mlpq.store.session import Store
 from tests.support.job_steps import (
@@ -43,6 +45,42 @@ def test_retry_submits_a_failed_job_again_and_leaves_it_unchanged(store: Store) 
     assert all(new[key] == before[key] for key in kept)
     claimed = claim_one(store)
     assert (claimed.id, claimed.attempt, claimed.spec) == (retried.id, 1, spec())
+
+
+ITS_OWN = {"seq", "id", "repeat", "status", "created_at", "finished_at", "error"}
+
+
+def test_retry_keeps_all_that_was_requested_of_a_job(store: Store) -> None:
+    """Its device, world size, engine, package, data set, priority and attempts, and the gang that it may join."""
+    content = DataContent(sha256="ab" * 32, features=2, classes=2, train=6, test=4)
+    (own,) = Sweep.parse({"dataset": "wine", "seeds": 3}).jobs(contents={"wine": content})
+    ids = submit(store, own, spec(optimizer="muon"), device="cuda", world_size=2, priority=3, attempts=2)
+    reruns = [Rerun(spec(seeds=7), None, "cpu", 1, Engine.GANG)]
+    ids += [job.id for job in submission.submit_reruns(store, VERIFY, reruns)]
+    submission.cancel(store, ids)
+    retried = submission.retry_jobs(store, ids)
+    for old, new in zip(ids, retried, strict=True):
+        before, after = whole_row(store, old), whole_row(store, new.id)
+        assert {name for name in before if after[name] != before[name]} <= ITS_OWN
+        assert (after["status"], after["repeat"], after["error"]) == ("queued", 1, None)
+
+
+def test_retry_of_a_job_that_ran_alone_at_last_joins_a_gang_again(store: Store) -> None:
+    (job,) = submit(store, spec(), attempts=1)
+    before = whole_row(store, job)["gang_key"]
+    fail(store, claim_one(store))
+    (retried,) = submission.retry_jobs(store, [job])
+    assert whole_row(store, retried.id)["gang_key"] == before
+
+
+def test_retry_of_a_job_that_was_retried_before_returns_its_successor(store: Store) -> None:
+    (job,) = submit(store, spec())
+    submission.cancel(store, [job])
+    (first,) = submission.retry_jobs(store, [job])
+    (second,) = submission.retry_jobs(store, [job])
+    assert (first.is_new, second.is_new) == (True, False)
+    assert second.id == first.id
+    assert len(queries.job_records(store)) == 2
 
 
 def test_retry_submits_a_cancelled_job_again(store: Store) -> None:

@@ -11,7 +11,7 @@ from mlpq.errors import SpecError
 from mlpq.jobs import Outcome
 from mlpq.records import SubmittedJob
 from mlpq.spec.sweep import Sweep, inherited
-from mlpq.store import queries, submission, worker_queries
+from mlpq.store import queries, session, submission, worker_queries
 from mlpq.store.session import Store
 from tests.support.job_steps import (
     child_of,
@@ -155,6 +155,18 @@ def test_cancelling_a_blocked_job_leaves_its_parent_unchanged(store: Store) -> N
     assert (status(store, parent), status(store, child)) == ("queued", "cancelled")
 
 
+def test_cancelling_a_family_counts_each_job_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a statement takes only some of the ids, and a job has ended together with its parent."""
+    monkeypatch.setattr(session, "CHUNK", 1)
+    family = [spec()]
+    for _ in range(6):
+        family.append(child_of(family[-1]))
+    _, *children = submit(store, *family)
+    finish(store, claim_one(store))
+    assert submission.cancel(store, children) == {"cancelled": 6, "asked to stop": 0}
+    assert {status(store, job) for job in children} == {"cancelled"}
+
+
 def test_cancelling_a_running_job_reaches_its_worker(store: Store) -> None:
     job, other = submit(store, *specs(seeds="1,2"))
     claimed = claim_one(store)
@@ -182,6 +194,22 @@ def test_job_with_a_cancel_request_is_not_queued_again(store: Store, outcome: Ou
     submission.cancel(store, [job])
     fail(store, claimed, outcome)
     assert status(store, job) == "cancelled"
+
+
+def test_divergence_after_a_cancel_request_is_recorded_as_such(store: Store) -> None:
+    """It is a finding about the settings, and the curve that led to it is complete."""
+    (job,) = submit(store, spec())
+    claimed = claim_one(store)
+    submission.cancel(store, [job])
+    assert fail(store, claimed, Outcome.DIVERGED, "the loss became nan in epoch 1") == "failed"
+    assert (row(store, job).outcome, row(store, job).error) == ("diverged", "the loss became nan in epoch 1")
+
+
+def test_success_after_a_cancel_request_is_recorded(store: Store) -> None:
+    (job,) = submit(store, spec())
+    claimed = claim_one(store)
+    submission.cancel(store, [job])
+    assert finish(store, claimed) == "succeeded"
 
 
 def test_concurrent_submissions_of_children_do_not_deadlock(store: Store) -> None:

@@ -95,8 +95,9 @@ def test_incomplete_event_is_reported_as_the_end_of_the_process(tmp_path: Path) 
     trainer.kill()
 
 
-def test_undecodable_bytes_do_not_stop_the_log(tmp_path: Path) -> None:
-    write = "sys.stderr.buffer.write(b'\\xff\\0\\n' + b'x' * 200_000 + b'\\nlast\\n'); sys.stderr.flush()"
+def test_undecodable_bytes_do_not_stop_the_log_of_200_lines(tmp_path: Path) -> None:
+    lines = "b'a line\\n' * 300 + b'\\xff\\0\\n' + b'x' * 200_000 + b'\\nlast\\n'"
+    write = f"sys.stderr.buffer.write({lines}); sys.stderr.flush()"
     trainer = Misbehaving(tmp_path, printing(READY.dump()) + f"import sys; sys.stdin.readline(); {write}")
     trainer.start()
     command = TrainJob(str(uuid.uuid4()), 1, job(), None, None, tmp_path / "weights.safetensors")
@@ -104,6 +105,7 @@ def test_undecodable_bytes_do_not_stop_the_log(tmp_path: Path) -> None:
     assert isinstance(trainer.event(30), Died)
     trainer.kill()
     assert "last" in trainer.log_tail(command.token)
+    assert trainer.log_tail(command.token).count("\n") == 199
     assert "\0" not in trainer.log_tail(command.token)
 
 

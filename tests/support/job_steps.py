@@ -24,7 +24,7 @@ from mlpq.records import (
 from mlpq.spec.job import JobSpec
 from mlpq.spec.sweep import Sweep
 from mlpq.store import claiming, execution, queries, submission
-from mlpq.store.schema import jobs
+from mlpq.store.schema import jobs, workers
 from mlpq.store.session import Store, now
 from mlpq.worker_records import WorkerCapabilities
 
@@ -184,6 +184,18 @@ def let_delay_pass(store: Store, job: str, ago: float = 1) -> None:
     """As if the delay before the next attempt had ended that many seconds ago."""
     with store.write() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job).values(not_before=now(-ago)))
+
+
+def set_lease(store: Store, job: str, seconds: float) -> None:
+    """Let the job's lease end in that many seconds."""
+    with store.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job).values(lease_until=now(seconds)))
+
+
+def set_beat(store: Store, worker: str, seconds: float) -> None:
+    """As if the worker's last heartbeat were in that many seconds."""
+    with store.write() as connection:
+        connection.execute(update(workers).where(workers.c.name == worker).values(beat_at=now(seconds)))
 
 
 def claim_all(url: str, worker: str, limit: int = 1) -> list[str]:

@@ -125,7 +125,7 @@ def worker_heartbeat(store: Store, name: str, capabilities: WorkerCapabilities) 
     has = {"data": " ".join(sorted(capabilities.data)), "packages": " ".join(sorted(capabilities.packages))}
     with store.write() as connection:
         row = insert_or_ignore(connection, workers)
-        connection.execute(row.values(name=name, **columns, **has, started_at=now(), beat_at=now()))
+        connection.execute(row.values(name=name, **columns, started_at=now(), beat_at=now()))
         connection.execute(update(workers).where(workers.c.name == name).values(**has, beat_at=now()))
         connection.execute(workers.delete().where(workers.c.beat_at < now(-FORGET_SECONDS)))
 
@@ -180,9 +180,9 @@ def _succeed(connection: Connection, endings: Sequence[AttemptEnding]) -> None:
     if not endings:
         return
     ids = [ending.job.id for ending in endings]
-    connection.execute(move(Status.RUNNING, Status.SUCCEEDED).where(jobs.c.id.in_(ids)).values(error=None))
+    connection.execute(move(Status.RUNNING, Status.SUCCEEDED).where(jobs.c.id.in_(ids)))
     ended = of_attempt(bindparam("of_job"), bindparam("of_attempt")).values(
-        ended_at=now(), outcome=Outcome.SUCCEEDED, error=None, log_tail=bindparam("tail")
+        ended_at=now(), outcome=Outcome.SUCCEEDED, log_tail=bindparam("tail")
     )
     connection.execute(ended, [_log(ending) for ending in endings])
     results = [

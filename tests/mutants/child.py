@@ -20,6 +20,7 @@ import pytest
 
 SURVIVED, KILLED, NO_TESTS = "survived", "killed", "no tests"
 OPTIONS = ("-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutants")
+OUTPUT = "output.txt"
 MEMORY = 16 << 30  # a mutant may try to allocate without end
 
 
@@ -54,7 +55,7 @@ def enter(target: Callable[..., None], folder: Path, paths: str, *arguments: Any
     # The same examples each time, and no search for a smaller one that fails.
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
     hypothesis.settings.register_profile("mutants", deadline=None, derandomize=True, database=None, phases=phases)
-    output = os.open("output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
     try:
@@ -74,7 +75,7 @@ def run(folder: Path, tests: Sequence[str], cpu_seconds: int, answer: Path) -> N
     chosen = ChosenTests(tests)
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     status = pytest.main([*OPTIONS, "-x", *files], plugins=[chosen])
-    outcome = {pytest.ExitCode.OK: SURVIVED, pytest.ExitCode.NO_TESTS_COLLECTED: NO_TESTS}.get(status, KILLED)
+    outcome = {0: SURVIVED, int(pytest.ExitCode.NO_TESTS_COLLECTED): NO_TESTS}.get(int(status), KILLED)
     answer.write_text(json.dumps([outcome, chosen.failed]))
 
 
@@ -100,7 +101,7 @@ class MeasuredTests:
 
 
 def measure(folder: Path, files: Sequence[str], modules: Sequence[str], answer: Path) -> None:
-    """Write for each test that passes how long it takes, and which lines of the modules it executes."""
+    """Write for each test how long it takes, whether it fails, and which lines of the modules it executes."""
     from coverage import Coverage  # only here: the others trace nothing
 
     coverage = Coverage(data_file=None, include=[str(folder / module) for module in modules], config_file=False)
@@ -109,9 +110,8 @@ def measure(folder: Path, files: Sequence[str], modules: Sequence[str], answer: 
     pytest.main([*OPTIONS, "-m", "not slow", *files], plugins=[measured])
     coverage.stop()
     tests: dict[str, Any] = {
-        test: {"seconds": seconds, "lines": {}}
+        test: {"seconds": seconds, "failed": test in measured.failed, "lines": {}}
         for test, seconds in measured.seconds.items()
-        if test not in measured.failed
     }
     data = coverage.get_data()
     for module in modules:
@@ -119,4 +119,4 @@ def measure(folder: Path, files: Sequence[str], modules: Sequence[str], answer: 
             for test in contexts:
                 if test in tests:
                     tests[test]["lines"].setdefault(module, []).append(line)
-    answer.write_text(json.dumps({"tests": tests, "failed": sorted(measured.failed)}))
+    answer.write_text(json.dumps(tests))

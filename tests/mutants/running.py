@@ -28,20 +28,28 @@ WALL_SECONDS = 1800  # of a mutant whose tests wait for ever, without using the 
 
 @dataclass(frozen=True)
 class Project:
-    """A tree with modules to mutate and the folder of their tests; `built` names files that git ignores."""
+    """A tree with modules to mutate and the folder of their tests."""
 
     root: Path
     modules: tuple[str, ...]  # files and folders
     tests: str
     source_roots: tuple[str, ...]
-    built: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # patterns of test files
+    built: tuple[str, ...] = ()  # files that git ignores
     preloaded: tuple[str, ...] = ()  # what each process that runs tests is forked with, which saves seconds a mutant
+    startup_seconds: int = 20  # of CPU time, before tests count as endless
 
     @cached_property
     def files(self) -> tuple[str, ...]:
         paths = [self.root / name for name in self.modules]
         found = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
         return tuple(str(file.relative_to(self.root)) for file in found)
+
+    @cached_property
+    def test_files(self) -> tuple[str, ...]:
+        found = sorted((self.root / self.tests).rglob("test_*.py"))
+        left_out = [file for file in found for pattern in self.left_out if file.match(pattern)]
+        return tuple(str(file.relative_to(self.root)) for file in found if file not in left_out)
 
     def mutants(self) -> list[Mutant]:
         return [mutant for file in self.files for mutant in mutants(file, (self.root / file).read_bytes())]
@@ -82,25 +90,33 @@ class Runner:
 
     def measure(self, cache: Path | None = None) -> list[str]:
         """Find out which lines each test executes, and return the tests that fail; ask `cache` for unchanged files."""
-        tests = sorted(str(file.relative_to(self.project.root)) for file in self._test_files())
-        digests = {file: self._digest([*self.project.files, file]) for file in tests}
+        digests = {file: self._digest([*self.project.files, file]) for file in self.project.test_files}
         known = json.loads(cache.read_text()) if cache and cache.is_file() else {}
-        known = {file: known[file] for file in tests if known.get(file, {}).get("digest") == digests[file]}
-        stale = [file for file in tests if file not in known]
+        known = {file: known[file] for file in digests if known.get(file, {}).get("digest") == digests[file]}
+        stale = [file for file in digests if file not in known]
+        known |= {file: {"digest": digests[file], "tests": {}} for file in stale}
         failed: list[str] = []
-        if stale:
-            with self._copy() as copy:
-                answer, _ = self._forked(copy, child.measure, stale, self.project.files, copy / "lines.json")
-            for file in stale:
-                known[file] = {"digest": digests[file], "tests": {}}
-            for test, measured in (answer or {"tests": {}})["tests"].items():
-                known[test.partition("::")[0]]["tests"][test] = measured
-            failed = answer["failed"] if answer else ["the tests end without a measurement"]
-            if cache:
-                cache.parent.mkdir(exist_ok=True)
-                cache.write_text(json.dumps(known))
+        with ThreadPoolExecutor(self.processes) as pool:
+            for tests in pool.map(self._measured, [stale[index :: self.processes] for index in range(self.processes)]):
+                for test, measured in tests.items():
+                    if measured["failed"]:
+                        failed.append(test)
+                    else:
+                        known[test.partition("::")[0]]["tests"][test] = measured
+        if cache:
+            cache.parent.mkdir(exist_ok=True)
+            cache.write_text(json.dumps(known))
         self.lines = {test: measured for file in known.values() for test, measured in file["tests"].items()}
         return failed
+
+    def _measured(self, files: list[str]) -> dict[str, Any]:
+        if not files:
+            return {}
+        with self._copy() as copy:
+            answer, reason = self._forked(copy, child.measure, files, self.project.files, copy / "lines.json")
+            if answer is None:
+                raise RuntimeError(f"no measurement: {reason}\n{(copy / child.OUTPUT).read_text()[-2000:]}")
+        return dict(answer)
 
     def outcomes(self, chosen: Iterable[Mutant]) -> Iterator[Outcome]:
         with ThreadPoolExecutor(self.processes) as pool:
@@ -110,7 +126,9 @@ class Runner:
         outcome, killer = child.NO_TESTS, ""
         with self._copy() as copy, self._mutated(copy, mutant):
             for tests in self._rounds(mutant):
-                seconds = math.ceil(20 + 10 * sum(self.lines[test]["seconds"] for test in tests))
+                seconds = math.ceil(
+                    self.project.startup_seconds + 10 * sum(self.lines[test]["seconds"] for test in tests)
+                )
                 answer, killer = self._forked(copy, child.run, tests, seconds, copy / "outcome.json")
                 outcome, killer = answer or (TIMED_OUT, killer)
                 if outcome in (child.KILLED, TIMED_OUT):
@@ -188,9 +206,6 @@ class Runner:
         if answer.is_file():
             return json.loads(answer.read_text()), ""
         return None, f"exit status {process.exitcode}"
-
-    def _test_files(self) -> Iterator[Path]:
-        return (self.project.root / self.project.tests).rglob("test_*.py")
 
     def _digest(self, files: Iterable[str]) -> str:
         return hashlib.sha256(b"\0".join((self.project.root / file).read_bytes() for file in files)).hexdigest()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import chosen, equivalents, run
+from tests.mutants.__main__ import chosen, equivalents, report
 from tests.mutants.pure import MLPQ
-from tests.mutants.running import Project
+from tests.mutants.running import Project, Runner
 from tests.mutants.sites import Mutant, mutants
 
 
@@ -87,19 +87,30 @@ def test_equivalent_mutants_are_mutants_of_the_present_code() -> None:
     assert set(equivalents()) - current == set()
 
 
-def test_run_prints_mutants_that_every_test_lets_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_tells_what_tests_notice_from_what_they_let_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = {
         "pyproject.toml": '[tool.pytest.ini_options]\npythonpath = ["src"]\n',
         "src/ages.py": "def is_adult(age):\n    while age < 0:\n        age += 1\n    return age >= 18\n",
-        "tests/test_ages.py": "import ages\n\ndef test_adults():\n    assert ages.is_adult(20) and not ages.is_adult(-1)\n",
+        "tests/test_ages.py": "import ages\n\n"
+        "def test_adults():\n    assert ages.is_adult(20)\n    assert not ages.is_adult(-1)\n",
     }
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
-    project = Project(tmp_path, ("src",), "tests", ("src",))
-    run(project, argparse.Namespace(mutant="", only="", seed=1, count=100, processes=1, verbose=False))
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_text(text)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path / "tree", check=True)
+    project = Project(
+        tmp_path / "tree", ("src",), "tests", ("src",), preloaded=("pytest", "hypothesis"), startup_seconds=2
+    )
+    runner = Runner(project, tmp_path / "copies", processes=1)
+    assert runner.measure() == []
+    places = ("2:10:comparison", "3:8:arithmetic", "4:4:return", "4:11:comparison")
+    mutants = [mutant for mutant in project.mutants() if mutant.place.removeprefix("src/ages.py:") in places]
+    outcomes = list(runner.outcomes(mutants))
+    assert [outcome.outcome for outcome in outcomes] == ["killed", "timed out", "killed", "survived"]
+    report(outcomes)
     printed = capsys.readouterr().out
-    assert "src/ages.py:4:11:comparison\n    return age >= 18\n    age >= 18 → (age > 18)" in printed  # no test is 18
-    assert "→ return None" not in printed
-    assert (tmp_path / "src/ages.py").read_text() == files["src/ages.py"]
+    assert "survived:\nsrc/ages.py:4:11:comparison\n    return age >= 18\n    age >= 18 → (age > 18)\n" in printed
+    assert printed.endswith("4 mutants: 2 killed, 1 timed out, 0 equivalent, 1 survived (25.0%)\n")
+    assert (tmp_path / "tree/src/ages.py").read_text() == files["src/ages.py"]

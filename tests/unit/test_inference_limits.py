@@ -1,4 +1,4 @@
-"""Statistics at their limits: numbers of pairs, rounding, ties and infinite figures, each with a value known otherwise."""
+"""Statistics at their limits: numbers of pairs, ties and infinite figures, each with a value known otherwise."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_messages_annotations_and_decorators_have_no_mutants(source: str) -> Non
 def test_every_mutant_of_a_module_is_another_program_of_python() -> None:
     file = "service/mlpq/analysis/inference.py"
     source = (MLPQ.root / file).read_bytes()
-    texts = {mutant.applied(source) for mutant in mutants(file, source)[::10]}
+    texts = {mutant.applied(source) for mutant in mutants(file, source)[::40]}
     assert source not in texts
     for text in texts:
         ast.parse(text)
@@ -105,12 +105,12 @@ def test_run_tells_what_tests_notice_from_what_they_let_pass(
     )
     runner = Runner(project, tmp_path / "copies", processes=1)
     assert runner.measure() == []
-    places = ("2:10:comparison", "3:8:arithmetic", "4:4:return", "4:11:comparison")
+    places = ("3:8:arithmetic", "4:4:return", "4:11:comparison")
     mutants = [mutant for mutant in project.mutants() if mutant.place.removeprefix("src/ages.py:") in places]
     outcomes = list(runner.outcomes(mutants))
-    assert [outcome.outcome for outcome in outcomes] == ["killed", "timed out", "killed", "survived"]
+    assert [outcome.outcome for outcome in outcomes] == ["timed out", "killed", "survived"]
     report(outcomes)
     printed = capsys.readouterr().out
     assert "survived:\nsrc/ages.py:4:11:comparison\n    return age >= 18\n    age >= 18 → (age > 18)\n" in printed
-    assert printed.endswith("4 mutants: 2 killed, 1 timed out, 0 equivalent, 1 survived (25.0%)\n")
+    assert printed.endswith("3 mutants: 1 killed, 1 timed out, 0 equivalent, 1 survived (33.3%)\n")
     assert (tmp_path / "tree/src/ages.py").read_text() == files["src/ages.py"]

@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup check lint demo notebooks test test-compose hosts bench cross chaos mutations soak clean
+.PHONY: help setup check lint demo notebooks test test-compose hosts bench cross chaos mutations mutants soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,14 @@ chaos: setup ## a long storm of kills and restarts over real training, half an h
 mutations: setup ## remove each mechanism of docs/explanation/reliability.md in turn: a named test must fail
 	@scripts/system-packages $(PYTHON) data services
 	$(BIN)/python -m tests.chaos.mutations
+
+SEED ?= 1
+COUNT ?= 300
+PROCESSES ?= 2
+
+mutants: setup ## change single operators, constants and conditions of the pure modules, at random: prints what no unit test notices
+	@scripts/system-packages $(PYTHON) data
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count $(COUNT) --processes $(PROCESSES) --only '$(ONLY)' --mutant '$(MUTANT)'
 
 soak: setup ## half an hour of small gangs: a worker's memory, with a figure
 	@scripts/system-packages $(PYTHON) services

@@ -9,12 +9,12 @@ from pathlib import Path
 from tests.support.installations import ROOT
 
 
-def clone(folder: Path) -> Path:
-    """Copy the files that git tracks, or would add, into `folder`."""
+def clone(folder: Path, root: Path = ROOT) -> Path:
+    """Copy the files below `root` that git tracks, or would add, into `folder`."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    names = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     for name in names.strip("\0").split("\0"):
-        if (ROOT / name).is_file():
+        if (root / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy(root / name, folder / name)
     return folder

@@ -18,13 +18,7 @@ import pytest
 import mlpq
 from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site
 from tests.support.linked_environment import linked_environment
-
-SWEEP: dict[str, Any] = {"dataset": "digits", "optimizer": ["sgd:lr=0.5", "adam:lr=0.01"], "epochs": 2, "hidden": 8}
-
-
-def lab_of(site: Site, **settings: Any) -> mlpq.Lab:
-    given = {name.removeprefix("MLPQ_").lower(): value for name, value in site.env.items()}
-    return mlpq.Lab(**{"progress": False, "threads": 1, **given, **settings})
+from tests.support.python_interface import SWEEP, lab_of
 
 
 @pytest.fixture

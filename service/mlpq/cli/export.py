@@ -19,21 +19,15 @@ def command(job: str, script: bool, notebook: bool, output: str | None) -> None:
     rounding. Where a job continues from others, these are trained too.
     """
     from mlpq.cli.output import output_file, write
-    from mlpq.report.notebook_export import notebook as notebook_of
-    from mlpq.report.script_export import script as script_of
+    from mlpq.lab.exports import job_text
     from mlpq.settings import settings
-    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
     if script and notebook:
         raise click.UsageError("Give --script or --notebook, not both.")
     file = None if output in (None, "-") else output_file(str(output))
     config = settings()
-    store = ready_store(config)
-    record = queries.job_by_id(store, queries.find_job(store, job))
-    ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
-    write_as = notebook_of if notebook else script_of
-    text = write_as(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
+    text = job_text(config, ready_store(config), job, as_notebook=notebook)
     if file is None:
         click.echo(text, nl=False)
     else:

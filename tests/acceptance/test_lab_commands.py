@@ -21,7 +21,7 @@ def finished(served: Site) -> Iterator[mlpq.Lab]:
     with lab_of(served) as lab:
         lab.submit(experiment="listed", **SWEEP, seeds=range(2)).wait()
         with pytest.warns(UserWarning, match="1 diverged of 1 job: results.. has the errors, retry.. runs failed jobs"):
-            lab.submit(experiment="diverged", **{**SWEEP, "optimizer": "sgd:lr=1e30"}).wait()
+            lab.submit(experiment="diverged", **{**SWEEP, "activation": "relu", "optimizer": "sgd:lr=1e30"}).wait()
         yield lab
 
 
@@ -135,10 +135,11 @@ def test_errors_are_those_of_the_command(finished: mlpq.Lab, served: Site) -> No
 @pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
 def test_job_is_exported_by_the_name_of_the_file(finished: mlpq.Lab, served: Site, tmp_path: Path) -> None:
     job = finished.experiment("listed").ids[0]
-    for name, option in (("job.py", "--script"), ("job.ipynb", "--notebook")):
+    for name, option in (("job.py", "--script"), ("job.ipynb", "--notebook"), ("job.yaml", "--spec")):
         assert finished.export(job[:10], tmp_path / name) == tmp_path / name
         assert (tmp_path / name).read_text() == served.mlpq("export", job, option).out
-    with pytest.raises(mlpq.MlpqError, match=r"name the file NAME\.py or NAME\.ipynb"):
+    assert finished.submit(tmp_path / "job.yaml").ids == (job,)
+    with pytest.raises(mlpq.MlpqError, match=r"name the file NAME\.py or NAME\.ipynb or NAME\.yaml"):
         finished.export(job, "job.txt")
 
 

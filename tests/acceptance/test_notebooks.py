@@ -138,7 +138,7 @@ def test_exported_notebook_runs_where_only_torch_and_numpy_are(served: Site, bar
 
 
 def test_script_and_notebook_exclude_each_other(alone: Site) -> None:
-    assert "not both" in alone.mlpq("export", "abc", "--script", "--notebook", status=2).err
+    assert "only one of" in alone.mlpq("export", "abc", "--script", "--notebook", status=2).err
 
 
 @contextmanager

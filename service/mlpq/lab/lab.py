@@ -15,7 +15,7 @@ from mlpq import data_registry
 from mlpq.errors import MlpqError, SpecError, nearest
 from mlpq.experiment_list import experiment_list
 from mlpq.job_details import job_details
-from mlpq.lab.exports import job_text
+from mlpq.lab.exports import ExportKind, job_text
 from mlpq.lab.files import write
 from mlpq.lab.frames import epochs_frame, experiments_frame, frame, query_frame, results_frame
 from mlpq.lab.keys import ComparisonKeys, DataOptions, LabSettings, SweepKeys, params_of, plain
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mlpq.lab.plans import Plan
     from mlpq.lab.verifications import Verifications
 
-EXPORTS = (".py", ".ipynb")
+EXPORTS = {".py": ExportKind.SCRIPT, ".ipynb": ExportKind.NOTEBOOK, ".yaml": ExportKind.SPEC}
 WORKER_COLUMNS = ("name", "device", "model", "most_ranks", "jobs_running", "jobs_done", "started_at", "beat_at")
 
 
@@ -93,6 +93,8 @@ class Lab:
         The best arm is the one with the best mean validation accuracy, or test accuracy where `best_by` is "test":
         `test_accuracy` and `sd` are over its `n` seeds, and `arms` says how many have a result.
         """
+        if limit < 1:
+            raise SpecError(f"limit must be 1 or more, not {limit}")
         return experiments_frame(experiment_list(self._session.store, limit))
 
     def experiment(self, name: str) -> Run:
@@ -107,15 +109,16 @@ class Lab:
         return Job(job_details(self._session.store, job))
 
     def export(self, job: str, file: str | PathLike[str]) -> Path:
-        """Write a job as a PyTorch script, or as a notebook where the file's name ends with .ipynb; returns its path.
+        """Write a job as what the file's name says, and return its path; `job` is the first digits of its id.
 
-        Both need torch and NumPy, and not mlpq. `job` is the first digits of its id.
+        NAME.py is a PyTorch script and NAME.ipynb a notebook, which need torch and NumPy, and not mlpq. NAME.yaml is a
+        spec file, which `submit` takes.
         """
         path = Path(file)
         if path.suffix not in EXPORTS:
-            raise MlpqError(f"the suffix of '{file}' is not a supported format: name the file NAME.py or NAME.ipynb")
-        config, store = self._session.config, self._session.store
-        return write(path, job_text(config, store, job, as_notebook=path.suffix == ".ipynb").encode())
+            names = " or ".join(f"NAME{suffix}" for suffix in EXPORTS)
+            raise MlpqError(f"the suffix of '{file}' is not a supported format: name the file {names}")
+        return write(path, job_text(self._session.config, self._session.store, job, EXPORTS[path.suffix]).encode())
 
     def retry(self, name: str) -> Run:
         """Run failed or cancelled jobs again, as new jobs, and return those without waiting.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mlpq
-from mlpq.lab.keys import ComparisonKeys, LabSettings
+from mlpq.lab.keys import ComparisonKeys, DataOptions, LabSettings
 
 PAGE = Path(__file__).with_name("python.md")
 WIDTH = 120
@@ -38,10 +38,14 @@ run.wait()
 print(lab.compare("sweep").verdict)
 ```
 """
-CLASSES = ("Lab", "Run", "Comparison", "ProblemsComparison", "Decision", "Plan", "Verifications", "Picture")
+CLASSES = (
+    "Lab", "Run", "Job", "Comparison", "ProblemsComparison", "Picture", "ErrorAnalysis", "Plan", "Decision",
+    "Verifications", "DataSet",
+)  # fmt: skip
 KEYS = {
     "SweepKeys": "[keys of a spec file](spec-file.md)",
     "ComparisonKeys": "[options of a comparison](#options-of-a-comparison)",
+    "DataOptions": "[options of a data set](#options-of-a-data-set)",
     "LabSettings": "[settings](#settings)",
 }
 
@@ -51,7 +55,8 @@ def page() -> str:
     parts = [BEGINNING]
     for name in CLASSES:
         parts += _class(getattr(mlpq, name))
-    parts += [*_keys("Options of a comparison", ComparisonKeys), *_keys("Settings", LabSettings), *_errors()]
+    parts += [*_keys("Options of a comparison", ComparisonKeys), *_keys("Options of a data set", DataOptions)]
+    parts += [*_keys("Settings", LabSettings), *_errors()]
     return "\n".join(parts)
 
 

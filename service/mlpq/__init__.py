@@ -22,7 +22,10 @@ if TYPE_CHECKING:
         StoreError,
     )
     from mlpq.lab.comparisons import Comparison, ProblemsComparison
+    from mlpq.lab.data_sets import DataSet
     from mlpq.lab.decisions import Decision
+    from mlpq.lab.details import Job
+    from mlpq.lab.error_analysis import ErrorAnalysis
     from mlpq.lab.lab import Lab
     from mlpq.lab.pictures import Picture
     from mlpq.lab.plans import Plan
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "DataError",
+    "DataSet",
     "Decision",
+    "ErrorAnalysis",
+    "Job",
     "Lab",
     "MlpqError",
     "NotFoundError",
@@ -54,7 +60,10 @@ __version__ = VERSION
 # The modules of what is not an error.
 _MODULES = {
     "Comparison": "comparisons",
+    "DataSet": "data_sets",
     "Decision": "decisions",
+    "ErrorAnalysis": "error_analysis",
+    "Job": "details",
     "Lab": "lab",
     "Picture": "pictures",
     "Plan": "plans",

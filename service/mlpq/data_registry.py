@@ -5,23 +5,83 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlpq.data_records import DataSetRecord
-from mlpq.errors import DataError, reason_of
+from mlpq.data_records import DataSetRecord, UnreadableDataSet
+from mlpq.errors import DataError, NotFoundError, reason_of
 from mlpq.own_data.files import is_here, path_of
 from mlpq.regular_files import opened, write_parts
-from mlpq.spec.data_content import DataContent
+from mlpq.settings import Settings, writable_data_dir
+from mlpq.spec.data_content import DataContent, parse_own_name, parse_reference, unknown_dataset
+from mlpq.spec.datasets import DATASETS
 from mlpq.store import data_sets
 from mlpq.store.data_sets import CHUNK_BYTES, MAX_PUSHED
+from mlpq.store.migrate import has_database, ready_store
 from mlpq.store.session import Store
 from mlpq.text import escaped
 
 if TYPE_CHECKING:
+    from mlpq.own_data.adding import Treatment
     from mlpq.own_data.content import Content  # which loads NumPy, as workers do not
+    from mlpq.own_data.sources import ReadOptions
+
 
 MAX_ABOUT = 100_000  # characters of what is registered of a content beside its sizes
+
+
+@dataclass(frozen=True, slots=True)
+class AddedDataSet:
+    """A data set that was added, and its file; `is_new` where its name meant another content or nothing.
+
+    `notes` are what to know of how it was read.
+    """
+
+    record: DataSetRecord
+    path: Path
+    is_new: bool
+    notes: tuple[str, ...]
+
+
+def add(config: Settings, name: str, source: str, reading: ReadOptions, treatment: Treatment) -> AddedDataSet:
+    """Read a source, and store it as the data set of that name; raises DataError."""
+    from mlpq.own_data import adding, content
+
+    try:
+        name = parse_own_name(name)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if has_database(config):  # before the source is read, which may take long
+        ready_store(config)
+    folder = writable_data_dir(config)
+    added = adding.build(source, reading, treatment, folder)
+    path = content.write(added.content, folder)
+    record, is_new = register(ready_store(config), name, added.content)
+    return AddedDataSet(record, path, is_new, added.notes)
+
+
+def registered(config: Settings) -> tuple[list[DataSetRecord | UnreadableDataSet], set[str]]:
+    """The registered contents, and the hashes of those whose files were pushed; both empty without a database."""
+    if not has_database(config):
+        return [], set()
+    store = ready_store(config)
+    found = data_sets.registered(store)
+    return found, data_sets.pushed(store, [each.content.sha256 for each in found if isinstance(each, DataSetRecord)])
+
+
+def named(config: Settings, name: str) -> tuple[Store, DataSetRecord]:
+    """The store, and the own data set NAME or NAME@HASH; raises DataError and NotFoundError."""
+    try:
+        reference = parse_reference(name)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    if reference in DATASETS:
+        raise DataError(f"{reference} is built in: mlpq data list shows it")
+    if not has_database(config):
+        raise NotFoundError(unknown_dataset(reference.partition("@")[0]))
+    store = ready_store(config)
+    return store, data_sets.find(store, reference)
 
 
 def register(store: Store, name: str, content: Content) -> tuple[DataSetRecord, bool]:

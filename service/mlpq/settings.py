@@ -12,7 +12,8 @@ from pathlib import Path
 
 import platformdirs
 
-from mlpq.errors import SettingsError, nearest, suggestion
+from mlpq.errors import DataError, SettingsError, nearest, reason_of, suggestion
+from mlpq.regular_files import make_private_folder
 from mlpq.urls import is_well_formed, parameter
 from mlpq.urls import masked as masked  # where everything else about settings is
 
@@ -53,6 +54,18 @@ class Settings:
         """The folder of the embedded queue; None where the broker is Redis."""
         scheme, _, path = self.broker_url.partition("://")
         return Path(path) if scheme == "filesystem" else None
+
+
+def writable_data_dir(config: Settings) -> Path:
+    """The data folder. Its parent is the home by default, which must be private whoever creates it first."""
+    if config.data_dir.is_relative_to(config.home):
+        try:
+            make_private_folder(config.home)
+        except OSError as error:
+            raise DataError(
+                f"can't create the folder {config.home}: {reason_of(error)}; set MLPQ_HOME to one that you own"
+            ) from error
+    return config.data_dir
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:

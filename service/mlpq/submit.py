@@ -20,7 +20,7 @@ from mlpq.spec.sweep import Sweep, inherited, option
 from mlpq.store import data_sets, queries
 from mlpq.store.migrate import has_database, ready_store
 from mlpq.store.session import Store
-from mlpq.store.submission import cancel as cancel  # for those who may not write themselves
+from mlpq.store.submission import cancel as cancel_jobs
 from mlpq.store.submission import change_placement, retry_jobs, submit_jobs, submit_reruns
 
 
@@ -140,6 +140,17 @@ def retry(config: Settings, store: Store, ids: Sequence[str]) -> tuple[list[Subm
     """Submit failed or cancelled jobs again and wake workers. Returns the jobs and a warning."""
     submitted = retry_jobs(store, ids)
     return submitted, _wake(config, "auto", submitted)
+
+
+def cancel(store: Store, ids: Sequence[str]) -> dict[str, int]:
+    """Cancel the jobs that are not finished; how many, by what was done to them."""
+    return {what: count for what, count in cancel_jobs(store, ids).items() if count}
+
+
+def cancel_named(store: Store, name: str) -> dict[str, int]:
+    """As `cancel`, of one job by the first digits of its id, or of an experiment; raises NotFoundError."""
+    job = queries.job_or_experiment(store, name)
+    return cancel(store, queries.ids_of(store, name) if job is None else [job])
 
 
 def run_again(

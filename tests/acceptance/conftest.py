@@ -1,10 +1,11 @@
-"""The textbook's jobs, trained once for all tests, and a browser."""
+"""The textbook's jobs, trained once for all tests, a browser, and a Python that has torch and NumPy only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import Browser
 
 from tests.support.chromium import launched
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
+from tests.support.linked_environment import linked_environment
 
 TWO_SITES_SECONDS = 270
 
@@ -20,6 +22,12 @@ TWO_SITES_SECONDS = 270
 def chromium() -> Iterator[Browser]:
     with launched() as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def bare_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a virtual environment that has torch and NumPy, what they require, and Jupyter's kernel."""
+    return linked_environment(tmp_path_factory.mktemp("torch"), ["torch", "numpy", "ipykernel"])
 
 
 @pytest.fixture(scope="session")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.installations import EMBEDDED, Site
+from tests.support.linked_environment import without_mlpq
 
 pytestmark = pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
 
 ROUNDING = 5  # images of 10,000
 
 
-def test_script_without_mlpq_reproduces_the_textbooks_chain(served: Site, fashion_mnist: Path, tmp_path: Path) -> None:
+def test_script_reproduces_the_textbooks_chain_where_only_torch_and_numpy_are(
+    served: Site, bare_torch: Path, fashion_mnist: Path, tmp_path: Path
+) -> None:
     command = ("submit", "--preset", "textbook", "--epochs", 1, "--experiment", "exported", "--wait")
     *_, job = served.mlpq(*command, "--format", "json").json
     file = tmp_path / "job.py"
@@ -31,9 +33,10 @@ def test_script_without_mlpq_reproduces_the_textbooks_chain(served: Site, fashio
     assert str(fashion_mnist) in text
     assert len(text.splitlines()) <= 95
 
-    # As its reader would: in a new Python, without mlpq on its path.
-    environ = {name: value for name, value in served.environ().items() if not name.startswith(("MLPQ_", "PYTHON"))}
-    run = [sys.executable, file.name]
+    environ = without_mlpq(served.environ())
+    absent = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('mlpq', 'torchvision', 'sklearn'))))"
+    subprocess.run([str(bare_torch), "-c", absent], check=True, env=environ, cwd=tmp_path)
+    run = [str(bare_torch), file.name]
     done = subprocess.run(run, capture_output=True, text=True, timeout=250, cwd=tmp_path, env=environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1: train loss") == 2

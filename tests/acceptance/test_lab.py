@@ -18,13 +18,7 @@ import pytest
 import mlpq
 from tests.support.installations import EMBEDDED, ROOT, SERVICES, Site
 from tests.support.linked_environment import linked_environment
-
-SWEEP: dict[str, Any] = {"dataset": "digits", "optimizer": ["sgd:lr=0.5", "adam:lr=0.01"], "epochs": 2, "hidden": 8}
-
-
-def lab_of(site: Site, **settings: Any) -> mlpq.Lab:
-    given = {name.removeprefix("MLPQ_").lower(): value for name, value in site.env.items()}
-    return mlpq.Lab(**{"progress": False, "threads": 1, **given, **settings})
+from tests.support.python_interface import SWEEP, lab_of
 
 
 @pytest.fixture
@@ -189,6 +183,14 @@ def test_errors_are_those_of_the_command_line(alone: Site) -> None:
         (lambda: lab.compare("none", metric="speed"), mlpq.SpecError, ["compare", "none", "--metric", "speed"]),
         (lambda: lab.sql("DROP TABLE jobs"), mlpq.QueryError, ["sql", "DROP TABLE jobs"]),
         (lambda: lab.plan("none", -1), mlpq.SpecError, ["plan", "none", "--difference", "-1"]),
+        (lambda: lab.experiments(0), mlpq.SpecError, []),
+        (lambda: lab.experiment("none"), mlpq.NotFoundError, ["results", "none"]),
+        (lambda: lab.retry("abc123"), mlpq.NotFoundError, ["cancel", "abc123"]),
+        (lambda: lab.show("abc123"), mlpq.NotFoundError, ["show", "abc123"]),
+        (lambda: lab.errors("none", by="no field"), mlpq.SpecError, ["errors", "none", "--by", "no field"]),
+        (lambda: lab.export("abc123", "x.py"), mlpq.NotFoundError, ["export", "abc123"]),
+        (lambda: lab.submit("none.yaml"), mlpq.SpecError, ["submit", "none.yaml"]),
+        (lambda: lab.data_set("none"), mlpq.NotFoundError, ["data", "show", "none"]),
         (lambda: lab.verify("abc123"), mlpq.NotFoundError, ["verify", "abc123"]),
         (lambda: lab.worker("tpu").__enter__(), mlpq.SpecError, []),
         (lambda: mlpq.Lab(hom="x"), mlpq.SettingsError, []),  # type: ignore[call-arg]
@@ -235,6 +237,8 @@ def test_progress_goes_to_standard_error_and_can_be_silenced(served: Site, capsy
 
 
 GOOD = """\
+from pathlib import Path
+
 import numpy as np
 import mlpq
 
@@ -250,6 +254,13 @@ weights: dict[str, np.ndarray] = run.weights(ids[0])
 verdict: str = lab.compare("sweep", by=["optimizer"], target=85, metric="epochs", choose_seeds=range(4)).verdict
 best: str | None = lab.decide("sweep", 0.2, margin=0.1).wait().best
 needed: list[int] = lab.plan("sweep", 0.5).seeds
+again: mlpq.Run = lab.retry("sweep")
+cancelled: dict[str, int] = lab.cancel("sweep")
+image: int = lab.errors("sweep", by="optimizer").always_wrong["image"][0]
+logs: str = lab.show(ids[0]).logs
+script: Path = lab.export(ids[0], "job.py")
+data: str = lab.add_data("mine", Path("table.csv"), target="kind", test=0.2).reference
+lab.submit(Path("sweep.yaml"), epochs=3).wait()
 verified: bool = lab.verify("sweep", sample=3).all_verified
 ranks: str = lab.compare(["a", "b"]).verdict
 try:
@@ -266,6 +277,7 @@ lab.compare("sweep", by=3)
 number: int = lab.compare("sweep").verdict
 lab.decide("sweep")
 mlpq.Labor()
+lab.add_data("mine", "table.csv", column="kind")
 """
 
 
@@ -273,11 +285,11 @@ mlpq.Labor()
 def test_users_script_is_checked_by_mypy_against_the_installed_package(tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(GOOD)
     (tmp_path / "bad.py").write_text(BAD)
-    python = linked_environment(tmp_path / "installed", ["mlpq"])
+    python = linked_environment(tmp_path / "installed", ["numpy"])
     (site,) = (tmp_path / "installed").glob("lib/python*/site-packages")
     (site / "mlpq").symlink_to(ROOT / "service" / "mlpq")  # the installation here is an editable one, unknown to mypy
     command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(python), "good.py", "bad.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     faults = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert not [line for line in faults if not line.startswith("bad.py:")], done.stdout
-    assert sorted({int(line.split(":")[1]) for line in faults}) == [4, 5, 6, 7, 8], done.stdout
+    assert sorted({int(line.split(":")[1]) for line in faults}) == [4, 5, 6, 7, 8, 9], done.stdout

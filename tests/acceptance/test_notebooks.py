@@ -13,13 +13,15 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
 from playwright.sync_api import Browser, expect
 
 from tests.support.installations import EMBEDDED, Site
-from tests.support.linked_environment import linked_environment
+from tests.support.linked_environment import without_mlpq
 from tests.support.notebooks import (
     TUTORIAL,
-    executed,
     executed_notebook,
     jupyter_environ,
     notebook_script,
@@ -40,46 +42,57 @@ def only(outputs: list[Any], kind: str) -> dict[str, Any]:
     return data
 
 
+@pytest.fixture(scope="module")
+def shown(served: Site) -> Any:
+    """A notebook that shows each object of the interface, executed in one kernel; its file is shown.ipynb."""
+    cells = {
+        "lab": "import asyncio, mlpq\nlab = mlpq.Lab()",
+        "loop": "asyncio.get_running_loop().is_running()",
+        "wait": f"run = lab.submit({SWEEP}).wait()",
+        "run": "run",
+        "comparison": 'lab.compare("in a kernel", by="optimizer")',
+        "picture": 'lab.compare("in a kernel").plot("differences")',
+        "silent": 'lab.submit(experiment="silent kernel", dataset="digits", epochs=1).wait(progress=False);',
+        "plan": 'lab.plan("in a kernel", 0.5)',
+        "verifications": 'lab.verify("in a kernel", sample=1, progress=False)',
+        "errors": 'lab.errors("in a kernel")',
+        "job": "lab.show(run.ids[0])",
+        "missing": "lab.compare('none')",
+    }
+    notebook = executed_notebook(served, list(cells.values()), allow_errors=True)
+    write(notebook, served.folder / "shown.ipynb")
+    return {name: cell.outputs for name, cell in zip(cells, notebook.cells, strict=True)}
+
+
 @pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
-def test_objects_show_themselves_in_a_kernel_with_its_running_event_loop(served: Site) -> None:
-    _, loop, waited, run, compared, picture, silent, plan, verified = executed(
-        served,
-        [
-            "import asyncio, mlpq\nlab = mlpq.Lab()",
-            "asyncio.get_running_loop().is_running()",
-            f"run = lab.submit({SWEEP}).wait()",
-            "run",
-            'lab.compare("in a kernel", by="optimizer")',
-            'lab.compare("in a kernel").plot("curves")',
-            'lab.submit(experiment="silent kernel", dataset="digits", epochs=1).wait(progress=False);',
-            'lab.plan("in a kernel", 0.5)',
-            'lab.verify("in a kernel", sample=1, progress=False)',
-        ],
-    )
-    assert only(loop, "execute_result")["text/plain"] == "True"
-    line = only(waited, "display_data")
+def test_objects_show_themselves_in_a_kernel_with_its_running_event_loop(shown: dict[str, list[Any]]) -> None:
+    assert only(shown["loop"], "execute_result")["text/plain"] == "True"
+    line = only(shown["wait"], "display_data")
     assert re.fullmatch(r"8 jobs in [\d.]+ m?s: 8 succeeded", line["text/plain"])
     assert line["text/html"] == f"<div>{line['text/plain']}</div>"
-    assert "<td" in only(run, "execute_result")["text/html"]
-    shown = only(compared, "execute_result")
-    assert "is better than" in shown["text/html"] or "between adam and sgd" in shown["text/html"]
-    assert shown["text/html"].count("data:image/svg+xml;base64,") >= 2
-    assert "\x1b" not in shown["text/plain"]
-    assert {"image/png", "text/plain", "application/vnd.vegalite.v6+json"} <= {*only(picture, "execute_result")}
-    assert not silent
-    for outputs in (run, compared, plan, verified):
-        assert not OUTSIDE.search(only(outputs, "execute_result")["text/html"])
+    assert "<td" in only(shown["run"], "execute_result")["text/html"]
+    compared = only(shown["comparison"], "execute_result")
+    assert "is better than" in compared["text/html"] or "between adam and sgd" in compared["text/html"]
+    assert compared["text/html"].count("data:image/svg+xml;base64,") >= 2
+    assert "\x1b" not in compared["text/plain"]
+    kinds = {*only(shown["picture"], "execute_result")}
+    assert {"image/png", "text/plain", "application/vnd.vegalite.v6+json"} <= kinds
+    assert not shown["silent"]
+    for name in ("run", "comparison", "plan", "verifications", "errors", "job"):
+        assert not OUTSIDE.search(only(shown[name], "execute_result")["text/html"])
 
 
-def test_errors_in_a_notebook_are_those_of_the_command_line(alone: Site) -> None:
-    *_, outputs = executed(alone, ["import mlpq", "mlpq.Lab().compare('none')"], allow_errors=True)
-    assert (outputs[0].ename, outputs[0].evalue) == ("NotFoundError", alone.mlpq("compare", "none", status=2).err[6:-1])
+@pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
+def test_errors_in_a_notebook_are_those_of_the_command_line(shown: dict[str, list[Any]], served: Site) -> None:
+    (raised,) = shown["missing"]
+    assert (raised.ename, raised.evalue) == ("NotFoundError", served.mlpq("compare", "none", status=2).err[6:-1])
 
 
-def test_tutorial_runs_with_a_small_data_set(tmp_path: Path) -> None:
-    notebook = notebook_script().executed(TUTORIAL, tmp_path, {"DATASET": "digits"})
+def test_tutorial_runs_with_a_small_data_set(alone: Site) -> None:
+    with alone.worker():  # which spares each of its waits the start of one
+        notebook = notebook_script().executed(TUTORIAL, Path(alone.env["MLPQ_HOME"]), {"DATASET": "digits"})
     stored = nbformat.read(TUTORIAL, as_version=4)
-    assert (tmp_path / "hand-in.html").read_text().count("Registered question")
+    assert (Path(alone.env["MLPQ_HOME"]) / "hand-in.html").read_text().count("Registered question")
     for new, old in zip(notebook.cells, stored.cells, strict=True):
         kinds = [sorted(output.get("data", {})) for output in new.get("outputs", [])]
         assert kinds == [sorted(output.get("data", {})) for output in old.get("outputs", [])], new.source
@@ -100,43 +113,32 @@ def test_tutorial_is_stored_with_outputs_that_need_nothing_else() -> None:
             assert not OUTSIDE.search(str(output.get("data", {}).get("text/html", "")))
 
 
-@pytest.fixture(scope="module")
-def bare_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a virtual environment that has torch and NumPy, what they require, and Jupyter's kernel."""
-    return linked_environment(tmp_path_factory.mktemp("torch"), ["torch", "numpy", "ipykernel"])
-
-
 @pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
-@pytest.mark.parametrize("dataset", ["digits", "fashion-mnist"])
-def test_exported_jobs_run_where_only_torch_and_numpy_are(
-    served: Site, bare_torch: Path, dataset: str, tmp_path: Path, fashion_mnist: Path
-) -> None:
-    (job,) = served.submit("--dataset", dataset, "--optimizer", "sgd:lr=0.1", "--epochs", 1, "--experiment", dataset)
+def test_exported_notebook_runs_where_only_torch_and_numpy_are(served: Site, bare_torch: Path, tmp_path: Path) -> None:
+    command = ("--dataset", "digits", "--optimizer", "sgd:lr=0.1", "--epochs", 1, "--experiment", "to a notebook")
+    (job,) = served.submit(*command)
     served.wait_for(job["id"], "succeeded")
-    result = served.result(job["id"])
-    (tmp_path / "job.py").write_text(served.mlpq("export", job["id"]).out)
     served.mlpq("export", job["id"], "--notebook", "-o", tmp_path / "job.ipynb")
-    environ = {name: value for name, value in served.environ().items() if not name.startswith(("MLPQ_", "PYTHON"))}
-    absent = "import importlib.util as u, sys; sys.exit(any(map(u.find_spec, ('mlpq', 'torchvision', 'sklearn'))))"
-    subprocess.run([str(bare_torch), "-c", absent], check=True, env=environ, cwd=tmp_path)
-    script = [str(bare_torch), "job.py"]
-    printed = subprocess.run(script, capture_output=True, text=True, check=True, env=environ, cwd=tmp_path).stdout
-    kernel = tmp_path / "jupyter_data_dir" / "kernels" / "bare" / "kernel.json"
-    kernel.parent.mkdir(parents=True)
+    kernel = tmp_path / "bare" / "kernel.json"
+    kernel.parent.mkdir()
     argv = [str(bare_torch), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     kernel.write_text(json.dumps({"argv": argv, "display_name": "bare", "language": "python"}))
-    execute = "from nbclient.cli import main; main()"
-    command = [sys.executable, "-c", execute, "--kernel_name", "bare", "--inplace", "job.ipynb"]
-    subprocess.run(command, check=True, env=jupyter_environ(environ, tmp_path), cwd=tmp_path, timeout=250)
-    last = nbformat.read(tmp_path / "job.ipynb", as_version=4).cells[-1].outputs[0].text
-    assert last == printed.splitlines(keepends=True)[-1]
-    found = re.match(r"(\d+) of", last)
+    kernels = KernelSpecManager(kernel_dirs=[str(tmp_path)])
+    notebook = nbformat.read(tmp_path / "job.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook,
+        km=AsyncKernelManager(kernel_name="bare", kernel_spec_manager=kernels),
+        timeout=250,
+        resources={"metadata": {"path": str(tmp_path)}},
+    )
+    client.execute(env=jupyter_environ(without_mlpq(served.environ()), tmp_path))
+    found = re.match(r"(\d+) of", notebook.cells[-1].outputs[0].text)
     assert found
-    assert abs(int(found[1]) - result.test_correct) <= 5
+    assert abs(int(found[1]) - served.result(job["id"]).test_correct) <= 5
 
 
 def test_script_and_notebook_exclude_each_other(alone: Site) -> None:
-    assert "not both" in alone.mlpq("export", "abc", "--script", "--notebook", status=2).err
+    assert "only one of" in alone.mlpq("export", "abc", "--script", "--notebook", status=2).err
 
 
 @contextmanager
@@ -169,19 +171,13 @@ def jupyter_lab(site: Site) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("served", [EMBEDDED], indirect=True)
+@pytest.mark.usefixtures("shown")
 def test_jupyter_lab_shows_the_objects_of_a_notebook_that_it_does_not_trust(served: Site, chromium: Browser) -> None:
-    cells = [
-        "import mlpq\nlab = mlpq.Lab()",
-        f"lab.submit({SWEEP.replace('in a kernel', 'displayed')}).wait()",
-        'lab.compare("displayed", by="optimizer")',
-        'lab.compare("displayed").plot("differences")',
-    ]
-    write(executed_notebook(served, cells), served.folder / "displayed.ipynb")
     with jupyter_lab(served) as address:
-        page = chromium.new_page(viewport={"width": 1280, "height": 4000})
-        page.goto(f"{address}/tree/displayed.ipynb")
+        page = chromium.new_page(viewport={"width": 1280, "height": 9000})
+        page.goto(f"{address}/tree/shown.ipynb")
         notebook = page.locator(".jp-Notebook")
-        expect(notebook.locator("img")).to_have_count(3)
+        expect(notebook.locator("img")).to_have_count(6)
         expect(notebook.locator("table").first).to_be_visible()
         expect(notebook.get_by_text("8 jobs in").first).to_be_visible()
         widths = notebook.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import venv
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def linked_environment(folder: Path, names: list[str]) -> Path:
             if top not in ("..", "__pycache__") and not (target / top).exists():
                 (target / top).symlink_to(source)
     return python
+
+
+def without_mlpq(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that finds neither mlpq nor its settings."""
+    return {name: value for name, value in environ.items() if not name.startswith(("MLPQ_", "PYTHON"))}
 
 
 def _closure(names: list[str]) -> list[str]:

@@ -29,12 +29,8 @@ def notebook_script() -> ModuleType:
     return module
 
 
-def executed(site: Site, cells: list[str], allow_errors: bool = False) -> list[list[Any]]:
-    """The outputs of cells that a kernel has executed in the site's folder, and settings of the site."""
-    return [cell.outputs for cell in executed_notebook(site, cells, allow_errors).cells]
-
-
 def executed_notebook(site: Site, cells: list[str], allow_errors: bool = False) -> Any:
+    """A notebook of cells that a kernel has executed in the site's folder, and settings of the site."""
     notebook = new_notebook(cells=[new_code_cell(cell) for cell in cells])
     resources = {"metadata": {"path": str(site.folder)}}
     client = NotebookClient(notebook, timeout=120, allow_errors=allow_errors, resources=resources)

@@ -201,7 +201,7 @@ LIMITS = {
     "mlpq.spec.datasets": DATASETS.read_text(),
     "mlpq.spec.data_content": DATASETS.read_text(),
     **dict.fromkeys(OWN_DATA_MODULES, section(DATASETS, "Your own data sets")),
-    "mlpq.cli.spec_file": section(SPEC_FILE, "Limits"),
+    "mlpq.spec.spec_file": section(SPEC_FILE, "Limits"),
     "mlpq.store.sql": section(CLI, "`mlpq sql`"),
     "mlpq.analysis.questions": section(CLI, "`mlpq decide`"),
     "mlpq.dashboard.bounded_cache": section(DASHBOARD, "Limits"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlpq.cli.spec_file import read
 from mlpq.errors import SpecError
+from mlpq.spec.spec_file import read
 from mlpq.spec.sweep import Sweep
 
 

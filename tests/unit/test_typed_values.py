@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpq.cli import cli
-from mlpq.cli.spec_file import MAX_BYTES, MAX_VALUES, read
 from mlpq.errors import SpecError
 from mlpq.spec.parsing import MAX_JOBS
+from mlpq.spec.spec_file import MAX_BYTES, MAX_VALUES, read
 from mlpq.spec.sweep import OF_SUBMISSION, Sweep
 from tests.support.command_tree import COMMANDS
 

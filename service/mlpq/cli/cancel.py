@@ -12,27 +12,12 @@ def command(name: str) -> None:
 
     Jobs that wait for a cancelled job are cancelled too.
     """
-    from mlpq.errors import NotFoundError
     from mlpq.settings import settings
-    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
-    from mlpq.submit import cancel
+    from mlpq.submit import cancel_named
 
-    store = ready_store(settings())
-    is_experiment = queries.has_experiment(store, name)
-    try:
-        ids = [queries.find_job(store, name)]
-    except NotFoundError as error:
-        if not is_experiment:
-            raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
-        ids = queries.ids_of(store, name)
-    else:
-        if is_experiment:
-            raise NotFoundError(
-                f"'{name}' is both an experiment and the beginning of the job id {ids[0]}: type the whole id"
-            )
-    counts = cancel(store, ids)
-    if not any(counts.values()):
+    counts = cancel_named(ready_store(settings()), name)
+    if not counts:
         click.echo("nothing to cancel: already finished")
         return
-    click.echo(", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    click.echo(", ".join(f"{count} {what}" for what, count in counts.items()))

@@ -8,7 +8,6 @@ import click
 
 from mlpq.cli import own_data
 from mlpq.cli.data_add import add
-from mlpq.cli.data_folder import writable_data_dir
 
 
 @click.group("data")
@@ -28,10 +27,10 @@ def fetch(name: str) -> None:
     import subprocess
 
     from mlpq.errors import MlpqError
-    from mlpq.settings import python_module
+    from mlpq.settings import python_module, settings, writable_data_dir
     from mlpq.spec.datasets import dataset_named, find, verify
 
-    dataset, data_dir = dataset_named(name), writable_data_dir()
+    dataset, data_dir = dataset_named(name), writable_data_dir(settings())
     if dataset.bundled:
         click.echo(f"{dataset.name} comes with mlpq: there is nothing to fetch")
         return
@@ -55,6 +54,7 @@ def fetch(name: str) -> None:
 def import_(name: str, folder: Path) -> None:
     """Copy the files of NAME from DIR into mlpq's data folder, after verifying their checksums."""
     from mlpq.errors import DataError
+    from mlpq.settings import settings, writable_data_dir
     from mlpq.spec.datasets import dataset_named, import_files
 
     dataset = dataset_named(name)
@@ -62,5 +62,5 @@ def import_(name: str, folder: Path) -> None:
         raise DataError(f"{dataset.name} comes with mlpq: there is nothing to import")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
-    target = import_files(dataset, folder, writable_data_dir())
+    target = import_files(dataset, folder, writable_data_dir(settings()))
     click.echo(f"{dataset.name}: imported into {target}, checksums verified")

@@ -41,40 +41,26 @@ def add(name: str, source: str, **options: Any) -> None:
     set of a library, as torchvision:CIFAR10 or sklearn:wine.
     """
     from mlpq import data_registry
-    from mlpq.cli.data_folder import writable_data_dir
-    from mlpq.errors import DataError
-    from mlpq.own_data import adding, content
+    from mlpq.own_data.adding import Treatment
     from mlpq.own_data.image_folders import ImageOptions
     from mlpq.own_data.sources import ReadOptions
     from mlpq.own_data.tables import TableOptions
     from mlpq.settings import settings
-    from mlpq.spec.data_content import parse_own_name
-    from mlpq.store.migrate import has_database, ready_store
     from mlpq.text import printable
 
-    try:
-        name = parse_own_name(name)
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    config = settings()
-    if has_database(config):  # before the source is read, which may take long
-        ready_store(config)
-    folder = writable_data_dir()
     reading = ReadOptions(
         TableOptions(options["target"], options["text"], options["ignore"], header=not options["no_header"]),
         ImageOptions(options["size"], options["gray"]),
     )
-    treatment = adding.Treatment(options["test"], options["split_seed"], options["missing"], options["scale"])
-    added = adding.build(source, reading, treatment, folder)
-    path = content.write(added.content, folder)
-    made = added.content
-    registered, is_new = data_registry.register(ready_store(config), name, made)
+    treatment = Treatment(options["test"], options["split_seed"], options["missing"], options["scale"])
+    added = data_registry.add(settings(), name, source, reading, treatment)
+    made = added.record.content
     click.echo(
-        f"{name}: {len(made.train_y):,} training and {len(made.test_y):,} test rows, {made.features:,} features, "
+        f"{added.record.name}: {made.train:,} training and {made.test:,} test rows, {made.features:,} features, "
         f"{made.classes:,} classes"
     )
     for note in added.notes:
         click.echo(printable(note))
-    click.echo(f"SHA-256 {made.sha256}\nstored in {path}")
-    state = "registered" if is_new else "registered before"
-    click.echo(f"{state} as {registered.reference}: mlpq submit --dataset {name}")
+    click.echo(f"SHA-256 {made.sha256}\nstored in {added.path}")
+    state = "registered" if added.is_new else "registered before"
+    click.echo(f"{state} as {added.record.reference}: mlpq submit --dataset {added.record.name}")

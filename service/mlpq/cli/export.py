@@ -9,31 +9,27 @@ import click
 @click.argument("job")
 @click.option("--script", is_flag=True, help="As a PyTorch script, which is the default.")
 @click.option("--notebook", is_flag=True, help="As a notebook in PyTorch.")
+@click.option("--spec", is_flag=True, help="As a spec file for mlpq submit.")
 @click.option(
     "-o", "--output", metavar="FILE", help="The file to write [default: standard output].",
 )  # fmt: skip
-def command(job: str, script: bool, notebook: bool, output: str | None) -> None:
-    """Export JOB as a PyTorch script or notebook that needs torch and NumPy, and not mlpq.
+def command(job: str, output: str | None, **chosen: bool) -> None:
+    """Export JOB as a PyTorch script or notebook that needs torch and NumPy, and not mlpq, or as a spec file.
 
-    It has the job's initial weights, batches and settings, so its count of correct test images is the job's, up to
-    rounding. Where a job continues from others, these are trained too.
+    The script and the notebook have the job's initial weights, batches and settings, so their count of correct test
+    images is the job's, up to rounding. Where a job continues from others, these are trained too.
     """
     from mlpq.cli.output import output_file, write
-    from mlpq.report.notebook_export import notebook as notebook_of
-    from mlpq.report.script_export import script as script_of
+    from mlpq.lab.exports import ExportKind, job_text
     from mlpq.settings import settings
-    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
-    if script and notebook:
-        raise click.UsageError("Give --script or --notebook, not both.")
+    kinds = [kind for kind in ExportKind if chosen[kind]]
+    if len(kinds) > 1:
+        raise click.UsageError("Give only one of --script, --notebook and --spec.")
     file = None if output in (None, "-") else output_file(str(output))
     config = settings()
-    store = ready_store(config)
-    record = queries.job_by_id(store, queries.find_job(store, job))
-    ancestors, attempts = queries.ancestors(store, [record]), queries.attempts_of(store, record.id)
-    write_as = notebook_of if notebook else script_of
-    text = write_as(record, ancestors, attempts[-1].environment if attempts else None, config.data_dir)
+    text = job_text(config, ready_store(config), job, next(iter(kinds), ExportKind.SCRIPT))
     if file is None:
         click.echo(text, nl=False)
     else:

@@ -17,26 +17,16 @@ if TYPE_CHECKING:
 @format_option("table", "json")
 def list_(format_: str) -> None:
     """List the data sets and where their files are; verifies every checksum."""
-    from mlpq.data_records import DataSetRecord, UnreadableDataSet
+    from mlpq import data_registry
     from mlpq.report import data_table, tables
     from mlpq.settings import settings
-    from mlpq.spec.datasets import DATASETS
-    from mlpq.store import data_sets
-    from mlpq.store.migrate import has_database, ready_store
 
     config = settings()
-    own: list[DataSetRecord | UnreadableDataSet] = []
-    pushed: set[str] = set()
-    if has_database(config):
-        store = ready_store(config)
-        own = data_sets.registered(store)
-        pushed = data_sets.pushed(store, [each.content.sha256 for each in own if isinstance(each, DataSetRecord)])
+    own, pushed = data_registry.registered(config)
     if format_ == "json":
-        documents = [data_table.document(each, config.data_dir) for each in DATASETS.values()]
-        documents += [data_table.own_document(each, pushed, config.data_dir) for each in own]
-        click.echo(tables.to_json(documents))
+        click.echo(tables.to_json(data_table.documents(own, pushed, config.data_dir)))
         return
-    tables.console().print(data_table.data_table(DATASETS.values(), own, pushed, config.data_dir))
+    tables.console().print(data_table.data_table(own, pushed, config.data_dir))
 
 
 @click.command()
@@ -99,31 +89,18 @@ def push(name: str) -> None:
 def pull(name: str) -> None:
     """Get the file of the own data set NAME, or NAME@HASH, that was pushed."""
     from mlpq import data_registry
-    from mlpq.cli.data_folder import writable_data_dir
     from mlpq.own_data.files import path_of
+    from mlpq.settings import settings, writable_data_dir
 
     store, found = _found(name)
-    folder = writable_data_dir()
+    folder = writable_data_dir(settings())
     state = "pulled into" if data_registry.pull(store, found.content.sha256, folder) else "is here:"
     click.echo(f"{found.reference} {state} {path_of(found.content.sha256, folder)}")
 
 
 def _found(name: str) -> tuple[Store, DataSetRecord]:
     """The store, and the own data set that was typed; raises MlpqError."""
-    from mlpq.errors import DataError, NotFoundError
+    from mlpq import data_registry
     from mlpq.settings import settings
-    from mlpq.spec.data_content import parse_reference, unknown_dataset
-    from mlpq.spec.datasets import DATASETS
-    from mlpq.store import data_sets
-    from mlpq.store.migrate import has_database, ready_store
 
-    try:
-        reference = parse_reference(name)
-    except ValueError as error:
-        raise DataError(str(error)) from None
-    if reference in DATASETS:
-        raise DataError(f"{reference} is built in: mlpq data list shows it")
-    if not has_database(settings()):
-        raise NotFoundError(unknown_dataset(reference.partition("@")[0]))
-    store = ready_store(settings())
-    return store, data_sets.find(store, reference)
+    return data_registry.named(settings(), name)

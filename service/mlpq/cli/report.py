@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -24,22 +23,15 @@ def command(experiment: str, output: str, params: ComparisonParams) -> None:
     needs no network.
     """
     from mlpq.cli.output import output_file, write
-    from mlpq.error_analysis import experiment_errors
-    from mlpq.errors import DataError, NotFoundError
     from mlpq.experiment import compare_experiment
-    from mlpq.report.html_report import report
+    from mlpq.lab.exports import report_page
     from mlpq.settings import settings
-    from mlpq.store import queries
     from mlpq.store.migrate import ready_store
 
     file = output_file(output)
     config = settings()
     store = ready_store(config)
     compared = compare_experiment(store, experiment, params, with_curves=True)
-    errors = None
-    # Old results, of which the verdicts say so, or none, or data that only another version knows.
-    with contextlib.suppress(NotFoundError, DataError):
-        errors = experiment_errors(config, store, compared.comparison)
-    page = report(compared, queries.environments_of(store, experiment), params, errors).encode()
+    page = report_page(config, store, compared, params)
     write(file, page)
     click.echo(f"{file}: {len(page) / 1000:.0f} kB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +100,17 @@ def command(
     mlpq submit --preset textbook --wait
     mlpq submit --optimizer sgd --optimizer adam --lr 0.1,0.01,0.001 --seeds 0..9 --experiment sweep
     """
-    from mlpq.cli import spec_file
     from mlpq.jobs import Status
     from mlpq.settings import settings
     from mlpq.spec.document import with_options
+    from mlpq.spec.spec_file import read
     from mlpq.store import queries
     from mlpq.submit import check_data, planned
 
     if no_bias:
         options["bias"] += ("false",)
     given = {name: _as_typed(name, value) for name, value in options.items() if value not in (None, ())}
-    document = with_options(spec_file.read(file), given)
+    document = with_options(read(file, sys.stdin.buffer if file == "-" else None), given)
     config = settings()
     submission = planned(config, document, preset)
     if dry_run:

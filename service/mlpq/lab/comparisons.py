@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from functools import cached_property, partial
 from os import PathLike
@@ -15,8 +14,8 @@ from mlpq.analysis.experiment_comparison import ExperimentComparison
 from mlpq.analysis.fairness import notes
 from mlpq.analysis.params import ComparisonParams
 from mlpq.analysis.problems import ProblemsComparison as FoundProblems
-from mlpq.errors import DataError, NotFoundError
 from mlpq.experiment import compare_experiment, compare_experiments
+from mlpq.lab.exports import report_page
 from mlpq.lab.files import write
 from mlpq.lab.frames import frame
 from mlpq.lab.keys import ComparisonKeys, params_of
@@ -25,7 +24,6 @@ from mlpq.lab.session import LabSession
 from mlpq.report import comparison_tables, race_tables
 from mlpq.report.markup import MARKUPS
 from mlpq.report.notebook import Output, html, text
-from mlpq.store import queries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,16 +111,7 @@ class Comparison:
 
     def report(self, file: str | PathLike[str]) -> Path:
         """Write the comparison as one HTML page, as `mlpq report` does; returns its path."""
-        from mlpq.error_analysis import experiment_errors
-        from mlpq.report.html_report import report
-
-        config, store = self._session.config, self._session.store
-        errors = None
-        # Old results, of which the verdicts say so, or none, or data that only another version knows.
-        with contextlib.suppress(NotFoundError, DataError):
-            errors = experiment_errors(config, store, self._found.comparison)
-        environments = queries.environments_of(store, self.experiment)
-        return write(file, report(self._found, environments, self._params, errors).encode())
+        return write(file, report_page(self._session.config, self._session.store, self._found, self._params))
 
     @cached_property
     def _document(self) -> dict[str, Any]:

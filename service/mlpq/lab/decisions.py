@@ -51,8 +51,8 @@ class Decision:
             raise
         if self._step.state.failed and not self.is_over:
             failed = self._step.state.failed
-            ids = " ".join(formatting.short_id(job.id) for job in failed[:5])
-            warn(f"{formatting.count_of(len(failed), 'job')} failed: mlpq retry {ids}, then wait() again")
+            ids = ", ".join(formatting.short_id(job.id) for job in failed[:5])
+            warn(f"{formatting.count_of(len(failed), 'job')} failed: retry {ids} by Lab.retry, then wait() again")
         return self
 
     @property

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlpq import formatting
+from mlpq.analysis.best_arm import ExperimentSummary
 from mlpq.analysis.labels import spec_labels
 from mlpq.errors import MlpqError
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import AnyJob, EpochMetrics, JobRecord
+from mlpq.report.experiment_tables import experiment_document
 from mlpq.results_view import COLUMNS, flat
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ INTEGERS = frozenset(
         "seed", "epoch", "epochs", "batch_size", "patience", "test_correct", "test_total", "validation_correct",
         "validation_total", "best_epoch", "epochs_run", "world_size", "gang_size", "attempt", "requested_world_size",
         "priority", "arithmetic", "n", "diverged", "cap", "missing", "seeds_now", "seeds_needed",
+        "jobs", *Status, "arms", "class", "image", "images", "always_wrong", "seeds_predicting", "train", "test",
+        "features", "classes", "most_ranks", "jobs_running", "jobs_done",
     }
 )  # fmt: skip
 FLOATS = frozenset(
@@ -30,10 +34,11 @@ FLOATS = frozenset(
         "dropout", "lr", "weight_decay", "l1", "validation", "warmup", "clip_norm", "label_smoothing", "test_loss",
         "test_accuracy", "validation_accuracy", "validation_loss", "train_loss", "train_seconds", "seconds", "mean",
         "sd", "low", "high", "best", "worst", "difference", "p", "p_anytime", "a_better", "mean_rank", "profile_score",
+        "accuracy", "calibration_error", "churn", "taken_share", "images_per_seed", "age_seconds",
     }
 )  # fmt: skip
-TIMES = frozenset({"created_at", "started_at", "finished_at"})
-BOOLEANS = frozenset({"bias"})
+TIMES = frozenset({"created_at", "started_at", "finished_at", "ended_at", "beat_at"})
+BOOLEANS = frozenset({"bias", "built_in"})
 MAPPINGS = frozenset({"optimizer_settings", "schedule_settings"})
 CATEGORIES: Mapping[str, Sequence[str]] = {
     "status": [str(each) for each in Status],
@@ -44,6 +49,9 @@ TIME_TYPE = "datetime64[us, UTC]"
 EPOCH_COLUMNS = (
     "job", "arm", "optimizer", "lr", "seed", "epoch", "train_loss", "validation_loss", "validation_correct",
     "validation_total", "validation_accuracy", "test_loss", "test_correct", "test_total", "test_accuracy", "seconds",
+)  # fmt: skip
+EXPERIMENT_COLUMNS = (
+    "experiment", "jobs", *map(str, Status), "best_arm", "best_by", "arms", "n", "test_accuracy", "sd", "age_seconds",
 )  # fmt: skip
 LARGEST = 2**63  # of an integer in a column
 
@@ -92,6 +100,14 @@ def epochs_frame(jobs: Sequence[JobRecord], curves: Mapping[str, Sequence[EpochM
         for epoch in curves.get(job.id, ())
     ]
     return frame(rows, EPOCH_COLUMNS)
+
+
+def experiments_frame(found: Sequence[ExperimentSummary]) -> pd.DataFrame:
+    """One row for each experiment, with the number of its jobs, in all and by status."""
+    documents = [experiment_document(each) for each in found]
+    return frame(
+        [{**each, **each["jobs"], "jobs": sum(each["jobs"].values())} for each in documents], EXPERIMENT_COLUMNS
+    )
 
 
 def query_frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:

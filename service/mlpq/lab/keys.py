@@ -73,6 +73,21 @@ class ComparisonKeys(TypedDict, total=False):
     choose_seeds: Numbers
 
 
+class DataOptions(TypedDict, total=False):
+    """How a source is read, as by `mlpq data add`; `test` is a file, or a fraction of each class, as 0.2."""
+
+    target: str
+    text: Texts
+    ignore: Texts
+    header: bool
+    missing: str
+    test: float | str | PathLike[str]
+    split_seed: int
+    scale: str
+    size: tuple[int, int]
+    gray: bool
+
+
 def plain(value: object) -> object:
     """A value as a spec file has it: ranges, arrays, sets and other iterables become lists.
 

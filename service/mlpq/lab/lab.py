@@ -5,28 +5,44 @@ What loads scipy or Altair is imported where it is used: they take longer to loa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
-from mlpq.errors import SpecError, nearest
-from mlpq.lab.frames import epochs_frame, query_frame, results_frame
-from mlpq.lab.keys import ComparisonKeys, LabSettings, SweepKeys, params_of, plain
-from mlpq.lab.runs import Run
+from mlpq import data_registry
+from mlpq.errors import MlpqError, SpecError, nearest
+from mlpq.experiment_list import experiment_list
+from mlpq.job_details import job_details
+from mlpq.lab.exports import ExportKind, job_text
+from mlpq.lab.files import write
+from mlpq.lab.frames import epochs_frame, experiments_frame, frame, query_frame, results_frame
+from mlpq.lab.keys import ComparisonKeys, DataOptions, LabSettings, SweepKeys, params_of, plain
+from mlpq.lab.runs import Run, retried
 from mlpq.lab.session import LabSession, warn
+from mlpq.report.tables import worker_document
 from mlpq.settings import masked, settings_with
+from mlpq.spec.document import with_options
 from mlpq.spec.job import DEVICES
 from mlpq.spec.parsing import parse_world_size
-from mlpq.store import queries, sql
-from mlpq.submit import change_waiting_jobs, check_data, planned, submit
+from mlpq.spec.spec_file import read
+from mlpq.store import queries, sql, worker_queries
+from mlpq.submit import cancel_named, change_waiting_jobs, check_data, planned, submit
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mlpq.lab.comparisons import Comparison, ProblemsComparison
+    from mlpq.lab.data_sets import DataSet
     from mlpq.lab.decisions import Decision
+    from mlpq.lab.details import Job
+    from mlpq.lab.error_analysis import ErrorAnalysis
     from mlpq.lab.plans import Plan
     from mlpq.lab.verifications import Verifications
+
+EXPORTS = {".py": ExportKind.SCRIPT, ".ipynb": ExportKind.NOTEBOOK, ".yaml": ExportKind.SPEC}
+WORKER_COLUMNS = ("name", "device", "model", "most_ranks", "jobs_running", "jobs_done", "started_at", "beat_at")
 
 
 class Lab:
@@ -45,14 +61,22 @@ class Lab:
             warn(unknown)
         self._session = LabSession(config, progress)
 
-    def submit(self, preset: str | None = None, *, again: bool = False, **keys: Unpack[SweepKeys]) -> Run:
-        """Submit training jobs, by the keys of a spec file, and return them without waiting.
+    def submit(
+        self,
+        file: str | PathLike[str] | None = None,
+        *,
+        preset: str | None = None,
+        again: bool = False,
+        **keys: Unpack[SweepKeys],
+    ) -> Run:
+        """Submit training jobs, by a spec file or its keys, and return them without waiting.
 
         Each key takes text as on the command line, a Python value, or several in any iterable, such as
-        `seeds=range(10)` or `lr=[0.1, 0.01]`; every combination is one job. `preset` is "textbook" or "fmnist_mlp".
-        Specs that the experiment already has are not submitted again, unless `again`.
+        `seeds=range(10)` or `lr=[0.1, 0.01]`; every combination is one job. Keys given here take precedence over those
+        of `file`, as options do. `preset` is "textbook" or "fmnist_mlp". Specs that the experiment already has are not
+        submitted again, unless `again`.
         """
-        document = {name: plain(value) for name, value in keys.items()}
+        document = with_options(read(file), {name: plain(value) for name, value in keys.items()})
         config = self._session.config
         submission = planned(config, document, preset)
         check_data(config, submission)
@@ -62,6 +86,57 @@ class Lab:
             warn(change_waiting_jobs(config, self._session.store, submission, submitted))
         new = sum(job.is_new for job in submitted)
         return Run(self._session, submission.experiment, [job.id for job in submitted], new)
+
+    def experiments(self, limit: int = 20) -> pd.DataFrame:
+        """One row for each of the latest experiments: how many jobs have each status, its best arm and its age.
+
+        The best arm is the one with the best mean validation accuracy, or test accuracy where `best_by` is "test":
+        `test_accuracy` and `sd` are over its `n` seeds, and `arms` says how many have a result.
+        """
+        if limit < 1:
+            raise SpecError(f"limit must be 1 or more, not {limit}")
+        return experiments_frame(experiment_list(self._session.store, limit))
+
+    def experiment(self, name: str) -> Run:
+        """All jobs of an experiment, to wait for them, cancel them or read their results."""
+        queries.check_experiment(self._session.store, name)
+        return Run(self._session, name, queries.ids_of(self._session.store, name), 0)
+
+    def show(self, job: str) -> Job:
+        """Everything about one job, which is named by the first digits of its id."""
+        from mlpq.lab.details import Job
+
+        return Job(job_details(self._session.store, job))
+
+    def export(self, job: str, file: str | PathLike[str]) -> Path:
+        """Write a job as what the file's name says, and return its path; `job` is the first digits of its id.
+
+        NAME.py is a PyTorch script and NAME.ipynb a notebook, which need torch and NumPy, and not mlpq. NAME.yaml is a
+        spec file, which `submit` takes.
+        """
+        path = Path(file)
+        if path.suffix not in EXPORTS:
+            names = " or ".join(f"NAME{suffix}" for suffix in EXPORTS)
+            raise MlpqError(f"the suffix of '{file}' is not a supported format: name the file {names}")
+        return write(path, job_text(self._session.config, self._session.store, job, EXPORTS[path.suffix]).encode())
+
+    def retry(self, name: str) -> Run:
+        """Run failed or cancelled jobs again, as new jobs, and return those without waiting.
+
+        `name` is the first digits of a job's id: the job is retried with those that were to continue from it. Or it is
+        an experiment: its failed jobs are retried, but not those that diverged, which would diverge again.
+        """
+        store = self._session.store
+        job = queries.job_or_experiment(store, name)
+        ids = queries.retryable(store, name) if job is None else queries.with_descendants(store, job)
+        return retried(self._session, name if job is None else queries.job_by_id(store, job).experiment, ids)
+
+    def cancel(self, name: str) -> dict[str, int]:
+        """Cancel a job, by the first digits of its id, or the unfinished jobs of an experiment.
+
+        Jobs that wait for a cancelled job are cancelled too. Returns how many, by what was done to them.
+        """
+        return cancel_named(self._session.store, name)
 
     def results(self, experiment: str | None = None) -> pd.DataFrame:
         """One row for each job of an experiment, or of all, with the columns of the view `results`."""
@@ -173,6 +248,43 @@ class Lab:
         wanted = [job for each in found for job in (each.job_id, each.rerun_id) if job]
         jobs = {job.id: job for job in queries.listed_by_id(store, wanted)}
         return Verifications(found, jobs, seed if sample is not None else None)
+
+    def errors(self, experiment: str, by: str | Iterable[str] = "") -> ErrorAnalysis:
+        """Which test images the arms of an experiment get wrong; `by` is that of `compare`."""
+        from mlpq.error_analysis import experiment_errors
+        from mlpq.experiment import compare_experiment
+        from mlpq.lab.error_analysis import ErrorAnalysis
+
+        config, store = self._session.config, self._session.store
+        compared = compare_experiment(store, experiment, params_of(by=by))
+        return ErrorAnalysis(experiment_errors(config, store, compared.comparison))
+
+    def data_sets(self) -> pd.DataFrame:
+        """One row for each data set and, of own ones, for each content; checks the files that are on this machine."""
+        from mlpq.lab.data_sets import listed
+
+        return listed(self._session.config)
+
+    def data_set(self, name: str) -> DataSet:
+        """An own data set, or its older content NAME@HASH."""
+        from mlpq.lab.data_sets import data_set_of
+
+        return data_set_of(data_registry.named(self._session.config, name)[1])
+
+    def add_data(self, name: str, source: str | PathLike[str], **options: Unpack[DataOptions]) -> DataSet:
+        """Read a source, and store it as an own data set that `submit(dataset=name)` trains on.
+
+        `source` is a CSV, Parquet or NPZ file, a folder with idx files or with a folder of images for each class, or a
+        data set of a library, as "sklearn:wine".
+        """
+        from mlpq.lab.data_sets import add
+
+        return add(self._session.config, name, source, **options)
+
+    def workers(self) -> pd.DataFrame:
+        """One row for each live worker: its device, its jobs and its last heartbeat."""
+        rows = [worker_document(worker) for worker in worker_queries.live_workers(self._session.store)]
+        return frame(rows, WORKER_COLUMNS)
 
     def sql(self, statement: str) -> pd.DataFrame:
         """The result of a read-only SQL query, such as "SELECT * FROM results"; raises QueryError."""

@@ -18,7 +18,7 @@ from mlpq.regular_files import check_inside
 from mlpq.report import tables
 from mlpq.report.notebook import Output, html
 from mlpq.store import queries
-from mlpq.submit import cancel
+from mlpq.submit import cancel, retry
 from mlpq.verification.weights import read_arrays
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ INTERRUPTED = "the jobs stay queued: wait() waits again, cancel() cancels them"
 class Run:
     """The jobs of one submission, in its order: those that are new, and those that the experiment had already.
 
-    `experiment` is the name of their experiment, `ids` are those of the jobs, and `new` is how many are new. In a
-    notebook, a run shows how many of its jobs have finished, and the mean accuracy of each arm.
+    `Lab.experiment` makes one of all jobs of an experiment. `experiment` is the name of their experiment, `ids` are
+    those of the jobs, and `new` is how many are new. In a notebook, a run shows how many of its jobs have finished, and
+    the mean accuracy of each arm.
     """
 
     def __init__(self, session: LabSession, experiment: str, ids: Sequence[str], new: int) -> None:
@@ -57,7 +58,8 @@ class Run:
             raise
         counts = self.counts
         if lost := [f"{counts[status]} {status}" for status in ("failed", "diverged", "cancelled") if counts[status]]:
-            warn(f"{formatting.listed(lost)} of {formatting.count_of(len(self), 'job')}: results() has the errors")
+            jobs = formatting.count_of(len(self), "job")
+            warn(f"{formatting.listed(lost)} of {jobs}: results() has the errors, retry() runs failed jobs again")
         return self
 
     @property
@@ -90,9 +92,15 @@ class Run:
 
         return compared(self._session, self.experiment, **options)
 
+    def retry(self) -> Run:
+        """Run the failed jobs again, as new jobs, and return those without waiting; not those that diverged."""
+        own = set(self.ids)
+        ids = [id_ for id_ in queries.retryable(self._session.store, self.experiment) if id_ in own]
+        return retried(self._session, self.experiment, ids)
+
     def cancel(self) -> dict[str, int]:
         """Cancel the jobs that are not finished; how many, by what was done to them. Others stay as they are."""
-        return {what: count for what, count in cancel(self._session.store, self.ids).items() if count}
+        return cancel(self._session.store, self.ids)
 
     def weights(self, job: str | None = None) -> dict[str, np.ndarray]:
         """The final weights of a job, by their names, "layer0.weight" and so on; their hash is verified.
@@ -129,7 +137,8 @@ class Run:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items())
-        return f"Run of {formatting.count_of(len(self), 'job')} in the experiment {self.experiment}: {counts}"
+        jobs = f"Run of {formatting.count_of(len(self), 'job')} in the experiment {self.experiment}"
+        return f"{jobs}: {counts}" if counts else jobs
 
     def _repr_html_(self) -> str:
         jobs = self._jobs()
@@ -139,3 +148,10 @@ class Run:
         headings = tuple(f">{heading}" if i else heading for i, heading in enumerate(tables.ARM_HEADINGS))
         own: list[tuple[str, tables.Cells]] = [("", (headings, tables.arm_lines(found)))]
         return html(Output(repr(self), notes=errors, tables=own if found else ()))
+
+
+def retried(session: LabSession, experiment: str, ids: Sequence[str]) -> Run:
+    """Submit failed or cancelled jobs again."""
+    submitted, warning = retry(session.config, session.store, ids)
+    warn(warning)
+    return Run(session, experiment, [job.id for job in submitted], sum(job.is_new for job in submitted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mlpq.errors import DataError
 from mlpq.own_data import files
 from mlpq.report.tables import plain_table
 from mlpq.spec.data_content import SHORT_HASH
-from mlpq.spec.datasets import Dataset, find, how_to_get, verify
+from mlpq.spec.datasets import DATASETS, Dataset, find, how_to_get, verify
 from mlpq.text import printable
 
 MOST_SHOWN = 300  # characters of a value in the text of `mlpq data show`
@@ -24,10 +24,10 @@ MOST_SHOWN = 300  # characters of a value in the text of `mlpq data show`
 Own = DataSetRecord | UnreadableDataSet
 
 
-def data_table(built_in: Iterable[Dataset], own: Sequence[Own], pushed: Collection[str], data_dir: Path) -> Table:
+def data_table(own: Sequence[Own], pushed: Collection[str], data_dir: Path) -> Table:
     """One line per data set and, of own ones, per content: its size, and where its files are or how to get them."""
     table = plain_table("data set", ">train", ">test", ">features", ">classes", "content", "files")
-    for dataset in built_in:
+    for dataset in DATASETS.values():
         sizes = (dataset.train, dataset.test, dataset.features, dataset.classes)
         table.add_row(dataset.name, *map(str, sizes), "", _files(dataset, data_dir))
     for each in own:
@@ -41,7 +41,13 @@ def data_table(built_in: Iterable[Dataset], own: Sequence[Own], pushed: Collecti
     return table
 
 
-def document(dataset: Dataset, data_dir: Path) -> dict[str, Any]:
+def documents(own: Sequence[Own], pushed: Collection[str], data_dir: Path) -> list[dict[str, Any]]:
+    """All data sets as JSON."""
+    built_in = [_document(each, data_dir) for each in DATASETS.values()]
+    return built_in + [own_document(each, pushed, data_dir) for each in own]
+
+
+def _document(dataset: Dataset, data_dir: Path) -> dict[str, Any]:
     """A built-in data set as JSON."""
     return {
         "name": dataset.name, "built_in": True, "train": dataset.train, "test": dataset.test,

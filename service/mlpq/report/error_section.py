@@ -10,7 +10,7 @@ from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
 from mlpq.analysis.image_errors import ArmErrors
 from mlpq.image_data import TestSet
 from mlpq.report import error_charts
-from mlpq.report.drawing import Chart, Style, for_page
+from mlpq.report.drawing import PAGE, Chart, Style, for_page
 from mlpq.report.error_tables import (
     METHODS,
     arms_table,
@@ -19,6 +19,7 @@ from mlpq.report.error_tables import (
     classes_title,
     confusion_table,
     rows_table,
+    wrong_table,
 )
 from mlpq.report.tables import Cells
 from mlpq.spec.datasets import Dataset
@@ -76,6 +77,23 @@ def error_section(found: ExperimentErrors, labels: Sequence[str]) -> ErrorSectio
         wrong=[_wrong_pictures(found, name) for name in found.of_all],
         methods=METHODS,
     )
+
+
+def notebook_charts(found: ExperimentErrors) -> list[tuple[str, Chart]]:
+    """The charts with their titles."""
+    arms = found.errors.arms[:ARMS_DRAWN]
+    titles = ["Reliability", *(f"Confusions of {arm.label}" for arm in arms if _is_drawn(arm))]
+    return list(zip(titles, _charts(arms, [arm.label for arm in found.errors.arms], PAGE), strict=True))
+
+
+def notebook_tables(found: ExperimentErrors) -> list[tuple[str, Cells]]:
+    """Tables that can be opened: the classes of each arm, and the images that all of its seeds get wrong."""
+    tables = []
+    for arm in found.errors.arms:
+        tables += _class_tables(arm)
+        wrong = found.of_arms[arm.label]
+        tables.append((f"Always wrong with {arm.label}", wrong_table(wrong[:PICTURES], arm.dataset)))
+    return [each for each in tables if each[1][1]]
 
 
 def _is_drawn(arm: ArmErrors) -> bool:

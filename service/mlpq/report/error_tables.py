@@ -170,12 +170,17 @@ def errors_document(found: ExperimentErrors) -> dict[str, Any]:
 
 def errors_csv(found: ExperimentErrors) -> str:
     """A heading and one line for each image that every seed of an arm gets wrong."""
+    return csv_text(CSV_HEADING, always_wrong_lines(found))
+
+
+def always_wrong_lines(found: ExperimentErrors) -> list[list[Any]]:
+    """One line for each image that every seed of an arm gets wrong, with the columns of CSV_HEADING."""
     lines = []
     for arm in found.errors.arms:
         for each in found.of_arms[arm.label]:
             names = [None if i is None else arm.dataset.class_name(i) for i in (each.true, each.predicted)]
             lines.append([arm.label, arm.data, each.image, *names, each.seeds])
-    return csv_text(CSV_HEADING, lines)
+    return lines
 
 
 def _arm_document(arm: ArmErrors, wrong: Sequence[WrongImage]) -> dict[str, Any]:

@@ -83,14 +83,23 @@ def summary(found: Sequence[Verification]) -> str:
 
 def print_history(out: Console, found: Sequence[Verification]) -> None:
     """Print the stored verifications of one job, the latest last, and the notes on that one."""
-    table = plain_table("verified (UTC)", "rerun", "grade")
-    for each in found:
-        rerun = formatting.short_id(each.rerun_id) if each.rerun_id else ""
-        at = f"{each.checked_at:%Y-%m-%d %H:%M:%S}" if each.checked_at else ""
-        table.add_row(at, rerun, _grade(each))
+    headings, lines = history_cells(found)
+    table = plain_table(*headings)
+    for each, line in zip(found, lines, strict=True):
+        table.add_row(*line[:-1], _grade(each))
     out.print(table)
     for line in notes_on(found[-1]):
         out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def history_cells(found: Sequence[Verification]) -> Cells:
+    """One line for each stored verification of a job."""
+    lines = []
+    for each in found:
+        at = f"{each.checked_at:%Y-%m-%d %H:%M:%S}" if each.checked_at else ""
+        rerun = formatting.short_id(each.rerun_id) if each.rerun_id else ""
+        lines.append([at, rerun, formatting.grade_text(each.grade)])
+    return ("verified (UTC)", "rerun", "grade"), lines
 
 
 def verification_document(verification: Verification) -> dict[str, Any]:

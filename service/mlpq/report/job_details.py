@@ -130,6 +130,17 @@ def attempts_table(attempts: Sequence[AttemptRecord]) -> Cells:
     return (">attempt", "worker", "device", "started (UTC)", "outcome", "error"), lines
 
 
+def logs_text(job: str, attempts: Sequence[AttemptRecord]) -> str:
+    """The last log lines of each attempt of the job with this id."""
+    if not attempts:
+        return f"job {job} has not started yet"
+    lines = []
+    for attempt in attempts:
+        lines += [f"attempt {attempt.attempt} by {attempt.worker}: {attempt.outcome or 'running'}"]
+        lines += [attempt.log_tail or "(empty)", *([f"error: {attempt.error}"] if attempt.error else ())]
+    return "\n".join(lines)
+
+
 def _time(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 

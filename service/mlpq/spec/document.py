@@ -19,7 +19,7 @@ Document = Mapping[str, object]
 def with_options(document: Document, options: Document) -> dict[str, object]:
     """The document with options, which take precedence over its keys and over those of each of its sweeps."""
     merged = {**document, **options}
-    if isinstance(each := document.get(LIST), list):
+    if LIST not in options and isinstance(each := document.get(LIST), list):
         merged[LIST] = [_without(sweep, options) if isinstance(sweep, Mapping) else sweep for sweep in each]
     return merged
 

@@ -138,6 +138,23 @@ def check_experiment(store: Store, name: str | None) -> None:
         raise NotFoundError(f"no experiment is called '{name}'; {known}")
 
 
+def job_or_experiment(store: Store, name: str) -> str | None:
+    """The id of the one job whose id begins with `name`, or None where `name` is an experiment.
+
+    Raises NotFoundError where it is neither, or both.
+    """
+    is_experiment = has_experiment(store, name)
+    try:
+        job = find_job(store, name)
+    except NotFoundError as error:
+        if not is_experiment:
+            raise NotFoundError(f"no experiment is called '{name}', and {error}") from None
+        return None
+    if is_experiment:
+        raise NotFoundError(f"'{name}' is both an experiment and the beginning of the job id {job}: type the whole id")
+    return job
+
+
 def unfinished(store: Store, ids: Sequence[str]) -> list[str]:
     """Those of `ids` that are not finished."""
     left: list[str] = []

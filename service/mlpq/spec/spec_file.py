@@ -1,13 +1,14 @@
-"""Reads the FILE of `mlpq submit`: YAML or JSON, of which every value is kept as it is typed."""
+"""Reads spec files: YAML or JSON, of which every value is kept as it is typed."""
 
 from __future__ import annotations
 
 import json
-import sys
+import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlpq.errors import SpecError
 from mlpq.spec.parsing import MAX_JOBS
@@ -20,30 +21,28 @@ NULL = ("", "~", "null", "Null", "NULL")
 TEXT_TAGS = (None, "!", "tag:yaml.org,2002:str")
 
 
-def read(file: str | None) -> dict[str, object]:
-    """The keys of a YAML or JSON file ("-" is standard input); the experiment defaults to the name of the file.
+def read(given: str | os.PathLike[str] | None, stream: IO[bytes] | None = None) -> dict[str, object]:
+    """The keys of a YAML or JSON file, or of a stream of that name; a file's experiment defaults to its name.
 
     Values are text, null, lists or mappings; in JSON also true and false. Raises SpecError with one line, which names
     the position where it can.
     """
-    if file is None:
+    if given is None:
         return {}
-    text = _text(file)
+    file = os.fspath(given)
+    text = _text(file, stream)
     document = _from_json(file, text) if file.endswith(".json") else _from_yaml(file, text)
     if not isinstance(document, dict):
         raise SpecError(f"{file} must contain keys and values, as 'optimizer: [sgd, adam]'")
-    name = {"experiment": Path(file).stem} if file != "-" else {}
+    name = {"experiment": Path(file).stem} if stream is None else {}
     return {**name, **document}
 
 
-def _text(file: str) -> str:
-    """The content of a file, of which no more than MAX_BYTES are read: it may be endless, as /dev/zero."""
+def _text(file: str, stream: IO[bytes] | None) -> str:
+    """The content of a file or stream, of which no more than MAX_BYTES are read: it may be endless, as /dev/zero."""
     try:
-        if file == "-":
-            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with open(file, "rb") as stream:
-                raw = stream.read(MAX_BYTES + 1)
+        with open(file, "rb") if stream is None else nullcontext(stream) as opened:
+            raw = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise SpecError(f"can't read {file}: {error.strerror}") from None
     if len(raw) > MAX_BYTES:

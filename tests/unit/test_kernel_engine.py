@@ -251,16 +251,22 @@ def test_error_ends_only_its_own_job() -> None:
     assert_equal(found.trained("1"), alone(SPECS[1]))
 
 
+def trainings_in_memory() -> int:
+    return sum(type(each) is KernelTraining for each in gc.get_objects())
+
+
 class CountingTrainings(Record):
-    """Counts, whenever a job ends, the trainings that are still in memory."""
+    """Counts, whenever a job ends, the trainings of its gang that are still in memory."""
 
     def __init__(self) -> None:
         super().__init__()
+        gc.collect()
+        self._earlier = trainings_in_memory()
         self.counts: list[int] = []
 
     def ended(self, name: str, ending: Trained | Exception) -> None:
         super().ended(name, ending)
-        self.counts.append(sum(type(each) is KernelTraining for each in gc.get_objects()))
+        self.counts.append(trainings_in_memory() - self._earlier)
 
 
 def test_ended_job_is_freed_before_its_gang_has_ended() -> None:

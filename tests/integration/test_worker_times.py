@@ -22,27 +22,15 @@ from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse, Watchdog
 from tests.support.job_steps import claim, epoch, specs, status, submit
+from tests.support.simulated_time import Clock
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 STEP = 0.5  # seconds within which a worker does what is due
 
 
-class Clock:
-    """Stands for the module `time`."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
 class Flag:
-    """Stands for an event that is set at `until`; whoever waits for it waits as long as he says."""
+    """Stands for an event that is set at `until`; `wait` lets its whole time-out pass."""
 
     def __init__(self, clock: Clock, until: float = float("inf")) -> None:
         self._clock, self._until = clock, until

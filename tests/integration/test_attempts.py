@@ -97,6 +97,15 @@ def test_finished_job_never_changes(store: Store, write: str) -> None:
     assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0]
 
 
+def test_late_ending_is_rejected_though_an_earlier_attempt_was_recorded(store: Store) -> None:
+    (job,) = submit(store, spec())
+    fail(store, claim_one(store, "ann:1:a"))
+    let_delay_pass(store, job)
+    stale = stale_attempt(store)
+    assert finish(store, stale) is None
+    assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0, 1, 0]
+
+
 def test_every_rejected_write_is_counted(store: Store) -> None:
     (job,) = submit(store, spec())
     stale = stale_attempt(store)

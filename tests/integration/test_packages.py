@@ -60,11 +60,16 @@ def test_jobs_that_need_a_package_have_a_setup_without_the_kernel_and_run_alone(
 
 def test_process_of_a_plugin_claims_only_its_jobs(store: Store) -> None:
     muon, other, ours = submit(store, spec(optimizer="muon"), spec(optimizer="adam"), plugin())
-    own = TrainingSetup(1, kernel=False, plugin=PLUGIN)
-    assert [job.id for job in claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, own)] == [ours]
-    assert claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, own) == []
-    assert claimed(store, HAVING) == [muon]
+    own, torch = TrainingSetup(1, kernel=False, plugin=PLUGIN), TrainingSetup(1, kernel=False)
+    for setup, jobs in ((own, [ours]), (own, []), (torch, [muon]), (torch, [])):
+        assert [job.id for job in claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, setup)] == jobs
     assert claimed(store, HAVING) == [other]
+
+
+def test_process_with_torch_claims_no_jobs_of_a_plugin(store: Store) -> None:
+    (ours,) = submit(store, plugin())
+    assert claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, TrainingSetup(1, kernel=False)) == []
+    assert claimed(store, HAVING) == [ours]
 
 
 @pytest.mark.parametrize(

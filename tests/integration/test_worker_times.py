@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mlpq import plugins
 from mlpq.errors import MlpqError, StoreError
 from mlpq.jobs import Status
 from mlpq.settings import read_settings
@@ -104,10 +105,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def run(store: Store, trainer: Idle, stopping: Any = None) -> list[str]:
+def run(store: Store, trainer: Idle, stopping: Flag | None = None) -> list[str]:
     """Submit two jobs and run them as a gang; their ids."""
     ids = submit(store, *specs(seeds="1..2"))
-    worker = WorkerContext(stopping or Flag(trainer.clock), lambda: None, Pulse(""))
+    flag: Any = stopping or Flag(trainer.clock)
+    worker = WorkerContext(flag, lambda: None, Pulse(""))
     GangRun(store, trainer, claim(store, limit=2), Path("/nowhere"), worker).run()
     return ids
 
@@ -249,7 +251,7 @@ def test_idle_worker_polls_every_3_seconds_and_looks_for_expired_leases_every_15
     polls = times_of(monkeypatch, clock, claiming, "next_setup")
     looks = times_of(monkeypatch, clock, execution, "requeue_expired")
     beats = times_of(monkeypatch, clock, execution, "worker_heartbeat")
-    plug_ins = times_of(monkeypatch, clock, executor.plugins, "packages")
+    plug_ins = times_of(monkeypatch, clock, plugins, "packages")
     worker(store, Idle(clock, tmp_path), until=46)._run()
     assert are_about(between(*polls), 3)
     assert are_about(between(*looks), 15)

@@ -207,7 +207,7 @@ def test_job_with_a_cancel_request_is_cancelled_when_its_lease_expires(store: St
     submission.cancel(store, [job])
     let_lease_expire(store, job)
     execution.requeue_expired(store)
-    assert status(store, job) == "cancelled"
+    assert (status(store, job), row(store, job).error) == ("cancelled", "cancelled")
 
 
 def test_failed_attempt_is_retried_after_a_delay_until_attempts_are_used_up(store: Store) -> None:

@@ -36,6 +36,11 @@ def test_next_setup_is_that_of_the_job_with_the_highest_priority(store: Store) -
     assert claiming.next_setup(store, "ann", able) == TrainingSetup(2)
 
 
+def test_job_that_requests_one_process_gets_one_where_others_get_two(store: Store) -> None:
+    submit(store, spec(), world_size=1)
+    assert claiming.next_setup(store, "ann", WorkerCapabilities("cpu", most_ranks=2, world_size=2)) == TrainingSetup(1)
+
+
 def test_rerun_that_requests_torch_has_a_setup_of_its_own(store: Store) -> None:
     (job,) = submit(store, spec())
     requests = (None, Engine.GANG, Engine.KERNEL, Engine.PLAIN, Engine.GANG)

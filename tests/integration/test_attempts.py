@@ -97,6 +97,15 @@ def test_finished_job_never_changes(store: Store, write: str) -> None:
     assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0]
 
 
+def test_late_ending_is_rejected_though_an_earlier_attempt_was_recorded(store: Store) -> None:
+    (job,) = submit(store, spec())
+    fail(store, claim_one(store, "ann:1:a"))
+    let_delay_pass(store, job)
+    stale = stale_attempt(store)
+    assert finish(store, stale) is None
+    assert [attempt.fence_rejections for attempt in queries.attempts_of(store, job)] == [0, 1, 0]
+
+
 def test_every_rejected_write_is_counted(store: Store) -> None:
     (job,) = submit(store, spec())
     stale = stale_attempt(store)
@@ -198,7 +207,7 @@ def test_job_with_a_cancel_request_is_cancelled_when_its_lease_expires(store: St
     submission.cancel(store, [job])
     let_lease_expire(store, job)
     execution.requeue_expired(store)
-    assert status(store, job) == "cancelled"
+    assert (status(store, job), row(store, job).error) == ("cancelled", "cancelled")
 
 
 def test_failed_attempt_is_retried_after_a_delay_until_attempts_are_used_up(store: Store) -> None:

@@ -30,6 +30,7 @@ from tests.support.job_steps import (
     spec,
     specs,
     submit,
+    success,
     whole_row,
 )
 
@@ -157,6 +158,7 @@ def test_job_goes_to_a_worker_with_enough_ranks(store: Store) -> None:
     )
     assert claiming.next_setup(store, "ann:1:a", WorkerCapabilities("cpu")) == TrainingSetup(1)
     assert claiming.next_setup(store, "ann:1:a", small) == TrainingSetup(2)
+    assert claiming.claim(store, "ann:1:a", small, FACTS, 9, TrainingSetup(1)) == []
     assert [claimed.id for claimed in claiming.claim(store, "ann:1:a", small, FACTS, 9)] == [usual]
     assert [claimed.id for claimed in claiming.claim(store, "ann:1:a", small, FACTS, 9, TrainingSetup(2))] == [two]
     assert claiming.next_setup(store, "ann:1:a", small) is None
@@ -201,8 +203,8 @@ def test_jobs_without_a_worker_are_found(store: Store) -> None:
 def test_live_worker_has_capabilities_and_job_counts(store: Store) -> None:
     execution.worker_heartbeat(store, "ann:1:a", WorkerCapabilities("cuda", "2 x H100", 2, 2))
     submit(store, *specs(seeds="1..3"))
-    for claimed in claiming.claim(store, "ann:1:a", WorkerCapabilities("cuda"), FACTS, 2):
-        finish(store, claimed)
+    gang = claiming.claim(store, "ann:1:a", WorkerCapabilities("cuda"), FACTS, 2)
+    execution.record(store, [success(claimed) for claimed in gang])
     claiming.claim(store, "ann:1:a", WorkerCapabilities("cuda"), FACTS)
     (ann,) = worker_queries.live_workers(store)
     assert (ann.device_name, ann.most_ranks, ann.world_size) == ("2 x H100", 2, 2)

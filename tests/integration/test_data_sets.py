@@ -25,7 +25,7 @@ from mlpq.store.schema import data_chunks
 from mlpq.store.session import Store
 from mlpq.submit import plan
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
-from tests.support.job_steps import FACTS, let_delay_pass, row, submit, whole_row
+from tests.support.job_steps import FACTS, fail, let_delay_pass, row, submit, whole_row
 
 CPU = WorkerCapabilities("cpu")
 
@@ -271,6 +271,21 @@ def test_last_attempt_is_not_left_to_a_worker_without_the_data(store: Store) -> 
     execution.record(store, [AttemptEnding(claimed, Outcome.FAILED, None, "broken", "")])
     let_delay_pass(store, job)
     assert [again.id for again in claim(store, with_data(found))] == [job]
+
+
+@pytest.mark.parametrize("how", ["has it", "can pull it"])
+def test_last_attempt_is_left_to_another_worker_that_can_have_the_data(store: Store, tmp_path: Path, how: str) -> None:
+    found = registered(store)
+    if how == "can pull it":
+        write(made(0), tmp_path)
+        data_registry.push(store, found, tmp_path)
+    (job,) = submit(store, spec_of(found), attempts=2)
+    for name, able in (("ann:1:a", with_data(found)), ("bob:2:b", CPU if how == "can pull it" else with_data(found))):
+        execution.worker_heartbeat(store, name, able)
+    (claimed,) = claim(store, with_data(found))
+    fail(store, claimed)
+    let_delay_pass(store, job)
+    assert claim(store, with_data(found)) == []
 
 
 def test_waiting_jobs_say_which_data_no_worker_has(store: Store, tmp_path: Path) -> None:

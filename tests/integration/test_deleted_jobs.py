@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from sqlalchemy import delete
 
@@ -10,7 +12,7 @@ from mlpq.records import AttemptProgress
 from mlpq.store import execution
 from mlpq.store.schema import attempts as attempts_table
 from mlpq.store.schema import epochs, jobs
-from mlpq.store.session import Store
+from mlpq.store.session import Store, sqlite_file
 from tests.support.job_steps import attempts, claim, claim_one, epoch, fail, finish, heartbeat, specs, submit, success
 
 
@@ -42,3 +44,14 @@ def test_job_whose_row_is_gone_has_lost_its_lease(store: Store) -> None:
     assert heartbeat(store, claimed) is None
     assert finish(store, claimed) is None
     assert fail(store, claimed) is None
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_row_that_was_deleted_without_its_attempts_is_gone(store: Store) -> None:
+    """As by the program sqlite3, which checks no foreign keys, after the answer to the first call was lost."""
+    submit(store, *specs())
+    claimed = claim_one(store)
+    assert finish(store, claimed) is Status.SUCCEEDED
+    with sqlite3.connect(sqlite_file(store.url)) as connection:
+        connection.execute("DELETE FROM jobs")
+    assert finish(store, claimed) is None

@@ -134,7 +134,8 @@ def as_soon_as(store: Store, job: str, action: Callable[[], object], **values: A
 
 
 def test_placement_of_a_job_that_is_being_claimed_stays(postgresql: Store) -> None:
-    job = SubmittedJob(*submit(postgresql, spec()), spec(), is_new=False)
+    (waiting,) = submit(postgresql, spec())
+    job = SubmittedJob(waiting, spec(), is_new=False)
 
     def change() -> tuple[int, int]:
         return submission.change_placement(postgresql, [job], Placement(device="cuda"), ["device"])

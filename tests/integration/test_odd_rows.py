@@ -42,7 +42,7 @@ from mlpq.verification.verify import audit_results
 from mlpq.verification_records import Grade, Verification
 from mlpq.worker_records import WorkerCapabilities
 from tests.support.dashboard_pages import browser
-from tests.support.job_steps import FACTS, claim_one, fail, finish, spec, specs, submit, whole_row
+from tests.support.job_steps import FACTS, child_of, claim_one, fail, finish, spec, specs, submit, whole_row
 from tests.support.result_rows import job_record
 from tests.support.services import Postgres
 
@@ -324,6 +324,24 @@ def test_attempt_that_is_recorded_already_fails_its_job_alone(store: Store) -> N
             )
 
     assert claim_with(store, change) == ["this worker's mlpq can't read the job: its attempt 1 is recorded already"]
+
+
+def test_world_size_below_one_fails_its_job_alone(store: Store) -> None:
+    def change(store: Store) -> None:
+        with store.write() as connection:
+            connection.execute(text("UPDATE jobs SET world_size = 0 WHERE seq = 1"))
+
+    assert claim_with(store, change) == ["this worker's mlpq can't read the job: its world size is less than 1"]
+
+
+def test_child_of_a_job_with_an_odd_id_fails_with_it(store: Store) -> None:
+    disable_checks(store)
+    submit(store, spec(), child_of(spec()))
+    with store.write() as connection:
+        for change in ("parent_id = NULL", "id = 'evil' WHERE seq = 1", "parent_id = 'evil' WHERE seq = 2"):
+            connection.execute(text(f"UPDATE jobs SET {change}"))
+    assert claiming.claim(store, WORKER, WorkerCapabilities("cpu"), FACTS) == []
+    assert queries.count_by_status(store) == {Status.FAILED: 2}
 
 
 def test_parent_without_a_result_fails_its_child_alone(store: Store) -> None:

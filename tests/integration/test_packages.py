@@ -11,7 +11,7 @@ from mlpq.spec.job import JobSpec, spec_from
 from mlpq.store import claiming, dashboard_queries, execution, submission, worker_queries
 from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
-from tests.support.job_steps import FACTS, spec, specs, submit, whole_row
+from tests.support.job_steps import FACTS, fail, let_delay_pass, spec, specs, submit, whole_row
 from tests.support.plugin_packages import PLUGIN
 
 OLDER = "mlpq-test-plugin==0.9"
@@ -60,11 +60,38 @@ def test_jobs_that_need_a_package_have_a_setup_without_the_kernel_and_run_alone(
 
 def test_process_of_a_plugin_claims_only_its_jobs(store: Store) -> None:
     muon, other, ours = submit(store, spec(optimizer="muon"), spec(optimizer="adam"), plugin())
-    own = TrainingSetup(1, kernel=False, plugin=PLUGIN)
-    assert [job.id for job in claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, own)] == [ours]
-    assert claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, own) == []
-    assert claimed(store, HAVING) == [muon]
+    own, torch = TrainingSetup(1, kernel=False, plugin=PLUGIN), TrainingSetup(1, kernel=False)
+    for setup, jobs in ((own, [ours]), (own, []), (torch, [muon]), (torch, [])):
+        assert [job.id for job in claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, setup)] == jobs
     assert claimed(store, HAVING) == [other]
+
+
+def test_process_with_torch_claims_no_jobs_of_a_plugin(store: Store) -> None:
+    (ours,) = submit(store, plugin())
+    assert claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, TrainingSetup(1, kernel=False)) == []
+    assert claimed(store, HAVING) == [ours]
+
+
+@pytest.mark.parametrize(
+    ("other", "is_left"),
+    [
+        (HAVING, True),
+        (KERNEL, False),
+        (OUTDATED, False),
+        (WorkerCapabilities("cpu", plugins=frozenset({f"{PLUGIN}.1", f"another-{PLUGIN}"})), False),
+    ],
+    ids=["has it", "has none", "has an older version", "has others that look alike"],
+)
+def test_last_attempt_is_left_to_another_worker_with_the_package(
+    store: Store, other: WorkerCapabilities, is_left: bool
+) -> None:
+    (job,) = submit(store, plugin(), attempts=2)
+    heartbeat(store, ann=HAVING, bob=other)
+    setup = claiming.next_setup(store, "ann:1:a", HAVING)
+    (began,) = claiming.claim(store, "ann:1:a", HAVING, FACTS, 8, setup)
+    fail(store, began)
+    let_delay_pass(store, job)
+    assert claimed(store, HAVING) == ([] if is_left else [job])
 
 
 @pytest.mark.parametrize("engine", [None, Engine.PLAIN, Engine.KERNEL])

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mlpq.jobs import VERIFY, Engine
+from mlpq.records import Placement, Rerun, SubmittedJob
 from mlpq.settings import read_settings
 from mlpq.spec.sweep import Sweep
+from mlpq.store import submission
 from mlpq.store.session import Store
 from mlpq.submit import change_waiting_jobs, plan, submit
 from tests.support.job_steps import child_of, claim_one, finish, row, whole_row
@@ -82,3 +85,14 @@ def test_child_in_another_submission_keeps_its_device(store: Store, tmp_path: Pa
     (other,) = submit_specs(store, child_of(row(store, jobs[0]).spec, seeds=1), parent_id=jobs[0])
     resubmit(store, tmp_path, device="cpu")
     assert whole_row(store, other)["device"] == "auto"
+
+
+def test_changed_priority_leaves_a_job_in_its_gang(store: Store) -> None:
+    (one, *_) = Sweep.parse(KEYS).jobs()
+    ids = submit_specs(store, one, world_size=2)
+    reruns = submission.submit_reruns(store, VERIFY, [Rerun(one, None, "cpu", 1, Engine.PLAIN)])
+    ids += [rerun.id for rerun in reruns]
+    before = [whole_row(store, job) for job in ids]
+    known = [SubmittedJob(job, one, is_new=False) for job in ids]
+    assert submission.change_placement(store, known, Placement(priority=7), ["priority"]) == (2, 0)
+    assert [whole_row(store, job) for job in ids] == [{**old, "priority": 7} for old in before]

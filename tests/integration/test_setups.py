@@ -28,6 +28,19 @@ def test_worker_with_the_kernel_claims_large_networks_together(store: Store) -> 
     assert ids(claiming.claim(store, "ann", KERNEL, FACTS, 8)) == small
 
 
+def test_next_setup_is_that_of_the_job_with_the_highest_priority(store: Store) -> None:
+    submit(store, spec())
+    submit(store, spec(seeds=2), world_size=2, priority=1)
+    submit(store, spec(seeds=3), world_size=3, priority=1)
+    able = WorkerCapabilities("cpu", most_ranks=4, world_size=1)
+    assert claiming.next_setup(store, "ann", able) == TrainingSetup(2)
+
+
+def test_job_that_requests_one_process_gets_one_where_others_get_two(store: Store) -> None:
+    submit(store, spec(), world_size=1)
+    assert claiming.next_setup(store, "ann", WorkerCapabilities("cpu", most_ranks=2, world_size=2)) == TrainingSetup(1)
+
+
 def test_rerun_that_requests_torch_has_a_setup_of_its_own(store: Store) -> None:
     (job,) = submit(store, spec())
     requests = (None, Engine.GANG, Engine.KERNEL, Engine.PLAIN, Engine.GANG)

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from mlpq.errors import StoreError
 from mlpq.store import answers, execution
 from mlpq.store.schema import jobs
-from mlpq.store.session import Store
+from mlpq.store.session import ANSWER_SECONDS, Store
 from tests.support.job_steps import claim_one, let_lease_expire, specs, submit
 from tests.support.services import wait_until
 
@@ -32,3 +32,22 @@ def _go_on_after_requeuing(silent: Store, store: Store, job: str) -> None:
         connection.execute(lock)
         assert wait_until("it is requeued", lambda: execution.requeue_expired(store)) == [job]
         connection.execute(lock)
+
+
+@pytest.mark.parametrize("store", ["postgresql"], indirect=True)
+def test_each_side_gives_up_on_the_other_within_a_minute(store: Store) -> None:
+    """A client that is silent for 60 s, and a server that is for 20 to 25 s, before a lease expires."""
+    with store.read() as connection:
+        silent = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one()
+        options = connection.connection.dbapi_connection.info.get_parameters()  # type: ignore[union-attr]
+    assert silent == "1min"
+    names = ("connect_timeout", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
+    assert [options[name] for name in names] == ["5", "10", "5", "3", "25000"]
+    assert ANSWER_SECONDS == 20
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_writer_waits_for_others_for_half_a_minute_on_sqlite(store: Store) -> None:
+    for transaction in (store.read, store.write):
+        with transaction() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one() == 30_000

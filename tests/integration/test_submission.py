@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mlpq.errors import SpecError
-from mlpq.jobs import Outcome
-from mlpq.records import SubmittedJob
+from mlpq.jobs import VERIFY, Engine, Outcome
+from mlpq.records import Rerun, SubmittedJob
 from mlpq.spec.sweep import Sweep, inherited
 from mlpq.store import queries, session, submission, worker_queries
 from mlpq.store.session import Store
@@ -113,6 +113,21 @@ def test_child_of_a_finished_parent_is_queued(store: Store) -> None:
     finish(store, claim_one(store))
     (child,) = submit(store, child_of(spec()), parent_id=parent)
     assert (status(store, child), row(store, child).parent_id) == ("queued", parent)
+
+
+def test_each_job_of_a_submission_continues_from_its_own_parent(store: Store) -> None:
+    (parent,) = submit(store, spec())
+    child = child_of(spec())
+    ids = submit(store, child, child_of(child), spec(seeds=2), parent_id=parent)
+    assert [row(store, job).parent_id for job in ids] == [parent, ids[0], None]
+
+
+def test_rerun_is_placed_as_it_requests(store: Store) -> None:
+    (parent,) = submit(store, spec())
+    (rerun,) = submission.submit_reruns(store, VERIFY, [Rerun(child_of(spec()), parent, "cuda", 2, Engine.PLAIN)])
+    found = whole_row(store, rerun.id)
+    assert (found["device"], found["world_size"], found["requested_engine"]) == ("cuda", 2, "plain")
+    assert (found["parent_id"], found["status"], found["gang_key"]) == (parent, "blocked", None)
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CANCELLED])

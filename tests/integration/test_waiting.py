@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from mlpq import waiting
+from mlpq.errors import StoreError
 from mlpq.jobs import Outcome
 from mlpq.store.session import Store
 from mlpq.waiting import snapshots
 from tests.support.job_steps import claim_one, epoch, fail, finish, heartbeat, specs, submit
+from tests.support.simulated_time import Clock
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +54,31 @@ def test_jobs_that_are_finished_already_make_one_snapshot(store: Store) -> None:
     (snapshot,) = snapshots(store, [job], lambda: pytest.fail("nothing is left to wait for"))
     assert [done.id for done in snapshot.finished] == [job]
     assert list(snapshots(store, [], lambda: "")) == []
+
+
+def test_wait_goes_on_for_a_minute_without_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        tries.append(clock.seconds)
+        raise StoreError("the database is away")
+
+    clock, tries = Clock(), list[float]()
+    monkeypatch.setattr(waiting, "time", clock)
+    with pytest.raises(StoreError):
+        waiting.patiently(fail)
+    assert [seconds - tries[0] for seconds in tries] == list(range(0, 62, 2))
+
+
+@pytest.mark.parametrize("store", ["sqlite"], indirect=True)
+def test_snapshots_go_on_for_a_minute_without_the_database(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise StoreError("the database is away")
+
+    clock = Clock()
+    monkeypatch.setattr(waiting, "time", clock)
+    began = clock.seconds
+    found = snapshots(store, submit(store, *specs(seeds=0)), fail)
+    obstacles = [next(found).obstacle for _ in range(30)]
+    assert obstacles == ["the database is away; trying again for 60 s"] * 30
+    assert clock.seconds == began + 58
+    with pytest.raises(StoreError):
+        next(found)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mlpq import plugins
 from mlpq.errors import MlpqError, StoreError
 from mlpq.jobs import Status
 from mlpq.settings import read_settings
@@ -22,27 +23,15 @@ from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse, Watchdog
 from tests.support.job_steps import claim, epoch, specs, status, submit
+from tests.support.simulated_time import Clock
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
 
 STEP = 0.5  # seconds within which a worker does what is due
 
 
-class Clock:
-    """Stands for the module `time`."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-
 class Flag:
-    """Stands for an event that is set at `until`; whoever waits for it waits as long as he says."""
+    """Stands for an event that is set at `until`; `wait` lets its whole time-out pass."""
 
     def __init__(self, clock: Clock, until: float = float("inf")) -> None:
         self._clock, self._until = clock, until
@@ -116,10 +105,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def run(store: Store, trainer: Idle, stopping: Any = None) -> list[str]:
+def run(store: Store, trainer: Idle, stopping: Flag | None = None) -> list[str]:
     """Submit two jobs and run them as a gang; their ids."""
     ids = submit(store, *specs(seeds="1..2"))
-    worker = WorkerContext(stopping or Flag(trainer.clock), lambda: None, Pulse(""))
+    flag: Any = stopping or Flag(trainer.clock)
+    worker = WorkerContext(flag, lambda: None, Pulse(""))
     GangRun(store, trainer, claim(store, limit=2), Path("/nowhere"), worker).run()
     return ids
 
@@ -261,7 +251,7 @@ def test_idle_worker_polls_every_3_seconds_and_looks_for_expired_leases_every_15
     polls = times_of(monkeypatch, clock, claiming, "next_setup")
     looks = times_of(monkeypatch, clock, execution, "requeue_expired")
     beats = times_of(monkeypatch, clock, execution, "worker_heartbeat")
-    plug_ins = times_of(monkeypatch, clock, executor.plugins, "packages")
+    plug_ins = times_of(monkeypatch, clock, plugins, "packages")
     worker(store, Idle(clock, tmp_path), until=46)._run()
     assert are_about(between(*polls), 3)
     assert are_about(between(*looks), 15)

@@ -110,7 +110,7 @@ def _has_data(capabilities: WorkerCapabilities) -> ColumnElement[bool]:
 
 
 def _is_large() -> ColumnElement[bool]:
-    return func.coalesce(jobs.c.gang_key, "").contains('"large":true')
+    return jobs.c.gang_key.contains('"large":true')
 
 
 def _has_setup(capabilities: WorkerCapabilities, setup: TrainingSetup) -> Iterator[ColumnElement[bool]]:

@@ -57,10 +57,10 @@ def end_attempt(
 def fail_unreadable(connection: Connection, row: Row[*tuple[Any, ...]], has_attempt: bool, reason: str) -> None:
     """Fail a job that was claimed just now and can't be run as it is stored, and its attempt if it has one."""
     if has_attempt:
-        end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail="")
+        end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail=None)
         return
     failed = move(Status.RUNNING, Status.FAILED).where(jobs.c.seq == row.seq)
-    connection.execute(failed.values(error=bounded(reason)))
+    connection.execute(failed.values(error=reason))
     end_children(connection, [row.id], Status.FAILED)
 
 

@@ -216,7 +216,8 @@ def test_caps_allow_for_the_number_of_pairs_and_have_a_limit() -> None:
     assert caps is not None
     assert caps[0] == cap_for(0.5, [0.2] * 9, 0.05 / 3)
     assert caps[0] != cap_for(0.5, [0.2] * 9, 0.05)
-    assert state(records, asked(records, Goal(1e-9))).caps == (MOST_SEEDS,) * 3
+    for difference in (0.01, 1e-9):  # needs some thousands, and more than can be computed
+        assert state(records, asked(records, Goal(difference))).caps == (MOST_SEEDS,) * 3
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,22 @@ def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, str]) ->
     assert line(compared(sides[0], arm(9, counts(401), activation="tanh")), "the models differ") == ""
 
 
+@pytest.mark.parametrize(
+    ("engine", "gang_size", "metric", "is_noted"),
+    [
+        (Engine.GANG, 2, "seconds", True),
+        (Engine.GANG, 1, "seconds", False),
+        (Engine.PLAIN, 2, "seconds", False),
+        (Engine.GANG, 2, "epochs", False),
+    ],
+)
+def test_time_is_shared_by_the_jobs_of_a_stack(engine: Engine, gang_size: int, metric: str, is_noted: bool) -> None:
+    jobs = arm(0, counts(440, 441), optimizer="sgd")
+    own = [jobs[0], with_figures(jobs[1], engine=engine, gang_size=gang_size)]
+    found = compared(own, metric=metric, target="85", curves={job.id: curve([90]) for job in own})
+    assert bool(line(found, "the time of a gang is split equally between its jobs")) is is_noted
+
+
 # Choices
 
 

@@ -125,7 +125,7 @@ def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, str]) ->
     [
         (Engine.GANG, 2, "seconds", True),
         (Engine.GANG, 1, "seconds", False),
-        (Engine.PLAIN, 2, "seconds", False),
+        (Engine.KERNEL, 8, "seconds", False),
         (Engine.GANG, 2, "epochs", False),
     ],
 )

@@ -55,7 +55,7 @@ def line(comparison: Comparison, beginning: str) -> str:
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_every_setting_that_is_unequal_is_noted(name: str) -> None:
     one, other, note = UNEQUAL[name]
-    base = {} if name == "validation" else {"validation": "0.1"}
+    base: dict[str, Any] = {} if name == "validation" else {"validation": "0.1"}
     low, high = (arm(50 * i, counts(400 + i), **base, **{name: value}) for i, value in enumerate((one, other)))
     found = notes(compared(low, high))
     assert found[0].startswith(note)
@@ -112,7 +112,7 @@ def test_different_arithmetics_are_counted() -> None:
 
 
 @pytest.mark.parametrize("key", [{"bias": "false"}, {"initialisation": "truncated-normal"}, {"hidden": "16"}])
-def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, str]) -> None:
+def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, Any]) -> None:
     sides = arm(0, counts(400)), arm(9, counts(401), **key)
     assert line(compared(*sides), "the models differ") == (
         "the models differ in shape or initialization: pairs share the seed, but not the initial weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +27,15 @@ def test_the_best_mean_is_chosen_with_its_runner_up_and_margin() -> None:
 def test_equal_settings_are_chosen_equally_often() -> None:
     found = choose([{0: 0.1, 1: 0.2, 2: 0.3}] * 2, (0, 1, 2))
     assert (found.best, found.margin, found.shares) == (0, 0, (0.5, 0.5))
+
+
+def test_means_that_differ_by_rounding_only_are_a_tie() -> None:
+    """0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1 in binary."""
+    counts = np.random.default_rng(0).multinomial(3, [1 / 3] * 3, size=1999)
+    first, last = counts[:, 0], counts[:, 2]
+    share = float(np.mean((last > first) + (last == first) / 2))
+    found = choose([{0: 0.1, 1: 0.2, 2: 0.3}, {0: 0.3, 1: 0.2, 2: 0.1}], (0, 1, 2))
+    assert found.shares == pytest.approx((share, 1 - share))
 
 
 @given(scores)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,7 +16,7 @@ from mlpq.analysis.fairness import notes
 from mlpq.analysis.planning import needs, seeds_for, seeds_missing
 from mlpq.analysis.verdicts import overall, p_phrase, verdict
 from mlpq.errors import SpecError
-from mlpq.jobs import Engine, Outcome, Status
+from mlpq.jobs import Outcome, Status
 from mlpq.records import JobRecord
 from mlpq.report.charts import by_learning_rate
 from mlpq.report.comparison_tables import comparison_markup, print_comparison, to_document
@@ -125,32 +124,6 @@ def test_p_values_are_corrected_for_the_number_of_comparisons() -> None:
         compared(SGD, ADAM, third, against="ada")
     with pytest.raises(SpecError, match="no arm is called 'lion'"):
         compared(SGD, ADAM, third, against="lion")
-
-
-@pytest.mark.parametrize(
-    ("keys", "note"),
-    [
-        ({"epochs": 20}, "unequal epochs: 20 in adam lr=0.001, epochs=20; 10 in sgd lr=0.1, epochs=10"),
-        ({"batch_size": 64}, "unequal batch size: 64 in adam lr=0.001, batch size=64; 32 in sgd lr=0.1, batch size=32"),
-        ({"hidden": "64,32"}, "unequal hidden: 64,32 in MLP 64,32, adam lr=0.001; 32 in MLP 32, sgd lr=0.1"),
-        ({"dropout": 0.2}, "unequal dropout: 0.2 in dropout=0.2, adam lr=0.001; 0 in dropout=0, sgd"),
-        (
-            {"schedule": "step:size=3"},
-            "unequal schedule: step:size=3 in adam lr=0.001 schedule=step:size=3; constant in sgd lr=0.1 schedule=",
-        ),
-        ({"warmup": 0.1}, "unequal warmup: 0.1 in adam lr=0.001 warmup=0.1; 0 in sgd lr=0.1 warmup=0"),
-        ({"clip_norm": 2}, "unequal clip norm: 2 in adam lr=0.001 clip_norm=2; none in sgd lr=0.1 clip_norm=none"),
-        (
-            {"label_smoothing": 0.1},
-            "unequal label smoothing: 0.1 in label smoothing=0.1, adam lr=0.001; 0 in label smoothing=0, sgd lr=0.1",
-        ),
-    ],
-)  # fmt: skip
-def test_unequal_settings_are_noted(keys: dict[str, Any], note: str) -> None:
-    found = notes(compared(SGD, arm(50, counts(450, 451), optimizer="adam", **keys)))
-    assert any(line.startswith(note) for line in found), found
-    shapes = "the models differ in shape or initialization: pairs share the seed, but not the initial weights"
-    assert (shapes in found) == ("hidden" in keys)
 
 
 def test_fields_that_are_compared_may_differ() -> None:
@@ -303,23 +276,6 @@ def test_an_arm_that_is_better_on_the_common_seeds_is_reported_as_better() -> No
         "adam lr=0.001 has the best mean test accuracy on digits; adagrad lr=0.01 is worse; sgd lr=0.001 is better on "
         "the common seeds"
     )
-
-
-def test_unequal_weight_decay_is_noted() -> None:
-    found = notes(
-        compared(arm(0, counts(400), optimizer="sgd:weight_decay=0.01"), arm(5, counts(400), optimizer="adam"))
-    )
-    assert "unequal weight decay: 0 in adam; 0.01 in sgd weight_decay=0.01" in found
-
-
-def test_shared_time_of_a_gang_is_noted_for_seconds() -> None:
-    records = [with_figures(job, gang_size=8, engine=Engine.GANG) for job in (*SGD[:2], *ADAM[:2])]
-    curves = {job.id: curve([90, 91]) for job in records}
-    by_seconds = compared(records, metric="seconds", target="85", curves=curves)
-    assert any("the time of a gang is split equally" in note for note in notes(by_seconds))
-    assert not notes(compared(records, metric="epochs", target="85", curves=curves))
-    kernel = [with_figures(job, gang_size=8, engine=Engine.KERNEL, arithmetic=1) for job in records]
-    assert not notes(compared(kernel, metric="seconds", target="85", curves=curves))
 
 
 def test_a_diverged_run_counts_as_chance_in_the_best_of_k() -> None:

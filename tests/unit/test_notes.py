@@ -55,7 +55,7 @@ def line(comparison: Comparison, beginning: str) -> str:
 @pytest.mark.parametrize("name", UNEQUAL)
 def test_every_setting_that_is_unequal_is_noted(name: str) -> None:
     one, other, note = UNEQUAL[name]
-    base = {} if name == "validation" else {"validation": "0.1"}
+    base: dict[str, Any] = {} if name == "validation" else {"validation": "0.1"}
     low, high = (arm(50 * i, counts(400 + i), **base, **{name: value}) for i, value in enumerate((one, other)))
     found = notes(compared(low, high))
     assert found[0].startswith(note)
@@ -65,10 +65,10 @@ def test_every_setting_that_is_unequal_is_noted(name: str) -> None:
 
 def test_weight_decay_of_a_formula_is_its_own_affair() -> None:
     """It decays weights, or not, under any name; rprop can't."""
-    decayed = arm(0, counts(400), optimizer="sgd:weight_decay=0.1", validation="0.1")
-    formula = arm(9, counts(401), optimizer="mine", formula="mine: p = p - lr*g", lr=0.1, validation="0.1", patience=2)
+    decayed = arm(0, counts(400), optimizer="sgd:weight_decay=0.1", validation="0.1", patience=2)
+    formula = arm(9, counts(401), optimizer="mine", formula="mine: p = p - lr*g", lr=0.1, validation="0.1")
     assert [note for note in notes(compared(decayed, formula)) if note.startswith("unequal")] == [
-        "unequal patience: 2 in mine lr=0.1, patience=2; none in sgd lr=0.001 weight_decay=0.1, patience=none"
+        "unequal patience: none in mine lr=0.1, patience=none; 2 in sgd lr=0.001 weight_decay=0.1, patience=2"
     ]
     rprop = arm(9, counts(401), optimizer="rprop", validation="0.1")
     assert line(compared(decayed, rprop), "unequal weight decay").startswith("unequal weight decay: none in rprop")
@@ -112,12 +112,28 @@ def test_different_arithmetics_are_counted() -> None:
 
 
 @pytest.mark.parametrize("key", [{"bias": "false"}, {"initialisation": "truncated-normal"}, {"hidden": "16"}])
-def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, str]) -> None:
+def test_models_of_other_shapes_share_no_initial_weights(key: dict[str, Any]) -> None:
     sides = arm(0, counts(400)), arm(9, counts(401), **key)
     assert line(compared(*sides), "the models differ") == (
         "the models differ in shape or initialization: pairs share the seed, but not the initial weights"
     )
     assert line(compared(sides[0], arm(9, counts(401), activation="tanh")), "the models differ") == ""
+
+
+@pytest.mark.parametrize(
+    ("engine", "gang_size", "metric", "is_noted"),
+    [
+        (Engine.GANG, 2, "seconds", True),
+        (Engine.GANG, 1, "seconds", False),
+        (Engine.KERNEL, 8, "seconds", False),
+        (Engine.GANG, 2, "epochs", False),
+    ],
+)
+def test_time_is_shared_by_the_jobs_of_a_stack(engine: Engine, gang_size: int, metric: str, is_noted: bool) -> None:
+    jobs = arm(0, counts(440, 441), optimizer="sgd")
+    own = [jobs[0], with_figures(jobs[1], engine=engine, gang_size=gang_size)]
+    found = compared(own, metric=metric, target="85", curves={job.id: curve([90]) for job in own})
+    assert bool(line(found, "the time of a gang is split equally between its jobs")) is is_noted
 
 
 # Choices
@@ -170,6 +186,13 @@ def test_seeds_that_are_enough_allow_for_the_number_of_tests() -> None:
     assert found.startswith("the choice leaves 6 pairs, and significance needs 7: submit 13 seeds in every arm")
     shared = line(compared(tuned(3), adam(3), third[:3], by="optimizer"), "3 seeds can't both")
     assert shared.endswith("; 13 seeds in every arm would be enough")
+
+
+def test_choice_is_no_problem_where_one_pair_has_enough_seeds_left() -> None:
+    few = arm(700, counts(*[425] * 7), validated=80, optimizer="adamw")
+    found = notes(compared(tuned(12), adam(12), few, by="optimizer"))
+    assert "the seeds that chose, 0..2, are left out of the comparison" in found
+    assert not any(note.startswith("the choice leaves") for note in found)
 
 
 def test_choice_among_arms_of_one_optimizer_needs_no_pairs() -> None:

@@ -44,7 +44,7 @@ def test_pairs_are_decided_at_the_first_seed_at_which_holm_rejects_them(seed: in
 def test_pairs_of_equal_evidence_need_the_bound_of_all_tests() -> None:
     race = run_race([[2.0] * 20, [1.0] * 20, [0.0] * 20], rules(3, cap=20))
     assert {pair.n for pair in race.pairs} == {fewest_bets(ALPHA / 3)} == {9}
-    assert (race.verdict, race.best, race.beaten) == (Verdict.BETTER, 0, {1, 2})
+    assert (race.verdict, race.best, race.beaten) == (Verdict.BETTER, 0, frozenset({1, 2}))
     assert {(pair.level, pair.equivalence_bound) for pair in race.pairs} == {(ALPHA / 3, 3 / ALPHA)}
     waiting = run_race([[2.0] * 4, [1.0] * 4, [0.0] * 4], rules(3, cap=20))
     assert {(pair.bound, pair.p) for pair in waiting.pairs} == {(3 / ALPHA, 1.0)}
@@ -74,7 +74,7 @@ def test_better_arm_of_a_pair_comes_first_with_differences_in_its_favor() -> Non
     race = run_race([[0.0] * 10, [1.0] * 10], rules(2, 20))
     (pair,) = race.pairs
     assert (pair.a, pair.b, pair.differences, pair.mean) == (1, 0, (1.0,) * 7, 1.0)
-    assert (race.best, race.beaten) == (1, {0})
+    assert (race.best, race.beaten) == (1, frozenset({0}))
     assert run_race([[], []], rules(2, 20)).lead.mean == 0
 
 
@@ -89,7 +89,7 @@ def test_verdict_rests_on_the_least_certain_pair_of_the_best_arm() -> None:
 def test_verdict_of_equivalence_rests_on_arms_that_are_not_beaten() -> None:
     one, two = normal([0.0, 0.0], 60, 2)
     race = run_race([[-9.0] * 60, one, two], rules(3, 60, margin=2.0, eliminates=True))
-    assert (race.verdict, race.best, race.beaten) == (Verdict.EQUIVALENT, None, {0})
+    assert (race.verdict, race.best, race.beaten) == (Verdict.EQUIVALENT, None, frozenset({0}))
     assert {race.lead.a, race.lead.b} == {1, 2}
     against = RaceRules([(0, 1), (0, 2)], [60, 60], 2.0, ALPHA, eliminates=False, flips=99)
     apart = run_race([[-9.0] * 60, one, two], against)  # the other two were not compared

@@ -11,7 +11,7 @@ from mlpq.analysis.comparison import Anytime, Pair
 from mlpq.analysis.inference import fewest_pairs, is_skewed, paired
 from mlpq.analysis.metrics import metric
 from mlpq.analysis.verdicts import is_decided, overall, p_phrase, p_text, verdict
-from tests.support.compared_arms import arm, compared, counts
+from tests.support.compared_arms import arm, compared, counts, diverged
 from tests.support.result_rows import curve, job_record
 
 ACCURACY = metric("accuracy")
@@ -81,11 +81,31 @@ def test_equal_means_are_said_and_other_differences_are_not_called_equal() -> No
     assert "equal" not in verdict(other, ACCURACY)
 
 
+def test_medians_are_not_called_means() -> None:
+    sides = SGD[:6], ADAM[:6]
+    curves = {
+        job.id: curve([90 if (i == 0) == (seed < 3) else 10])
+        for i, jobs in enumerate(sides)
+        for seed, job in enumerate(jobs)
+    }
+    (pair,) = compared(*sides, metric="epochs", target="85", curves=curves).pairs
+    found = verdict(pair, metric("epochs", 85))
+    assert found.startswith("no detectable difference between ")
+    assert "0.0 epochs to 85 % accuracy (median)" in found
+    assert "the means are equal" not in found
+
+
+def test_diverged_runs_are_counted_among_the_seeds_of_the_pair() -> None:
+    wild = [*diverged(ADAM[:1]), *ADAM[1:], *diverged(arm(70, {8: 400, 9: 400}, optimizer="adam"))]
+    (pair,) = compared(SGD, wild).pairs
+    assert verdict(pair, ACCURACY).endswith("; 1 of 8 seeds of adam diverged")
+
+
 def test_overall_verdict_groups_the_other_arms() -> None:
     """Of ten tests each needs nine pairs."""
     best, worse = (arm(20 * i, counts(*[445 - i] * 9), optimizer=name) for i, name in enumerate(("adam", "sgd")))
     far = arm(100, counts(*[300] * 9), optimizer="adagrad")
-    few = arm(150, counts(*[440] * 4), optimizer="rmsprop")
+    few = arm(150, counts(*[446, 444] * 4), optimizer="rmsprop")
     tied = arm(200, counts(*[446, 444] * 4, 445), optimizer="adamw")
     assert overall(compared(best, worse, far, few, tied)) == (
         "adam lr=0.001 has the best mean test accuracy on digits; no detectable difference from adamw lr=0.001; too "

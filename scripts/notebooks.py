@@ -34,7 +34,11 @@ def executed(file: Path, home: Path, parameters: Mapping[str, object]) -> Any:
             cell.source = "\n".join([cell.source, *(f"{name} = {value!r}" for name, value in parameters.items())])
     environ = {**os.environ, "MLPQ_HOME": str(home)}
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, resources={"metadata": {"path": str(home)}}, record_timing=False
+        notebook,
+        timeout=CELL_SECONDS,
+        resources={"metadata": {"path": str(home)}},
+        record_timing=False,
+        coalesce_streams=True,  # a slow cell's text comes in parts
     )
     return client.execute(env=environ)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from mlpq.analysis.experiment_comparison import ExperimentComparison
-from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import DataError, NotFoundError
 from mlpq.jobs import VERIFY
 from mlpq.records import JobRecord
@@ -14,6 +13,10 @@ from mlpq.settings import Settings
 from mlpq.spec.job_keys import keys_of
 from mlpq.store import queries
 from mlpq.store.session import Store
+
+if TYPE_CHECKING:
+    from mlpq.analysis.experiment_comparison import ExperimentComparison  # which loads scipy
+    from mlpq.analysis.params import ComparisonParams
 
 
 class ExportKind(StrEnum):

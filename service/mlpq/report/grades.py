@@ -85,8 +85,8 @@ def print_history(out: Console, found: Sequence[Verification]) -> None:
     """Print the stored verifications of one job, the latest last, and the notes on that one."""
     headings, lines = history_cells(found)
     table = plain_table(*headings)
-    for each, line in zip(found, lines, strict=True):
-        table.add_row(*line[:-1], _grade(each))
+    for each, (at, rerun, _) in zip(found, lines, strict=True):
+        table.add_row(at, rerun, _grade(each))
     out.print(table)
     for line in notes_on(found[-1]):
         out.print(f"  {line}", markup=False, soft_wrap=True)

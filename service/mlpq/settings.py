@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from mlpq.errors import SettingsError, nearest, suggestion
+from mlpq.text import escaped
 from mlpq.urls import is_well_formed, parameter
 from mlpq.urls import masked as masked  # where everything else about settings is
 
@@ -22,6 +24,7 @@ CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
 KERNELS = ("auto", "avx512", "avx2", "plain", "off")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
+LOGIN_CHARACTERS = 64  # of a login name that is stored
 CERTIFICATE_CHECKS = ("required", "optional", "none")
 # What a training process has no use for: it must not be able to reach the services.
 CREDENTIALS = ("MLPQ_DATABASE_URL", "MLPQ_BROKER_URL", "REDISCLI_AUTH")
@@ -153,6 +156,15 @@ def training_environ() -> dict[str, str]:
     interfaces = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), loopback)
     kept = {name: value for name, value in os.environ.items() if name not in CREDENTIALS and not name.startswith("PG")}
     return {**kept, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **interfaces}
+
+
+def login_name() -> str | None:
+    """The login name of who runs this process, as one line; None of a container's user that has none."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return None
+    return " ".join(escaped(name).split())[:LOGIN_CHARACTERS] or None
 
 
 def _default_home() -> str:

@@ -108,6 +108,7 @@ experiments = Table(
     Column("id", Serial, primary_key=True),
     _key("name", String(100), unique=True),
     _key("created_at", UtcDateTime),
+    Column("owner", String(64)),  # login name of who submitted it first; NULL of those before schema 0016
 )
 
 jobs = Table(

@@ -11,8 +11,6 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
 from mlpq.errors import SettingsError, nearest, suggestion
 from mlpq.text import escaped
 from mlpq.urls import is_well_formed, parameter
@@ -168,6 +166,8 @@ def login_name() -> str | None:
 
 
 def _default_home() -> str:
+    import platformdirs  # only here: with MLPQ_HOME nothing needs it
+
     try:
         return platformdirs.user_data_dir("mlpq", appauthor=False)
     except RuntimeError:  # a container's user that is in no list of users, without HOME

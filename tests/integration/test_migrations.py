@@ -20,6 +20,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, MetaData, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
+import mlpq.store.partial_indexes  # noqa: F401 (declares them)
 from mlpq.errors import StoreError
 from mlpq.jobs import Engine, Status
 from mlpq.settings import read_settings

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal, make_url
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -230,7 +229,10 @@ def _create_private_file(path: str) -> None:
 
 def insert_or_ignore(connection: Connection, table: Table) -> Any:
     """An INSERT that ignores rows that exist already."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    if connection.dialect.name == "postgresql":  # the dialect of the other database need not be imported
+        from sqlalchemy.dialects import postgresql as dialect
+    else:
+        from sqlalchemy.dialects import sqlite as dialect
     return dialect.insert(table).on_conflict_do_nothing()
 
 

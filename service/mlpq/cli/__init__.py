@@ -17,7 +17,7 @@ from mlpq.errors import MlpqError, reason_of
 from mlpq.settings import without_pydantic_plugins
 from mlpq.version import VERSION
 
-GARBAGE_THRESHOLD = 20_000  # objects
+GARBAGE_THRESHOLD = 100_000  # objects
 COMMANDS = (
     "cancel", "compare", "dashboard", "data", "db", "decide", "doctor", "errors", "experiments", "export", "jobs",
     "logs", "plan", "report", "results", "retry", "show", "sql", "submit", "verify", "watch", "worker", "workers",

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -229,10 +230,7 @@ def _create_private_file(path: str) -> None:
 
 def insert_or_ignore(connection: Connection, table: Table) -> Any:
     """An INSERT that ignores rows that exist already."""
-    if connection.dialect.name == "postgresql":  # the dialect of the other database need not be imported
-        from sqlalchemy.dialects import postgresql as dialect
-    else:
-        from sqlalchemy.dialects import sqlite as dialect
+    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")  # it alone is imported
     return dialect.insert(table).on_conflict_do_nothing()
 
 

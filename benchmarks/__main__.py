@@ -26,6 +26,7 @@ SECTIONS = {
     "tuners": "A sweep, compared with other tools and libraries",
     "overhead": "The queue",
     "submission": "Submitting jobs",
+    "commands": "Commands",
     "gpu": "On a GPU",
 }
 INTRODUCTION = """# Benchmarks

@@ -20,7 +20,7 @@ def experiment_list(store: Store, limit: int) -> list[ExperimentSummary]:
         own = counts[each.id]
         has_many = sum(own.values()) > MOST_JOBS
         best = _best(store, each.name) if own.get(Status.SUCCEEDED) and not has_many else None
-        summaries.append(ExperimentSummary(each.name, own, now - each.created_at, best, has_many))
+        summaries.append(ExperimentSummary(each.name, each.owner, own, now - each.created_at, best, has_many))
     return summaries
 
 

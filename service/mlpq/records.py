@@ -291,11 +291,12 @@ class WaitSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRecord:
-    """A named group of jobs."""
+    """A named group of jobs; `owner` is the login name of who submitted it first, None where it is not known."""
 
     id: int
     name: str
     created_at: datetime
+    owner: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Mapping
@@ -10,10 +11,9 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
-import platformdirs
-
 from mlpq.errors import DataError, SettingsError, nearest, reason_of, suggestion
 from mlpq.regular_files import make_private_folder
+from mlpq.text import escaped
 from mlpq.urls import is_well_formed, parameter
 from mlpq.urls import masked as masked  # where everything else about settings is
 
@@ -23,6 +23,7 @@ CUBLAS_WORKSPACE = ":4096:8"
 LOG_FORMATS = ("text", "json")
 KERNELS = ("auto", "avx512", "avx2", "plain", "off")
 BROKER_SCHEMES = ("filesystem", "redis", "rediss")
+LOGIN_CHARACTERS = 64  # of a login name that is stored
 CERTIFICATE_CHECKS = ("required", "optional", "none")
 # What a training process has no use for: it must not be able to reach the services.
 CREDENTIALS = ("MLPQ_DATABASE_URL", "MLPQ_BROKER_URL", "REDISCLI_AUTH")
@@ -168,7 +169,18 @@ def training_environ() -> dict[str, str]:
     return {**kept, "CUBLAS_WORKSPACE_CONFIG": CUBLAS_WORKSPACE, **interfaces}
 
 
+def login_name() -> str | None:
+    """The login name of who runs this process, as one line; None of a container's user that has none."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return None
+    return " ".join(escaped(name).split())[:LOGIN_CHARACTERS] or None
+
+
 def _default_home() -> str:
+    import platformdirs  # only here: with MLPQ_HOME nothing needs it
+
     try:
         return platformdirs.user_data_dir("mlpq", appauthor=False)
     except RuntimeError:  # a container's user that is in no list of users, without HOME

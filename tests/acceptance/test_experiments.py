@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -17,7 +18,7 @@ def lab(served: Site) -> Site:
     two = ("--optimizer", "sgd:lr=0.001", "--optimizer", "adam:lr=0.01")
     served.mlpq("submit", "--experiment", "finished", *DIGITS, *two, "--validation", 0.2, "--wait")
     served.mlpq("submit", "--experiment", "test only", *DIGITS, *two, "--wait")
-    served.mlpq("submit", "--experiment", "waiting", *DIGITS, "--device", "mps")
+    served.mlpq("submit", "--experiment", "waiting", *DIGITS, "--device", "mps", env={"LOGNAME": "ann"})
     return served
 
 
@@ -29,7 +30,7 @@ def completed(site: Site, line: str) -> list[str]:
     return [each.partition(",")[2] for each in site.mlpq(env=shell).out.splitlines()]
 
 
-def test_experiments_are_listed_with_their_progress_best_arm_and_age(lab: Site) -> None:
+def test_experiments_are_listed_with_their_progress_best_arm_owner_and_age(lab: Site) -> None:
     found: Mapping[str, dict[str, object]] = {
         each["experiment"]: each for each in lab.mlpq("experiments", "--format", "json").json
     }
@@ -38,12 +39,13 @@ def test_experiments_are_listed_with_their_progress_best_arm_and_age(lab: Site) 
     assert (finished["best_arm"], finished["best_by"], finished["arms"]) == ("adam lr=0.01", "validation", 2)
     assert (finished["n"], finished["test_accuracy"]) == (3, pytest.approx(compared["mean"] / 100))
     assert found["test only"]["best_by"] == "test"
+    assert found["waiting"]["owner"] == "ann"
     assert (found["waiting"]["best_arm"], found["waiting"]["jobs"]["queued"]) == (None, 3)  # type: ignore[index]
     table = {line[:9].strip(): line for line in lab.mlpq("experiments").out.splitlines()}
     assert "6 of 6" in table["finished"]
     assert f"{compared['mean']:.2f} ± {compared['sd']:.2f}" in table["finished"]
     assert "adam lr=0.01 (by test)" in table["test only"]
-    assert "0 of 3" in table["waiting"]
+    assert re.search(r"0 of 3 .* ann ", table["waiting"])
     assert "3 queued" in table["waiting"]
 
 

@@ -56,11 +56,12 @@ def run_to(site: Site, command: str, out: Path, err: Path) -> int:
 # Every command that prints, in each of its formats.
 PRINTING = (
     "--help", "--version", "submit --help", "jobs", "jobs --format json", "results", "results --format json",
-    "results --format csv", "results --format md", "show JOB", "show JOB --format json", "logs JOB", "compare lab",
+    "results --format csv", "results --format md", "results --format latex", "experiments", "show JOB",
+    "show JOB --format json", "logs JOB", "compare lab",
     "compare lab --format json", "compare lab --format md", "plan lab --difference 1 --format json",
     "export JOB --script", "export JOB --script -o -", "workers", "workers --format json", "data list", "db current",
     "doctor", "watch lab", "submit --dataset digits --dry-run", "submit --experiment lab --dataset digits --epochs 2",
-    *(f"sql VALUES(1),(2) --format {format_}" for format_ in ("table", "json", "csv", "md")),
+    *(f"sql VALUES(1),(2) --format {format_}" for format_ in ("table", "json", "csv", "md", "latex")),
 )  # fmt: skip
 WRITING = (
     "export JOB --script -o {}", "report lab -o {}", "sql VALUES(1) -o {}", "sql VALUES(1) --format parquet -o {}",

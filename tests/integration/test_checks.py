@@ -49,6 +49,7 @@ BAD = {
     (jobs, "world_size"): [0, -1],
     (attempts, "worker"): CONTROLS,
     (experiments, "name"): CONTROLS,
+    (experiments, "owner"): CONTROLS,
     (job_results, "weights_sha256"): ["", "../" * 21 + "x", "AB" * 32],
     (jobs, "data_sha256"): ["", "../x", "AB" * 32, "0" * 63],
     (data_sets, "name"): ["", "Wine", "-x", ".x", "a b", "a/b", "a@b", "ä", "a\n", "a\x85"],

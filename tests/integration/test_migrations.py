@@ -20,10 +20,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, MetaData, insert, inspect
 from sqlalchemy.exc import IntegrityError
 
+import mlpq.store.partial_indexes  # noqa: F401 (declares them)
 from mlpq.errors import StoreError
 from mlpq.jobs import Engine, Status
 from mlpq.settings import read_settings
-from mlpq.store import migrate, queries, submission
+from mlpq.store import dashboard_queries, migrate, queries, submission
 from mlpq.store.schema import metadata
 from mlpq.store.session import Store
 from tests.support.installations import EMBEDDED, SERVICES, Site, Sites
@@ -117,6 +118,12 @@ def test_jobs_of_the_first_schema_have_torchs_initialisation(first_schema: Store
         "torch", "torch", "truncated-normal",
     ]  # fmt: skip
     assert [job.is_new for job in submission.submit_jobs(first_schema, "lab", specs(seeds="0..2"))] == [False] * 3
+
+
+def test_experiments_of_the_first_schema_have_no_owner(first_schema: Store) -> None:
+    migrate.upgrade(first_schema)
+    submit(first_schema, spec(seeds="9"))
+    assert dashboard_queries.experiment(first_schema, "lab").owner is None
 
 
 def test_jobs_queued_in_the_first_schema_run_alone(first_schema: Store) -> None:

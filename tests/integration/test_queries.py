@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from mlpq.errors import NotFoundError
+from mlpq.experiment_list import experiment_list
 from mlpq.jobs import Outcome
 from mlpq.records import JobRecord
 from mlpq.results_view import COLUMNS, FIGURE_COLUMNS, flat
@@ -212,3 +213,10 @@ def test_accuracy_is_correct_divided_by_total(store: Store) -> None:
     (job,) = submit(store, spec())
     finish(store, claim_one(store), test_correct=333, test_total=500)
     assert result(store, job).test_accuracy == 333 / 500
+
+
+def test_owner_is_who_submitted_to_the_experiment_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for login, experiment in (("ann", "hers"), ("bob", "his"), ("bob", "hers")):
+        monkeypatch.setenv("LOGNAME", login)
+        submit(store, spec(), experiment=experiment, again=True)
+    assert {each.name: each.owner for each in experiment_list(store, 9)} == {"hers": "ann", "his": "bob"}

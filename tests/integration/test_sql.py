@@ -147,9 +147,9 @@ ATTACKS = (
     "COMMIT; DELETE FROM epochs",
     "SELECT 1; COMMIT; DELETE FROM epochs; SELECT 1",
     "WITH gone AS (DELETE FROM epochs RETURNING job_id) SELECT * FROM gone",
-    "WITH new AS (INSERT INTO experiments VALUES (9, 'x', '2026-01-01') RETURNING id) SELECT * FROM new",
+    "WITH new AS (INSERT INTO experiments VALUES (9, 'x', '2026-01-01', NULL) RETURNING id) SELECT * FROM new",
     "WITH x AS (SELECT 1) DELETE FROM epochs",
-    "WITH x AS (SELECT 1) INSERT INTO experiments SELECT 9, 'x', '2026-01-01' FROM x",
+    "WITH x AS (SELECT 1) INSERT INTO experiments SELECT 9, 'x', '2026-01-01', NULL FROM x",
     "SELECT * INTO mine FROM jobs",
     # On SQLite.
     "ATTACH '{outside}/attached.db' AS other",

@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlpq.cli import COMMANDS
+
 IMPORTS = (
-    "mlpq.doctor", "mlpq.cli", "mlpq.decide", "mlpq.cli.race_view",
+    *(f"mlpq.cli.{name}" for name in COMMANDS), "mlpq.doctor", "mlpq.decide", "mlpq.cli.race_view",
     "mlpq.dashboard.serving", "mlpq.queue", "mlpq.report.charts", "mlpq.report.job_details",
     "mlpq.report.html_report", "mlpq.analysis.planning", "mlpq.report.progress", "mlpq.report.script_export",
     "mlpq.report.planning_tables", "mlpq.waiting", "mlpq.store.submission",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlpq.errors import SettingsError
-from mlpq.settings import DEFAULT, masked, read_settings, training_environ
+from mlpq.settings import DEFAULT, login_name, masked, read_settings, training_environ
 from tests.support.installations import Site
 
 
@@ -146,3 +146,19 @@ def test_command_prints_the_warning_on_standard_error(alone: Site) -> None:
     done = alone.mlpq("jobs", "--format", "json", env={"MLPQ_HOMES": "x"})
     assert done.err == "mlpq: MLPQ_HOMES is not a setting of mlpq, and is ignored (did you mean 'MLPQ_HOME'?)\n"
     assert done.json == []
+
+
+@pytest.mark.parametrize(
+    ("login", "name"),
+    [("ann", "ann"), ("Jürg Ö", "Jürg Ö"), ("a\x1b[2J\tb", "a\\u001b[2J b"), ("x" * 100, "x" * 64)],
+)
+def test_login_name_is_one_bounded_line(monkeypatch: pytest.MonkeyPatch, login: str, name: str) -> None:
+    monkeypatch.setenv("LOGNAME", login)
+    assert login_name() == name
+
+
+def test_user_in_no_list_of_users_has_no_login_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    assert login_name() is None

@@ -303,7 +303,7 @@ def test_models_of_a_list_are_those_that_are_typed() -> None:
 
 
 def test_every_option_that_describes_the_training_may_be_repeated() -> None:
-    single = {parameter.name for parameter in cli.commands["submit"].params if not parameter.multiple}
+    single = {parameter.name for parameter in COMMANDS[("submit",)].params if not parameter.multiple}
     assert single & {*Sweep.model_fields} == {*OF_SUBMISSION} - {"formula"}
 
 

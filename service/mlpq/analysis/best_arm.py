@@ -30,10 +30,12 @@ class BestArm:
 class ExperimentSummary:
     """An experiment: `counts` of its jobs by status, `age` since it was created by the database's clock.
 
-    `best` is None without a result; `has_many_jobs` where it was not looked for.
+    `owner` is the login name of who submitted it first, None where it is not known. `best` is None without a result;
+    `has_many_jobs` where it was not looked for.
     """
 
     name: str
+    owner: str | None
     counts: Mapping[Status, int]
     age: timedelta
     best: BestArm | None

@@ -1,4 +1,4 @@
-"""The command `mlpq`. Each command is a module; heavy imports are inside the functions, so that --help is fast."""
+"""The command `mlpq`. Each command is a module, imported when it is used; heavy imports are inside their functions."""
 
 from __future__ import annotations
 
@@ -6,43 +6,22 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import click
 
 from mlpq import terminal
-from mlpq.cli import (
-    cancel,
-    compare,
-    completion,
-    dashboard,
-    data,
-    db,
-    decide,
-    doctor,
-    errors,
-    experiments,
-    export,
-    jobs,
-    logs,
-    plan,
-    report,
-    results,
-    retry,
-    show,
-    sql,
-    streams,
-    submit,
-    verify,
-    watch,
-    worker,
-    workers,
-)
+from mlpq.cli import completion, streams
 from mlpq.errors import MlpqError, reason_of
 from mlpq.settings import without_pydantic_plugins
 from mlpq.version import VERSION
 
-GARBAGE_THRESHOLD = 20_000  # objects
+GARBAGE_THRESHOLD = 100_000  # objects
+COMMANDS = (
+    "cancel", "compare", "dashboard", "data", "db", "decide", "doctor", "errors", "experiments", "export", "jobs",
+    "logs", "plan", "report", "results", "retry", "show", "sql", "submit", "verify", "watch", "worker", "workers",
+)  # fmt: skip
 
 
 class OneLineErrors(click.Group):
@@ -81,6 +60,18 @@ class OneLineErrors(click.Group):
         except SystemExit as done:
             return done.code if isinstance(done.code, int) else 0
         return status if isinstance(status, int) else 0
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        used = (cmd_name,) if cmd_name in COMMANDS else COMMANDS  # click suggests one that is similar
+        for name in used:
+            if name not in self.commands:
+                command: click.Command = import_module(f"mlpq.cli.{name}").command
+                completion.attach(command)
+                self.add_command(command)
+        return super().get_command(ctx, cmd_name)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for argument in args:
@@ -148,35 +139,6 @@ def cli() -> None:
     Without configuration mlpq uses SQLite and an embedded queue on this machine. With MLPQ_DATABASE_URL and
     MLPQ_BROKER_URL the same commands use PostgreSQL and Redis.
     """
-
-
-for module in (
-    submit,
-    watch,
-    experiments,
-    jobs,
-    show,
-    logs,
-    results,
-    compare,
-    plan,
-    decide,
-    errors,
-    report,
-    verify,
-    export,
-    sql,
-    cancel,
-    retry,
-    worker,
-    workers,
-    dashboard,
-    data,
-    db,
-    doctor,
-):
-    cli.add_command(module.command)
-completion.attach(cli)
 
 
 def main() -> None:

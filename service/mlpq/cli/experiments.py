@@ -18,8 +18,8 @@ SHOWN = 20
 def command(limit: int, format_: str) -> None:
     """List experiments.
 
-    For each its progress, its best arm and its age. The best arm is the one with the best mean validation accuracy, or
-    test accuracy ("by test") where some arm has no validation split.
+    For each its progress, its best arm, who submitted it first, and its age. The best arm is the one with the best mean
+    validation accuracy, or test accuracy ("by test") where some arm has no validation split.
     """
     from mlpq.experiment_list import experiment_list
     from mlpq.report import tables

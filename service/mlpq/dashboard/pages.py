@@ -61,6 +61,7 @@ class ExperimentLine:
     id: int
     name: str
     url: str
+    owner: str
     created_at: datetime
     progress: Progress
     waiting: Sequence[Waiting]
@@ -102,8 +103,8 @@ def experiments(store: Store, before: int | None) -> Content:
     alive = worker_queries.live_workers(store)
     lines = [
         ExperimentLine(
-            each.id, each.name, experiment_url(each.name), each.created_at, _progress(counts[each.id]),
-            _waiting(waiting[each.id], alive),
+            each.id, each.name, experiment_url(each.name), each.owner or "", each.created_at,
+            _progress(counts[each.id]), _waiting(waiting[each.id], alive),
         )
         for each in shown
     ]  # fmt: skip

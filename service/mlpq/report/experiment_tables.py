@@ -14,13 +14,15 @@ from mlpq.report.tables import plain_table
 
 
 def experiments_table(found: Sequence[ExperimentSummary]) -> Table:
-    """One line per experiment: progress, the best arm with n and its spread, and the age."""
-    table = plain_table("experiment", ">finished", "best arm", ">n", ">test %, mean ± sd", ">age", "other jobs")
+    """One line per experiment: progress, the best arm with n and its spread, the owner and the age."""
+    table = plain_table(
+        "experiment", ">finished", "best arm", ">n", ">test %, mean ± sd", "owner", ">age", "other jobs"
+    )
     for each in found:
         finished = sum(count for status, count in each.counts.items() if status in FINISHED)
         table.add_row(
             each.name, f"{finished} of {sum(each.counts.values())}", *_best_cells(each),
-            formatting.age(each.age.total_seconds()), _others(each),
+            each.owner or "", formatting.age(each.age.total_seconds()), _others(each),
         )  # fmt: skip
     return table
 
@@ -31,6 +33,7 @@ def experiment_document(each: ExperimentSummary) -> dict[str, Any]:
     accuracy = best.arm.accuracy if best else None
     return {
         "experiment": each.name,
+        "owner": each.owner,
         "jobs": {str(status): each.counts.get(status, 0) for status in Status},
         "age_seconds": round(each.age.total_seconds(), 3),
         "best_arm": best and best.label,

@@ -12,7 +12,7 @@ from mlpq.settings import Settings
 from mlpq.store import roles
 from mlpq.store.session import Store, make_folder, open_store, sqlite_file
 
-SCHEMA = "0015"  # the revision that this program reads and writes; a test compares it with the migrations
+SCHEMA = "0016"  # the revision that this program reads and writes; a test compares it with the migrations
 _LOCK = 0x6D6C7071  # "mlpq": one migration at a time
 
 

@@ -16,7 +16,7 @@ _GRANTS = {
     READER: (),
     SUBMITTER: (
         # Locking a row needs the right to update one of its columns; a trigger keeps the row as it is.
-        "INSERT (name, created_at), UPDATE (created_at) ON {schema}.experiments",
+        "INSERT (name, created_at, owner), UPDATE (created_at) ON {schema}.experiments",
         "INSERT (id, experiment_id, spec, spec_hash, repeat, seed, device, world_size, priority, gang_key, status,"
         " max_attempts, parent_id, created_at, requested_engine, data_sha256, package), UPDATE (status,"
         " cancel_requested, error, finished_at, device, world_size, priority, gang_key, max_attempts) ON {schema}.jobs",

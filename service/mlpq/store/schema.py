@@ -29,8 +29,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.store.odd_values import OddValue, odd
@@ -88,10 +88,23 @@ class Bytes(TypeDecorator[bytes]):
         return tolerant
 
 
+class Json(TypeDecorator[Any]):
+    """JSON, and JSONB on PostgreSQL, whose dialect is imported only there."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
+
+
 # "C" orders ids by byte, so that a prefix is a range of the index.
 Id = String(36).with_variant(String(36, collation="C"), "postgresql")
 Serial = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts up only INTEGER PRIMARY KEY
-Json = JSON().with_variant(JSONB(), "postgresql")
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -108,6 +121,7 @@ experiments = Table(
     Column("id", Serial, primary_key=True),
     _key("name", String(100), unique=True),
     _key("created_at", UtcDateTime),
+    Column("owner", String(64)),  # login name of who submitted it first; NULL of those before schema 0016
 )
 
 jobs = Table(
@@ -143,39 +157,8 @@ jobs = Table(
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
     CheckConstraint("(status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
 )
-Index(
-    "ix_jobs_claim",
-    jobs.c.priority.desc(),
-    jobs.c.seq,
-    postgresql_where=text("status = 'queued'"),
-    sqlite_where=text("status = 'queued'"),
-)
-Index(
-    "ix_jobs_gang",
-    jobs.c.gang_key,
-    jobs.c.priority,
-    jobs.c.seq,
-    postgresql_where=text("status = 'queued'"),
-    sqlite_where=text("status = 'queued'"),
-)
-Index(
-    "ix_jobs_lease",
-    jobs.c.lease_until,
-    postgresql_where=text("status = 'running'"),
-    sqlite_where=text("status = 'running'"),
-)
 Index("ix_jobs_parent_id", jobs.c.parent_id)
 Index("ix_jobs_experiment_status", jobs.c.experiment_id, jobs.c.status, jobs.c.seq)
-Index(
-    "ix_jobs_waiting",
-    jobs.c.experiment_id,
-    jobs.c.device,
-    jobs.c.world_size,
-    jobs.c.data_sha256,
-    jobs.c.package,
-    postgresql_where=text("status = 'queued'"),
-    sqlite_where=text("status = 'queued'"),
-)
 
 environments = Table(
     "environments",
@@ -201,13 +184,6 @@ attempts = Table(
     _key("fence_rejections", Integer, server_default=text("0")),  # writes that came after it lost its lease
     Index(None, "outcome", "device"),  # for the counts of monitoring
     _one_of("outcome", Outcome),
-)
-
-Index(
-    "ix_attempts_rejected",
-    attempts.c.fence_rejections,
-    postgresql_where=text("fence_rejections > 0"),
-    sqlite_where=text("fence_rejections > 0"),
 )
 
 epochs = Table(

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, literal, make_url
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -230,7 +230,7 @@ def _create_private_file(path: str) -> None:
 
 def insert_or_ignore(connection: Connection, table: Table) -> Any:
     """An INSERT that ignores rows that exist already."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    dialect = import_module(f"sqlalchemy.dialects.{connection.dialect.name}")  # it alone is imported
     return dialect.insert(table).on_conflict_do_nothing()
 
 

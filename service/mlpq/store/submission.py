@@ -11,6 +11,7 @@ from mlpq.errors import SpecError
 from mlpq.formatting import short_id, status_phrase
 from mlpq.jobs import Status, job_id
 from mlpq.records import Placement, Rerun, SubmittedJob
+from mlpq.settings import login_name
 from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.store.schema import experiments, jobs
 from mlpq.store.session import Store, chunks, insert_or_ignore, now
@@ -231,7 +232,8 @@ def _insert_jobs(connection: Connection, rows: list[dict[str, Any]]) -> None:
 
 def _lock_experiment(connection: Connection, name: str) -> int:
     """The experiment's id; its row is locked, which serializes submissions to one experiment."""
-    connection.execute(insert_or_ignore(connection, experiments).values(name=name, created_at=now()))
+    new = insert_or_ignore(connection, experiments).values(name=name, created_at=now(), owner=login_name())
+    connection.execute(new)
     query = select(experiments.c.id).where(experiments.c.name == name).with_for_update()
     return int(connection.execute(query).scalar_one())
 

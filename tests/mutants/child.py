@@ -21,7 +21,7 @@ import pytest
 SURVIVED, KILLED, NO_TESTS = "survived", "killed", "no tests"
 OPTIONS = ("-q", "-p", "no:cacheprovider", "--hypothesis-profile", "mutants")
 OUTPUT = "output.txt"
-MEMORY = 16 << 30  # a mutant may try to allocate without end
+MEMORY = 8 << 30  # a mutant may try to allocate without end
 
 
 class ChosenTests:
@@ -71,7 +71,7 @@ def enter(target: Callable[..., None], folder: Path, paths: str, *arguments: Any
 def run(folder: Path, tests: Sequence[str], cpu_seconds: int, answer: Path) -> None:
     """Write the outcome of the tests to `answer`; whoever uses too much CPU is killed without one."""
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     chosen = ChosenTests(tests)
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     status = pytest.main([*OPTIONS, "-x", *files], plugins=[chosen])

@@ -113,9 +113,11 @@ class Runner:
         if not files:
             return {}
         with self._copy() as copy:
-            answer, reason = self._forked(copy, child.measure, files, self.project.files, copy / "lines.json")
+            answer, status = self._forked(copy, child.measure, files, self.project.files, copy / "lines.json")
             if answer is None:
-                raise RuntimeError(f"no measurement: {reason}\n{(copy / child.OUTPUT).read_text()[-2000:]}")
+                raise RuntimeError(
+                    f"no measurement, exit status {status}:\n{(copy / child.OUTPUT).read_text()[-2000:]}"
+                )
         return dict(answer)
 
     def outcomes(self, chosen: Iterable[Mutant]) -> Iterator[Outcome]:
@@ -129,8 +131,9 @@ class Runner:
                 seconds = math.ceil(
                     self.project.startup_seconds + 10 * sum(self.lines[test]["seconds"] for test in tests)
                 )
-                answer, killer = self._forked(copy, child.run, tests, seconds, copy / "outcome.json")
-                outcome, killer = answer or (TIMED_OUT, killer)
+                answer, status = self._forked(copy, child.run, tests, seconds, copy / "outcome.json")
+                is_late = status in (-signal.SIGKILL, -signal.SIGXCPU)
+                outcome, killer = answer or (TIMED_OUT if is_late else child.KILLED, f"exit status {status}")
                 if outcome in (child.KILLED, TIMED_OUT):
                     break
         return Outcome(mutant, outcome, killer)
@@ -192,8 +195,8 @@ class Runner:
         seconds = next(self._versions)
         os.utime(file, (seconds, seconds))
 
-    def _forked(self, copy: Path, target: Callable[..., None], *arguments: Any) -> tuple[Any, str]:
-        """What the process writes to its last argument, or None and why there is nothing."""
+    def _forked(self, copy: Path, target: Callable[..., None], *arguments: Any) -> tuple[Any, int | None]:
+        """What the process writes to its last argument, or None, and its exit status."""
         answer: Path = arguments[-1]
         answer.unlink(missing_ok=True)
         paths = os.pathsep.join(str(copy / root) for root in self.project.source_roots)
@@ -203,9 +206,7 @@ class Runner:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.join()
-        if answer.is_file():
-            return json.loads(answer.read_text()), ""
-        return None, f"exit status {process.exitcode}"
+        return json.loads(answer.read_text()) if answer.is_file() else None, process.exitcode
 
     def _digest(self, files: Iterable[str]) -> str:
         return hashlib.sha256(b"\0".join((self.project.root / file).read_bytes() for file in files)).hexdigest()

@@ -53,3 +53,9 @@ def test_diverged_runs_count_with_the_accuracy_of_chance() -> None:
 def test_first_of_equal_arms_is_the_best() -> None:
     same = arm(20, counts(400, 400), validated=90, optimizer="adamw")
     assert [best(*arms).arm.spec.optimizer for arms in ((SGD, same), (same, SGD))] == ["sgd", "adamw"]
+
+
+def test_single_arm_is_shown_with_its_test_accuracy() -> None:
+    found = best(SGD)
+    assert (found.label, found.by_validation, found.of) == ("sgd", False, 1)
+    assert [job.id for job in found.arm.records] == [job.id for job in SGD]

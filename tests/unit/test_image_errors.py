@@ -95,7 +95,9 @@ def test_wilson_interval() -> None:
     ):
         interval = wilson_interval(count / n, n)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
-    assert wilson_interval(1.0, 20).high == 1.0
+    # Without the bounds, rounding would exceed them for these numbers of images.
+    assert wilson_interval(1.0, 9).high == wilson_interval(1.0, 20).high == 1.0
+    assert wilson_interval(0.0, 21).low == 0.0
 
 
 def test_churn_of_seeds_is_the_mean_over_their_pairs() -> None:

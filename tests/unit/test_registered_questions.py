@@ -152,7 +152,7 @@ def test_pilot_asks_for_the_seeds_that_are_absent_and_then_determines_the_cap() 
     assert needed(state(short, terms)) == [("sgd", [3, 4, 5, 6]), ("adam", [5, 6])]
     whole = two_arms([400, 405] * 4, [402] * 8)
     found = state(whole, replace(terms, pilot=7))
-    assert found.missing == found.waiting == found.failed == ()
+    assert (found.missing, found.waiting, found.failed) == ((), (), ())
     assert found.caps == (12,)  # differences of 0.4 and 0.6 points: 10 pairs detect 0.5, and bets cost 15 %
     assert found.race is None
     assert not found.is_over
@@ -223,6 +223,7 @@ def test_setting_is_chosen_on_its_own_seeds_by_validation() -> None:
     assert adam is not None
     assert (sgd.arm.spec.lr, adam.arm.spec.optimizer) == (0.2, "adam")
     (selection,) = found.selections
+    assert selection.choice is not None
     assert (selection.label, selection.choice.best, len(selection.tried)) == ("sgd", 1, 2)
     assert selection.choice.margin == pytest.approx(0.1)
     assert found.race is not None
@@ -240,7 +241,9 @@ def test_validation_of_a_diverged_run_is_that_of_guessing() -> None:
     lost = diverged(arm(200, counts(*[450] * 6), validated=90, optimizer="sgd", lr=0.2))
     records = [*worse, *lost, *arm(300, counts(*[420] * 6), validated=85, optimizer="adam")]
     found = state(records, asked(records), caps=(30,))
-    assert found.selections[0].choice.best == 1  # 10 % are more than 5 %
+    (selection,) = found.selections
+    assert selection.choice is not None
+    assert selection.choice.best == 1  # 10 % are more than 5 %
 
 
 def test_first_result_of_a_repeated_spec_counts() -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from mlpq.analysis.inference import holm
 from mlpq.analysis.sequential import (
+    FLIPS,
+    _flipped,
     anytime_interval,
     anytime_p,
     cap_for,
@@ -168,3 +170,26 @@ def test_cap_depends_on_magnitudes_only() -> None:
 
 def test_p_goes_through_holm() -> None:
     assert holm([anytime_p(SLEEP), anytime_p(MAIZE)]) == pytest.approx([0.0200, 0.0759], abs=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_interval_needs_a_level_between_0_and_1(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha is between 0 and 1"):
+        anytime_interval(SLEEP, alpha)
+
+
+def test_look_at_the_cap_has_19_999_flips_and_the_differences_themselves() -> None:
+    evidence, sums = _flipped(np.ones(30), FLIPS, 0)
+    assert len(evidence) == len(sums) == 20_000
+    assert (sums[0], evidence[0]) == (30, pytest.approx(most_evidence([1.0] * 30)))
+
+
+def test_interval_ends_where_the_evidence_reaches_its_bound() -> None:
+    interval = anytime_interval(SLEEP, 0.05)
+    for end, outside in ((interval.low, interval.low - 1e-6), (interval.high, interval.high + 1e-6)):
+        assert most_evidence(SLEEP, end) < 20 <= most_evidence(SLEEP, outside)
+
+
+def test_difference_below_a_billionth_of_the_largest_is_a_tie() -> None:
+    assert e_values([1.0, 1e-10]) == e_values([1.0, 0.0])
+    assert e_values([1.0, 1e-8]) != e_values([1.0, 0.0])

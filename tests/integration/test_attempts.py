@@ -254,7 +254,7 @@ def test_failed_write_of_a_result_leaves_the_job_running(store: Store) -> None:
     """All of a result or nothing: impossible figures make the insert fail, after the fenced update."""
     (job,) = submit(store, spec())
     claimed = claim_one(store)
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="test_count"):
         finish(store, claimed, test_correct=501)
     assert status(store, job) == "running"
     finish(store, claimed)

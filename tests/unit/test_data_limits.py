@@ -6,6 +6,7 @@ Every number is written out here, so that a limit in the code can't change witho
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +17,14 @@ import pytest
 
 from mlpq import compressed, image_data
 from mlpq.errors import DataError
-from mlpq.own_data import csv_files
+from mlpq.own_data import csv_files, image_folders
 from mlpq.own_data.content import Content, check_size
-from mlpq.own_data.parts import array_labels, check_name
+from mlpq.own_data.image_folders import ImageOptions
+from mlpq.own_data.parts import Arrays, array_labels, check_name
 from mlpq.own_data.tables import TableOptions, TextColumn, check_growth, used_columns
 from mlpq.spec.datasets import DATASETS, FILES, Dataset
 from mlpq_workers.trainer import data as trainer_data
+from tests.support.malformed_sources import png
 
 MILLION = 1_000_000
 GIBIBYTE = 2**30
@@ -102,6 +105,47 @@ def test_content_of_a_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     assert len(compressed.read(file, 1000)) == 1000
     with pytest.raises(DataError, match="has more than the 999 bytes that are read at most"):
         compressed.read(file, 999)
+
+
+def folder_of(image: bytes, folder: Path) -> Path:
+    """A folder of one class with one image."""
+    (folder / "set" / "cat").mkdir(parents=True, exist_ok=True)
+    (folder / "set" / "cat" / "0.png").write_bytes(image)
+    return folder / "set"
+
+
+def test_image_has_67_108_864_pixels_at_most(tmp_path: Path) -> None:
+    """They are counted by the header; none follow here."""
+    for height, message in ((8192, "is damaged or truncated"), (8193, "8,192 x 8,193 pixels; at most 67,108,864 are")):
+        with pytest.raises(DataError, match=message):
+            image_folders.read(folder_of(png(8192, height, b""), tmp_path), ImageOptions(size=(1, 1)))
+
+
+def test_image_file_has_64_mib_at_most(tmp_path: Path) -> None:
+    folder = folder_of(b"", tmp_path)
+    for size, message in ((67_108_864, "is not a PNG or JPEG file, or damaged"), (67_108_865, "has more than 64 MiB")):
+        os.truncate(folder / "cat" / "0.png", size)
+        with pytest.raises(DataError, match=message):
+            image_folders.read(folder, ImageOptions())
+
+
+def test_images_have_a_hundred_thousand_pixels_at_most(tmp_path: Path) -> None:
+    folder = folder_of(png(1, 1, b"\0\0"), tmp_path)
+    train = image_folders.read(folder, ImageOptions(size=(400, 250))).train
+    assert isinstance(train, Arrays)
+    assert train.x.shape == (1, 100_000)
+    with pytest.raises(DataError, match="11 x 9,091 pixels are 100,001 features; at most 100,000 are possible"):
+        image_folders.read(folder, ImageOptions(size=(11, 9091)))
+
+
+def test_images_have_a_thousand_classes_at_most(tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / f"{number}").mkdir()
+    with pytest.raises(DataError, match="has no PNG or JPEG files"):
+        image_folders.read(tmp_path, ImageOptions())
+    (tmp_path / "1000").mkdir()
+    with pytest.raises(DataError, match="has 1,001 folders; at most 1,000 classes are possible"):
+        image_folders.read(tmp_path, ImageOptions())
 
 
 # --- built-in data sets

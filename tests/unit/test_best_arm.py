@@ -57,5 +57,5 @@ def test_first_of_equal_arms_is_the_best() -> None:
 
 def test_single_arm_is_shown_with_its_test_accuracy() -> None:
     found = best(SGD)
-    assert (found.label, found.by_validation, found.of) == ("sgd", False, 1)
+    assert (found.label, found.by_validation, found.of) == ("sgd lr=0.001", False, 1)
     assert [job.id for job in found.arm.records] == [job.id for job in SGD]

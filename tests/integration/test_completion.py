@@ -18,6 +18,7 @@ def test_each_own_data_set_is_completed_once_by_name(store: Store) -> None:
     for name, digit in (("wine", "a"), ("iris", "b"), ("wine", "c"), ("yeast", "d")):
         content = DataContent(sha256=digit * 64, features=2, classes=2, train=6, test=4)
         data_sets.register(store, name, content, 100, {})
+    assert completion.data_sets(store, 3) == ["iris", "wine", "yeast"]
     assert completion.data_sets(store, 2) == ["iris", "wine"]
 
 

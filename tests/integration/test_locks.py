@@ -162,7 +162,7 @@ def test_submissions_to_one_experiment_wait_for_each_other(postgresql: Store) ->
     submit(postgresql, spec())
     with ThreadPoolExecutor(1) as pool:
         with postgresql.write() as connection:
-            connection.execute(select(experiments.c.id).with_for_update())
+            connection.execute(select(experiments.c.id).with_for_update(key_share=True))  # foreign keys do not wait
             submitted = pool.submit(submit, postgresql, spec(seeds=2))
             wait_for_a_waiter(connection)
         assert len(submitted.result()) == 1

@@ -170,6 +170,12 @@ def test_cancelling_a_blocked_job_leaves_its_parent_unchanged(store: Store) -> N
     assert (status(store, parent), status(store, child)) == ("queued", "cancelled")
 
 
+def test_jobs_that_are_cancelled_with_their_parent_name_no_other_reason(store: Store) -> None:
+    ids = submit(store, spec(), child_of(spec()))
+    assert submission.cancel(store, ids) == {"cancelled": 2, "asked to stop": 0}
+    assert [row(store, job).error for job in ids] == ["cancelled"] * 2
+
+
 def test_cancelling_a_family_counts_each_job_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where a statement takes only some of the ids, and a job has ended together with its parent."""
     monkeypatch.setattr(session, "CHUNK", 1)

@@ -25,8 +25,7 @@ from mlpq.store.schema import jobs
 from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
 from mlpq_workers.kernel import ARITHMETIC
-from mlpq_workers.protocol import Died, EpochDone, JobStopped, JobSucceeded, Ready, TrainJob
-from mlpq_workers.worker import gang_run
+from mlpq_workers.protocol import Died, EpochDone, JobSucceeded, Ready, TrainJob
 from mlpq_workers.worker.executor import Executor
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
@@ -239,26 +238,6 @@ def test_cancelling_one_job_of_a_gang_does_not_affect_the_others(
     ]
     assert len(queries.curve(store, ids[0])) == 1000
     assert len(queries.curve(store, ids[1])) < 1000
-
-
-@on_sqlite
-def test_cancelling_one_job_of_an_unresponsive_process_does_not_affect_the_others(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may be loading data, say; killing it would end the others' attempts."""
-    monkeypatch.setattr(gang_run, "CANCEL_SECONDS", 0.1)
-    monkeypatch.setattr(gang_run, "STOP_SECONDS", 0.2)
-    trainer = Misbehaving(tmp_path, "")
-    ids = submit(store, seeds="1,2")
-    gang = claim(store, limit=2)
-    first, second = (f"{each.id}/{each.attempt}" for each in gang)
-    answers = printing(JobStopped(first).dump(), JobSucceeded(second, RESULT, IMAGES).dump())
-    trainer.code = f"{printing(READY.dump())}import sys, time; sys.stdin.readline(); time.sleep(3); {answers}input()"
-    trainer.start()
-    submission.cancel(store, ids[:1])
-    run(store, trainer, tmp_path, gang)
-    trainer.kill()
-    assert outcomes(store, ids) == [(Status.CANCELLED, Outcome.CANCELLED), (Status.SUCCEEDED, Outcome.SUCCEEDED)]
 
 
 @on_sqlite

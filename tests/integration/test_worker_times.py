@@ -16,13 +16,13 @@ from mlpq.settings import read_settings
 from mlpq.store import claiming, execution, queries, submission, worker_queries
 from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
-from mlpq_workers.protocol import Died, EpochDone, Event, Ready, TrainJob
+from mlpq_workers.protocol import Died, EpochDone, Event, JobStopped, JobSucceeded, Ready, TrainJob
 from mlpq_workers.worker import executor, gang_run, trainer_client, watchdog
 from mlpq_workers.worker.executor import Executor
 from mlpq_workers.worker.gang_run import GangRun, WorkerContext
 from mlpq_workers.worker.trainer_client import Trainer
 from mlpq_workers.worker.watchdog import Pulse, Watchdog
-from tests.support.job_steps import claim, epoch, specs, status, submit
+from tests.support.job_steps import IMAGES, RESULT, claim, epoch, specs, status, submit
 from tests.support.simulated_time import Clock
 
 on_sqlite = pytest.mark.parametrize("store", ["sqlite"], indirect=True)
@@ -198,6 +198,21 @@ def test_request_to_cancel_is_seen_in_two_seconds_and_a_deaf_process_killed_ten_
     assert 7.1 <= first <= 9.1 + STEP
     assert are_about([killed - first], 10)
     assert {status(store, job) for job in ids} == {Status.CANCELLED}
+
+
+@on_sqlite
+def test_process_that_does_not_stop_one_job_of_a_gang_is_not_killed(store: Store, clock: Clock, tmp_path: Path) -> None:
+    """It may be loading data, say; killing it would end the others' attempts."""
+
+    def end() -> None:
+        first, second = (job.token for job in trainer.jobs)
+        trainer.sent += [JobStopped(first), JobSucceeded(second, RESULT, IMAGES)]
+
+    trainer = Idle(clock, tmp_path)
+    trainer.plan = {5: lambda: submission.cancel(store, queries.ids_of(store, "lab")[:1]), 60: end}
+    ids = run(store, trainer)
+    assert [call for call, _ in trainer.calls] == ["stop"]
+    assert [status(store, job) for job in ids] == [Status.CANCELLED, Status.SUCCEEDED]
 
 
 @on_sqlite

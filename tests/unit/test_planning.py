@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlpq.analysis.comparison import MissingFigure
@@ -114,6 +114,7 @@ def test_new_seeds_follow_all_that_were_submitted_or_choose() -> None:
 PLANNED = compared(SGD, ADAM)
 
 
+@settings(max_examples=30)
 @given(st.sets(st.integers(0, 12), min_size=1), st.sets(st.integers(0, 12), min_size=1), st.data())
 def test_a_plan_has_n_seeds_none_of_them_lost(one: set[int], other: set[int], data: st.DataObject) -> None:
     lost, n = data.draw(st.sets(st.sampled_from(sorted(one)))), data.draw(st.integers(1, 20))

@@ -47,7 +47,8 @@ def test_pairs_of_equal_evidence_need_the_bound_of_all_tests() -> None:
     assert (race.verdict, race.best, race.beaten) == (Verdict.BETTER, 0, frozenset({1, 2}))
     assert {(pair.level, pair.equivalence_bound) for pair in race.pairs} == {(ALPHA / 3, 3 / ALPHA)}
     waiting = run_race([[2.0] * 4, [1.0] * 4, [0.0] * 4], rules(3, cap=20))
-    assert {(pair.bound, pair.p) for pair in waiting.pairs} == {(3 / ALPHA, 1.0)}
+    assert {pair.bound for pair in waiting.pairs} == {3 / ALPHA}
+    assert [pair.p for pair in waiting.pairs] == pytest.approx([3 / most_evidence([1.0] * 4)] * 3)
 
 
 def test_equivalent_pairs_have_the_evidence_of_all_tests_and_a_mean_within_the_margin() -> None:
@@ -80,7 +81,7 @@ def test_better_arm_of_a_pair_comes_first_with_differences_in_its_favor() -> Non
 
 def test_verdict_rests_on_the_least_certain_pair_of_the_best_arm() -> None:
     best, near, far = normal([2.0, 1.2, -3.0], 60, 1)
-    race = run_race([near, best, far], rules(3, 60, eliminates=True))
+    race = run_race([near, best, far], rules(3, 60))
     assert (race.verdict, race.best) == (Verdict.BETTER, 1)
     assert (race.lead.a, race.lead.b) == (1, 0)
     assert race.lead.p == max(pair.p for pair in race.pairs if pair.a == 1)
@@ -94,6 +95,29 @@ def test_verdict_of_equivalence_rests_on_arms_that_are_not_beaten() -> None:
     against = RaceRules([(0, 1), (0, 2)], [60, 60], 2.0, ALPHA, eliminates=False, flips=99)
     apart = run_race([[-9.0] * 60, one, two], against)  # the other two were not compared
     assert (apart.verdict, apart.best, apart.is_over) == (Verdict.UNDECIDED, None, True)
+
+
+NOISY = [*[5.0, -5.0] * 5, *[4.0] * 40]  # against 0: undecided in the first 26 pairs, and better later
+STEADY = [[0.0] * 50, [-1.0] * 50]  # the first beats the second before
+
+
+@pytest.mark.parametrize(("n", "verdict"), [(24, Verdict.UNDECIDED), (50, Verdict.BETTER)])
+def test_verdict_does_not_rest_on_a_pair_that_stopped_since_its_arm_was_beaten(n: int, verdict: Verdict) -> None:
+    race = run_race([NOISY[:n], *(each[:n] for each in STEADY)], rules(3, 60, eliminates=True))
+    against_second, against_third, _ = race.pairs
+    assert (race.verdict, against_third.verdict, race.beaten >= {2}) == (verdict, Verdict.UNDECIDED, True)
+    assert against_second.p < against_third.p
+    assert (race.lead.a, race.lead.b) == (0, 1)
+
+
+def test_better_arm_within_the_margin_is_better() -> None:
+    """The bets reach all three bounds with the same pair."""
+    assert run_race([[0.5] * 10, [0.0] * 10], rules(2, 20, margin=1.0)).verdict is Verdict.BETTER
+
+
+def test_pair_that_the_bets_decide_at_the_cap_needs_no_look() -> None:
+    race = run_race([[1.0] * 7, [0.0] * 7], rules(2, 7))
+    assert (race.verdict, race.lead.looked_at_cap) == (Verdict.BETTER, False)
 
 
 def test_interval_of_scores_that_are_infinite_is_unbounded() -> None:

@@ -100,11 +100,7 @@ class Race:
     @property
     def lead(self) -> RacePair:
         """The pair that `verdict` rests on: of those with that verdict and the best arms, the least certain one."""
-        own = [
-            pair
-            for pair in self.pairs
-            if pair.verdict is self.verdict and (self.best in (None, pair.a)) and pair.a not in self.beaten
-        ]
+        own = [pair for pair in self.pairs if pair.verdict is self.verdict and pair.a not in self.beaten]
         survivors = [pair for pair in own if self.best is not None or pair.b not in self.beaten]
         return max(survivors or own or self.pairs, key=lambda pair: (pair.p, pair.n))
 

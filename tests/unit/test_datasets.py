@@ -182,3 +182,10 @@ def test_debians_files_equal_the_published_ones() -> None:
     if not folder.is_dir():
         pytest.fail("Fashion-MNIST is missing: apt install dataset-fashion-mnist")
     assert set(verify(dataset, folder)) == set(FILES)
+
+
+def test_file_that_is_named_gz_must_be_compressed(tmp_path: Path) -> None:
+    file = tmp_path / f"{FILES[0]}.gz"
+    file.write_bytes(b"not compressed")
+    with pytest.raises(DataError, match="damaged or truncated"):
+        read_bytes(file)

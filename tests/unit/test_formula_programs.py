@@ -133,3 +133,8 @@ def test_registers_keep_what_is_read_later(text: str) -> None:
     formula = parse_formula("mine", text)
     check_registers(formula.program(dict.fromkeys(formula.constants, 0.5)))
     check_agreement(formula, dict.fromkeys(formula.constants, 0.5), steps=6)
+
+
+def test_state_that_keeps_its_value_takes_no_operation() -> None:
+    assert len(parse_formula("mine", "m = m; p = p - g*m").program({}).operations) == 2
+    assert len(parse_formula("mine", "m = 0.5*m; p = p - g*m").program({}).operations) == 3

@@ -9,6 +9,7 @@ constants, conditions and statements, wherever they are. No file of the checkout
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 import tempfile
@@ -50,6 +51,7 @@ def run(project: Project, options: argparse.Namespace) -> None:
     mutants = chosen(project.mutants(), options)
     if not mutants:
         sys.exit(f"no mutant is at {options.mutant or options.only}")
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # before the processes that run tests load torch
     with tempfile.TemporaryDirectory(prefix="mlpq-mutants-") as folder:
         runner = Runner(project, Path(folder), options.processes)
         for test in runner.measure(project.root / CACHE):

@@ -85,7 +85,6 @@ class Runner:
         self._copies: queue.Queue[Path] = queue.Queue()
         for index in range(self.processes):
             self._copies.put(self.project.copied(self.folder / str(index)))
-        os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
         self._versions = iter(range(1, 1 << 30))
 
     def measure(self, cache: Path | None = None) -> list[str]:

@@ -171,3 +171,24 @@ def test_content_has_the_same_hash_on_every_machine(tmp_path: Path) -> None:
     path = saved(tmp_path, x, np.arange(100) % 3)
     hashes = {scale: added(path, test="0.2", split_seed=5, scale=scale).content.sha256[:16] for scale in scaling.SCALES}
     assert hashes == {"unit": "6d0f17d4cae733b7", "standardize": "9b4facfa43d4eaa8", "none": "1b2d6d73e6c20d48"}
+
+
+def test_value_beyond_32_bits_is_named_by_its_row_and_feature(tmp_path: Path) -> None:
+    x = np.ones((8, 3))
+    x[4, 1] = 1e300
+    with pytest.raises(DataError, match="row 5 has a value in feature 2 that is too large for 32 bits"):
+        added(saved(tmp_path, x, np.arange(8) % 2, x_test=x[:2], y_test=np.arange(2)), scale="none")
+
+
+def test_feature_without_a_value_in_the_training_rows_is_named(tmp_path: Path) -> None:
+    x = np.arange(24.0).reshape(8, 3)
+    x[:, 2] = np.nan
+    with pytest.raises(DataError, match="no training row has a value in feature 3: leave it out"):
+        added(saved(tmp_path, x, np.arange(8) % 2), test="0.5", missing="mean")
+
+
+def test_infinite_value_is_named_by_its_row_and_feature(tmp_path: Path) -> None:
+    x = np.ones((8, 3))
+    x[6, 2] = np.inf
+    with pytest.raises(DataError, match="row 7 is infinite in feature 3"):
+        added(saved(tmp_path, x, np.arange(8) % 2), test="0.5")

@@ -100,3 +100,8 @@ def test_any_error_text_becomes_one_line_of_ascii_that_is_read_back(error: str) 
         assert line.isascii()
         assert "\n" not in line
         assert parse_event(line) == event
+
+
+def test_job_that_fails_is_retried_as_before_and_jobs_of_a_process_that_died_alone() -> None:
+    assert not JobFailed("a/1", "no such file").alone
+    assert Died("signal SIGKILL").alone

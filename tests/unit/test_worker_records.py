@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from mlpq.data_records import DataSetRecord
 from mlpq.jobs import Engine, Status
@@ -134,6 +135,8 @@ def test_classes_have_names_where_all_of_them_do(about: dict[str, Any], names: t
 def test_text_of_others_is_shown_without_controls_and_cut_in_its_middle() -> None:
     assert printable_value("a\x1bb") == "ab"
     assert printable_value(3) == 3
+    markup = Markup("<b>\x1b</b>")
+    assert printable_value(markup) is markup
     assert reason_line(ValueError("two\nlines\x1b")) == "ValueError: two lines"
     whole = "a" * 2000 + "b" * 2000
     assert bounded(whole) == whole

@@ -6,7 +6,7 @@ import pytest
 
 from mlpq.errors import SpecError
 from mlpq.spec.formula import Formula, parse_formula, parse_formulas
-from mlpq.spec.formula_program import MAX_STATES, Operation
+from mlpq.spec.formula_program import Operation
 from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.spec.sweep import Sweep
 from mlpq.submit import plan
@@ -103,8 +103,6 @@ def test_text_has_one_canonical_form(typed: str, canonical: str) -> None:
         ("m = g", "formula mine never assigns p: its last statement updates it, as p = p - lr*g"),
         ("u = sign(g); p = p - lr*g", "character 1: u is assigned and never read: remove the statement"),
         ("g = g/2; p = p - g/norm(g)", "character 20: norm(g) is the norm before the step: read it before g changes"),
-        (f"p = p - {'x' * 41}*g", "is longer than 40 characters"),
-        ("; ".join([*(f"m{i} = m{i} + g" for i in range(9)), "p = p - lr*g"]), f"9 states; the limit is {MAX_STATES}"),
     ],
     ids=lambda value: value[:25],
 )  # fmt: skip
@@ -131,7 +129,6 @@ def test_formulas_are_text_a_mapping_or_a_list(value: object) -> None:
         ("adam: p = p - lr*g", "adam is one of torch's optimizers: give the formula another name, as my-adam"),
         (["a: p = p - lr*g", "A: p = p + lr*g"], "the formula a is given twice"),
         ({"a": ["p = p - lr*g"]}, "the formula a must be text"),
-        ([f"a{i}: p = p - lr*g" for i in range(101)], "more than 100 formulas"),
     ],
     ids=str,
 )

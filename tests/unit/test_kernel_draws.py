@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpq.spec.job import JobSpec
-from mlpq.spec.parsing import MAX_SEED
 from mlpq_workers.engine import data as torch_data
 from mlpq_workers.engine import network, seeding
 from mlpq_workers.engine.training_state import EngineJob
@@ -17,7 +16,7 @@ from mlpq_workers.kernel import Generator, Images, Network, build, initial_weigh
 from tests.support.gang_training import job
 from tests.support.kernel_jobs import Run, any_shape, random_images
 
-SEEDS = st.integers(0, MAX_SEED)
+SEEDS = st.integers(0, 4_294_967_295)
 
 
 @given(SEEDS, st.integers(0, 2000))

@@ -6,10 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from mlpq.errors import SpecError
-from mlpq.spec.job import JobSpec
+from mlpq.spec.job import JobSpec, parse_spec
 from mlpq.spec.sweep import Sweep, inherited
 
 
@@ -77,10 +76,16 @@ def test_invalid_training_option_is_one_line(keys: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"schedule": "cosine"}, {"schedule_settings": {"gamma": 1}}, {"schedule": "step", "schedule_settings": {}},
-     {"schedule": "cosine", "schedule_settings": 3}],
-)  # fmt: skip
-def test_stored_schedule_names_every_option(fields: dict[str, Any]) -> None:
-    with pytest.raises((SpecError, ValidationError)):
-        JobSpec.model_validate({**json.loads(one().canonical()), **fields})
+    ("fields", "message"),
+    [
+        ({"schedule": "cosine"}, "schedule_settings must name every option of the schedule cosine"),
+        ({"schedule_settings": {"gamma": 1}}, "the schedule constant has no options: leave 'gamma' out"),
+        ({"schedule": "step", "schedule_settings": {}}, "the schedule step needs size, as step:size=10"),
+        ({"schedule": "cosine", "schedule_settings": 3}, "schedule_settings: Input should be a valid dictionary"),
+    ],
+    ids=str,
+)
+def test_stored_schedule_names_every_option(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        parse_spec({**json.loads(one().canonical()), **fields})
+    assert str(error.value) == message

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from mlpq.errors import SpecError
 from mlpq.jobs import job_id
-from mlpq.spec.document import MAX_SWEEPS, jobs_of, sweeps_of, with_options
+from mlpq.spec.document import jobs_of, sweeps_of, with_options
 from mlpq.spec.job import JobSpec
 from mlpq.spec.optimizers import OPTIMIZERS, complete
-from mlpq.spec.parsing import MAX_JOBS
 from mlpq.spec.sweep import FACTORS, Sweep
 from mlpq.submit import plan
 from tests.support.installations import ROOT
@@ -149,10 +148,19 @@ def test_formula_beside_a_list_of_sweeps_is_for_those_that_use_it() -> None:
         plan({"sweeps": [{"formula": FORMULA, "optimizer": "mine:lr=0.1,b=0"}]})
 
 
-@pytest.mark.parametrize("options", [{"momentum": {"a": "1"}}, {"momentum": []}, {"betas": [["0.5", "0.9"]]}], ids=str)
-def test_option_of_an_optimizer_that_is_no_number_is_rejected(options: dict[str, object]) -> None:
-    with pytest.raises(SpecError):
-        Sweep.parse({"optimizer": {"name": "adam" if "betas" in options else "sgd", **options}})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "sgd", "momentum": {"a": "1"}}, "sgd:momentum must be a number, not '{'a': '1'}'"),
+        ({"name": "sgd", "momentum": []}, "sgd:momentum must be a number, not '[]'"),
+        ({"name": "adam", "betas": [["0.5", "0.9"]]}, "adam:betas takes 2 numbers, as betas=0.9/0.999"),
+    ],
+    ids=str,
+)
+def test_option_of_an_optimizer_that_is_no_number_is_rejected(options: dict[str, object], message: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Sweep.parse({"optimizer": options})
+    assert str(error.value) == message
 
 
 # --- keys that advance together
@@ -291,7 +299,6 @@ def test_option_precedes_the_keys_of_every_sweep() -> None:
             {"lr": "1", "sweeps": [{"lr": "2"}, {"lr": "3"}]},
             "every sweep gives lr itself: leave it out beside 'sweeps'",
         ),
-        ({"sweeps": [{}] * (MAX_SWEEPS + 1)}, f"{MAX_SWEEPS + 1} sweeps in one document; the limit is {MAX_SWEEPS}"),
     ],
     ids=lambda value: str(value)[:50],
 )
@@ -329,15 +336,8 @@ HUGE: tuple[dict[str, object], ...] = (
 @pytest.mark.parametrize("keys", HUGE, ids=range(len(HUGE)))
 def test_product_beyond_the_limit_is_refused_before_it_is_expanded(keys: dict[str, object]) -> None:
     """A billion specs would take days."""
-    with pytest.raises(SpecError, match=f"jobs in one submission; the limit is {MAX_JOBS}: split it"):
+    with pytest.raises(SpecError, match="jobs in one submission; the limit is 100000: split it"):
         plan(keys)
-
-
-def test_limit_holds_for_all_sweeps_of_a_list_together() -> None:
-    half = {"seeds": f"0..{MAX_JOBS // 2 - 1}"}
-    assert sum(sweep.size for sweep in sweeps_of({"sweeps": [half, {**half, "lr": "1"}]})) == MAX_JOBS
-    with pytest.raises(SpecError, match=f"{MAX_JOBS + 1} jobs in one submission"):
-        plan({"sweeps": [half, {**half, "lr": "1"}, {"lr": "2"}]})
 
 
 def test_size_of_a_sweep_counts_a_rate_only_for_the_optimizers_that_take_it() -> None:

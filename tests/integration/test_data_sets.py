@@ -182,9 +182,10 @@ def test_file_that_is_not_here_or_damaged_is_not_pushed(store: Store, tmp_path: 
     with pytest.raises(DataError, match="is damaged"):
         data_registry.push(store, found, tmp_path)
     assert not data_sets.pushed(store, [found.content.sha256])
-    large = replace(found, size=data_sets.MAX_PUSHED + 1)
+    with pytest.raises(DataError, match="is damaged"):
+        data_registry.push(store, replace(found, size=64_000_000), tmp_path)
     with pytest.raises(DataError, match="up to 64,000,000 go through the database"):
-        data_registry.push(store, large, tmp_path)
+        data_registry.push(store, replace(found, size=64_000_001), tmp_path)
 
 
 @pytest.mark.parametrize("stored", [b"", b"x", b"x\x9c" * 9, None])

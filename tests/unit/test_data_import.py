@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mlpq.errors import DataError
-from mlpq.spec.datasets import DATASETS, FILES, MAX_BYTES, Dataset, find, import_files, own_folder, read_bytes, verify
+from mlpq.spec.datasets import DATASETS, FILES, Dataset, find, import_files, own_folder, read_bytes, verify
 
 CONTENT = {name: f"the bytes of {name}".encode() * 50 for name in FILES}
 PACKED = {name: gzip.compress(content, mtime=0) for name, content in CONTENT.items()}
@@ -108,8 +108,10 @@ def test_advice_of_an_import_is_not_the_command_that_was_typed(tmp_path: Path) -
     (source / f"{FILES[1]}.gz").write_bytes(b"damaged")
     with pytest.raises(DataError) as error:
         import_files(TOY, source, tmp_path / "data")
-    assert "replace it by a fresh copy" in str(error.value) or "can't be read" in str(error.value)
-    assert "data import" not in str(error.value)
+    assert str(error.value) == (
+        f"{source / FILES[1]}.gz can't be read, it is damaged or truncated: Not a gzipped file (b'da'): replace it "
+        "by a fresh copy, and import again"
+    )
     (source / f"{FILES[1]}.gz").unlink()
     with pytest.raises(DataError, match=rf"{FILES[1]}.gz is missing in .*from: put it there"):
         import_files(TOY, source, tmp_path / "data")
@@ -122,7 +124,7 @@ def test_compressed_bomb_is_rejected_without_expanding_it(tmp_path: Path) -> Non
     """In a process that may use less memory than the bomb's content."""
     source = write(tmp_path / "from", published)
     with gzip.open(source / f"{FILES[0]}.gz", "wb", compresslevel=9) as bomb:
-        for _ in range(16 * MAX_BYTES // 2**24):
+        for _ in range(64):
             bomb.write(bytes(2**24))
     program = (
         "import sys; from pathlib import Path; from mlpq.spec.datasets import DATASETS, import_files\n"

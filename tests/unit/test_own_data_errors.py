@@ -18,7 +18,6 @@ from mlpq.analysis.experiment_errors import ExperimentErrors, WrongImage
 from mlpq.analysis.image_errors import ArmErrors, ImageErrors, image_errors
 from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import DataError
-from mlpq.image_records import MOST_WHOLE
 from mlpq.own_data.content import Content, write
 from mlpq.own_data.test_rows import read_own_test_set
 from mlpq.report import error_tables
@@ -74,7 +73,7 @@ def test_rows_of_a_table_are_listed_in_the_units_of_the_source(tmp_path: Path) -
     assert wrong.rows is not None
     headings, lines = wrong.rows
     assert headings[:3] == (">row", "true class", "most often predicted (seeds)")
-    assert headings[3:] == tuple(f">f{i}" for i in range(error_tables.FEATURES_SHOWN))
+    assert headings[3:] == tuple(f">f{i}" for i in range(8))
     first = content.test_x[arm.always_wrong[0], 0] * 2.0 + 10.0
     assert float(lines[0][3]) == pytest.approx(float(first), rel=1e-4)
 
@@ -112,22 +111,22 @@ def test_many_classes_are_shown_by_the_worst_of_them(classes: int, tmp_path: Pat
     content = floats(classes, rows=3000)
     arm = arm_on(content)
     assert arm.accuracy == pytest.approx(1 - 143 / 1000)
-    assert (arm.confusion is None) == (classes > MOST_WHOLE)
+    assert (arm.confusion is None) == (classes > 100)
     assert error_tables.classes_title(arm) == f"the 40 least accurate of {classes} classes"
     _, lines = error_tables.classes_table(arm)
     shares = [float(line[2]) for line in lines]
-    assert len(lines) == error_tables.CLASSES_SHOWN
+    assert len(lines) == 40
     assert shares == sorted(shares)
     headings, pairs = error_tables.confusion_table(arm)
     assert headings == ("true class", "taken for", ">rows")
-    assert len(pairs) == error_tables.CONFUSIONS_SHOWN
+    assert len(pairs) == 20
     found = shown(arm, stored(content, tmp_path))
     section = error_section(found, [arm.label])
     assert len(section.charts) == 1  # no matrix is drawn
     assert [title for title, _ in section.classes][1] == f"Confusions of {arm.label}"
     (document,) = error_tables.errors_document(found)["arms"]
     pairs_or_matrix = (document["confusion"] is None, document["confusions"] is None)
-    assert pairs_or_matrix == (classes > MOST_WHOLE, classes <= MOST_WHOLE)
+    assert pairs_or_matrix == (classes > 100, classes <= 100)
     assert len(json.dumps(document)) < 500_000
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlpq.errors import DataError
-from mlpq.image_records import MOST_WHOLE, ResultImages, SparseConfusion
+from mlpq.image_records import ResultImages, SparseConfusion
 from mlpq.own_data.content import Content, write
 from mlpq.own_data.files import path_of
 from mlpq.report.script_export import script
@@ -113,7 +113,7 @@ def recorded(content: Content, folder: Path) -> tuple[ResultImages, Trained]:
 def test_record_of_any_number_of_classes_adds_up(classes: int, tmp_path: Path) -> None:
     content = floats(classes, rows=3000)
     images, trained = recorded(content, tmp_path)
-    assert isinstance(images.confusion, SparseConfusion) == (classes > MOST_WHOLE)
+    assert isinstance(images.confusion, SparseConfusion) == (classes > 100)
     assert images.fits(classes, len(content.test_y))
     assert not images.fits(classes + 1, len(content.test_y))
     sparse = images.sparse

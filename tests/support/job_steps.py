@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages
+from mlpq.image_records import CalibrationBin, ResultImages
 from mlpq.jobs import Engine, Outcome, Status
 from mlpq.records import (
     AttemptEnding,
@@ -53,7 +53,7 @@ IMAGES = ResultImages(
     correct=bytes([255] * 56 + [0b11000000] + [0] * 6),
     predictions_sha256="cd" * 32,
     confusion=[[450, 20], [30, 0]],
-    calibration=[CalibrationBin(500, 460.5, 450), *[CalibrationBin(0, 0.0, 0)] * (CALIBRATION_BINS - 1)],
+    calibration=[CalibrationBin(500, 460.5, 450), *[CalibrationBin(0, 0.0, 0)] * (14)],
 )
 
 

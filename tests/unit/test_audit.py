@@ -15,11 +15,14 @@ import pytest
 from mlpq.jobs import Outcome, fingerprint, job_id
 from mlpq.records import EpochMetrics, JobResult, StoredResult
 from mlpq.spec.job import JobSpec
-from mlpq.verification.audit import IMAGES_NOT_RECORDED, audit
-from mlpq.verification.grading import BEST_EPOCH_FIGURES
+from mlpq.verification.audit import audit
 from tests.support.job_steps import FACTS, RESULT, child_of, spec
 
 Curve = list[EpochMetrics]
+IMAGES_NOT_RECORDED = "which test images it classifies correctly: not recorded, as by versions before 0.2"
+BEST_EPOCH_FIGURES = (
+    "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
+)  # fmt: skip
 
 
 def curve_of(*losses: float) -> Curve:
@@ -167,7 +170,10 @@ def test_altered_spec_is_a_misfit_and_is_not_returned(
 MISFITS = {
     "right answers": (put("result.test_correct", value=450), "test_correct: 450 in the result, 402 in epoch 2"),
     "test loss": (put("result.test_loss", value=0.1), "test_loss: 0.1 in the result, 0.75 in epoch 2"),
+    "test total": (put("result.test_total", value=499), "test_total: 499 in the result, 500 in epoch 2 of the curve"),
     "validation": (put("result.validation_correct", value=None), "validation_correct: None in the result, 100 in"),
+    "validation total": (put("result.validation_total", value=1), "validation_total: 1 in the result, 130 in epoch 2"),
+    "validation loss": (put("result.validation_loss", value=0.3), "validation_loss: 0.3 in the result, 0.4 in epoch 2"),
     "right answers of the best epoch": (put_epoch(2, "test_correct", 450), "test_correct: 402 in the result, 450 in"),
     "more right answers than images": (put_epoch(1, "test_correct", 501), "test_correct: 501 of 500 in epoch 1"),
     "fewer than none": (put_epoch(3, "validation_correct", -1), "validation_correct: -1 of 130 in epoch 3"),
@@ -178,7 +184,8 @@ MISFITS = {
     "no validation loss": (put_epoch(2, "validation_loss", None), "best_epoch: 2 in the result, 3 by the curve"),
     "fewer epochs": (put("result.epochs_run", value=3), "epochs_run: 3 in the result, and the curve has 4"),
     "an epoch twice": (put_epoch(4, "epoch", 3), "epochs_run: 4 in the result"),
-    "less time": (put("result.train_seconds", value=0.01), "train_seconds: the result's time is not"),
+    "less time": (put("result.train_seconds", value=0.3999999), "train_seconds: the result's time is not the sum of"),
+    "more time": (put("result.train_seconds", value=0.4000001), "train_seconds: the result's time is not the sum of"),
     "another attempt": (put("result_attempt", value=2), "attempt: the result is of attempt 2"),
     "an attempt that failed": (put("outcome", value=Outcome.FAILED), "attempt: the result is of attempt 1"),
     "another environment": (put("environment.threads", value=2), "environment: its facts do not match"),
@@ -213,6 +220,17 @@ def weights_path(record: StoredResult) -> Path:
 def test_weights_of_another_job_are_a_misfit(record: StoredResult, curve: Curve, tmp_path: Path) -> None:
     weights_file(tmp_path, "ab" * 32)
     assert "belongs to another job" in audit(record, curve, ANYWHERE).misfits[0]
+
+
+def test_metadata_with_another_hash_of_the_weights_is_a_misfit(record: StoredResult, curve: Curve) -> None:
+    """The weights and the spec are the job's own."""
+    path = weights_path(record)
+    assert record.result is not None
+    sha256 = record.result.weights_sha256.encode()
+    content = path.read_bytes()
+    assert content.count(sha256) == 1
+    path.write_bytes(content.replace(sha256, b"ab" * 32))
+    assert audit(record, curve, ANYWHERE).misfits == [f"weights: {path} belongs to another job, by its metadata"]
 
 
 def test_damaged_weights_are_a_misfit(record: StoredResult, curve: Curve) -> None:

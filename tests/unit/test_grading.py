@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpq.verification.grading import (
-    COMPARED_FIGURES,
     Judgment,
     Run,
     correct_tolerance,
@@ -28,6 +27,10 @@ from tests.support.job_steps import RESULT, epoch
 FACTS = {"torch": "2.13.0", "cpu": "EPYC", "threads": 1, "device": "cpu", "world_size": 1, "determinism": None}
 ELSEWHERE = {"torch": "2.14.0"}
 OTHER_WEIGHTS: dict[str, Any] = {"weights_sha256": "cd" * 32}
+COMPARED_FIGURES = (
+    "test_correct", "test_total", "test_loss", "validation_correct", "validation_total", "validation_loss",
+    "best_epoch", "epochs_run", "weights_sha256",
+)  # fmt: skip
 LARGE: dict[str, Any] = {"test_correct": 8705, "test_total": 10_000}
 
 
@@ -84,7 +87,7 @@ def test_seconds_of_an_epoch_are_not_compared() -> None:
 
 @pytest.mark.parametrize("correct", [8700, 8704, 8710])
 def test_small_differences_in_another_environment_are_same_figures(correct: int) -> None:
-    now = run(ELSEWHERE, **OTHER_WEIGHTS, test_correct=correct, test_total=10_000, test_loss=0.25 * 1.0009)
+    now = run(ELSEWHERE, **OTHER_WEIGHTS, test_correct=correct, test_total=10_000, test_loss=0.25 * 1.00099)
     judgment = judge(run(**LARGE), now)
     assert judgment.grade is Grade.SAME_FIGURES
     assert "±5" in judgment.reason
@@ -92,7 +95,7 @@ def test_small_differences_in_another_environment_are_same_figures(correct: int)
 
 
 @pytest.mark.parametrize(
-    "figures", [{"test_correct": 8711}, {"test_correct": 8699}, {"test_loss": 0.2504}, {"best_epoch": 1}]
+    "figures", [{"test_correct": 8711}, {"test_correct": 8699}, {"test_loss": 0.25 * 1.00101}, {"best_epoch": 1}]
 )
 def test_larger_differences_are_not_same_figures(figures: dict[str, Any]) -> None:
     assert grade(run(**LARGE), run(ELSEWHERE, **{**OTHER_WEIGHTS, **LARGE, **figures})) is Grade.CONSISTENT
@@ -147,6 +150,19 @@ def test_one_percent_is_split_over_the_checks_of_a_call() -> None:
     assert judge(recorded, recorded).gain is None
 
 
+def test_three_other_seeds_are_enough_for_a_prediction_interval() -> None:
+    recorded, now = run(**LARGE), run(ELSEWHERE, **{**LARGE, **OTHER_WEIGHTS, "test_correct": 8600})
+    assert "99 % prediction interval of its 3 other seeds" in judge(recorded, now, lambda: SEEDS[:3]).reason
+    assert "binomial standard errors" in judge(recorded, now, lambda: SEEDS[:2]).reason
+
+
+def test_standard_errors_of_many_checks_are_those_of_their_share_of_one_percent() -> None:
+    """Of 10,000 checks each has 1e-6, which a normal distribution exceeds beyond 4.89 standard errors."""
+    recorded, now = run(**LARGE), run(ELSEWHERE, **{**LARGE, **OTHER_WEIGHTS, "test_correct": 8705 - 220})
+    assert (judge(recorded, now).grade, judge(recorded, now, checks=10_000).grade) == (Grade.REFUTED, Grade.CONSISTENT)
+    assert judge(recorded, now, checks=10_000).reason.endswith("; 4.89 are allowed")
+
+
 def chance(*gains: float | None) -> list[Judgment]:
     return [Judgment(Grade.CONSISTENT, "", gain=gain) for gain in gains]
 
@@ -189,7 +205,7 @@ def test_other_figures_with_the_same_weights_are_refuted() -> None:
 @pytest.mark.parametrize("others", [(), (0.86, 0.87), (0.87, 0.87, 0.87)])
 def test_four_binomial_standard_errors_are_allowed_without_other_seeds(others: tuple[float, ...]) -> None:
     recorded = run(**LARGE)  # at 87 % of 10,000 the difference has a standard error of 0.475 points
-    for correct, expected in ((8705 - 185, Grade.CONSISTENT), (8705 - 200, Grade.REFUTED)):
+    for correct, expected in ((8705 - 195, Grade.CONSISTENT), (8705 - 196, Grade.REFUTED)):
         judgment = judge(
             recorded, run(ELSEWHERE, **{**LARGE, **OTHER_WEIGHTS, "test_correct": correct}), lambda: others
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages
+from mlpq.image_records import CalibrationBin, ResultImages
 from mlpq.records import EpochMetrics, StoredResult
 from mlpq.verification.audit import audit
 from mlpq.verification.grading import Run, judge
@@ -27,8 +27,8 @@ PREDICTED = np.where(np.arange(500) < 402, LABELS, 1 - LABELS).astype(np.uint8) 
 def images_of(predicted: np.ndarray[tuple[int], np.dtype[np.uint8]], confidence: float = 0.8) -> ResultImages:
     """Of two classes, all predictions with one confidence."""
     correct = predicted == LABELS
-    bins = [CalibrationBin(0, 0.0, 0)] * CALIBRATION_BINS
-    bins[int(confidence * CALIBRATION_BINS)] = CalibrationBin(500, 500 * confidence, int(correct.sum()))
+    bins = [CalibrationBin(0, 0.0, 0)] * 15
+    bins[int(confidence * 15)] = CalibrationBin(500, 500 * confidence, int(correct.sum()))
     confusion = np.bincount(LABELS * 2 + predicted, minlength=4).reshape(2, 2).tolist()
     return ResultImages(np.packbits(correct).tobytes(), predictions_sha256(predicted.tobytes()), confusion, bins)
 
@@ -162,5 +162,5 @@ def test_equal_weights_err_on_the_same_images_up_to_the_tolerance() -> None:
 def test_expected_calibration_error() -> None:
     """Two bins: 300 images with accuracy 0.9 and confidence 0.8, 200 with 0.5 and 0.6."""
     bins = [CalibrationBin(300, 240.0, 270), CalibrationBin(200, 120.0, 100)]
-    bins += [CalibrationBin(0, 0.0, 0)] * (CALIBRATION_BINS - 2)
+    bins += [CalibrationBin(0, 0.0, 0)] * (13)
     assert replace(IMAGES, calibration=bins).calibration_error == pytest.approx(0.6 * 0.1 + 0.4 * 0.1)

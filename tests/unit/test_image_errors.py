@@ -18,7 +18,7 @@ from mlpq.analysis.image_errors import ImageErrors, image_errors, wilson_interva
 from mlpq.analysis.params import ComparisonParams
 from mlpq.errors import DataError
 from mlpq.image_data import read_test_set
-from mlpq.image_records import CALIBRATION_BINS, CalibrationBin, ResultImages, SparseConfusion
+from mlpq.image_records import CalibrationBin, ResultImages, SparseConfusion
 from mlpq.records import JobRecord
 from mlpq.report import error_tables
 from mlpq.report.error_section import error_section
@@ -34,8 +34,8 @@ def images(wrong: Sequence[int], taken_for: int = 0, confidence: float = 0.9) ->
     predicted = LABELS.astype(int)
     predicted[list(wrong)] = taken_for
     bits = predicted == LABELS
-    bins = [CalibrationBin(0, 0.0, 0)] * CALIBRATION_BINS
-    bins[int(confidence * CALIBRATION_BINS)] = CalibrationBin(500, 500 * confidence, int(bits.sum()))
+    bins = [CalibrationBin(0, 0.0, 0)] * 15
+    bins[int(confidence * 15)] = CalibrationBin(500, 500 * confidence, int(bits.sum()))
     confusion = np.bincount(LABELS * 10 + predicted, minlength=100).reshape(10, 10).tolist()
     return ResultImages(np.packbits(bits).tobytes(), "ab" * 32, confusion, bins)
 

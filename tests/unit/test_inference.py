@@ -15,10 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlpq.analysis.inference import (
-    FEWEST_FOR_BOOTSTRAP,
-    MOST_FOR_EXACT,
-    SIGN_FLIPS,
     Interval,
+    differences_so_far,
     holm,
     mean_interval,
     paired,
@@ -142,31 +140,42 @@ def test_rounding_errors_are_not_a_difference() -> None:
     assert (cancelled.difference, cancelled.p_value) == (0, 1)
 
 
-@pytest.mark.parametrize(("a", "b"), [([], []), ([0.5], [0.5, 0.6]), ([math.nan], [0.5]), ([math.inf], [0.5])])
-def test_unpaired_and_infinite_figures_are_rejected(a: list[float], b: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"at least one pair of finite figures|shorter|longer"):
-        paired(a, b)
+@pytest.mark.parametrize(("share", "is_rounding"), [(0.9e-13, True), (1.1e-13, False)])
+def test_rounding_is_a_ten_million_millionth_of_the_figures(share: float, is_rounding: bool) -> None:
+    """Of the sum of all figures, which is 4 here; of both figures of a pair where pairs are looked at one by one."""
+    apart = paired([1 + 8 * share, 1.0], [1.0, 1.0])
+    assert apart.difference == (0 if is_rounding else pytest.approx(4 * share, rel=1e-2, abs=0))
+    (so_far,) = differences_so_far([1 + 2 * share], [1.0])
+    assert so_far == (0 if is_rounding else pytest.approx(2 * share, rel=1e-2, abs=0))
+
+
+def test_unpaired_and_infinite_figures_are_rejected() -> None:
+    for a, b in (([], []), ([math.nan], [0.5]), ([math.inf], [0.5]), ([0.5, 0.5], [0.5, -math.inf])):
+        with pytest.raises(ValueError, match=r"^a comparison needs at least one pair of finite figures$"):
+            paired(a, b)
+    with pytest.raises(ValueError, match="argument 2 is longer than argument 1"):
+        paired([0.5], [0.5, 0.6])
 
 
 def test_differences_of_one_sign_give_the_smallest_p_value() -> None:
-    for n in (*range(1, MOST_FOR_EXACT + 1), 60):
+    for n in (*range(1, 21), 21, 60):
         all_better = paired([0.1 + i / 100 for i in range(n)], [0.0] * n)
-        assert all_better.exact == (n <= MOST_FOR_EXACT)
-        assert all_better.p_value == (2 / 2**n if all_better.exact else 1 / (SIGN_FLIPS + 1))
+        assert all_better.exact == (n <= 20)
+        assert all_better.p_value == (2 / 2**n if n <= 20 else 1 / 100_000)
 
 
 @pytest.mark.parametrize("shift", [0, 1, 2])
 def test_random_flips_approximate_the_exact_p_value(shift: int) -> None:
-    differences = [int(x) for x in np.random.default_rng(1).integers(-5, 6, 2 * MOST_FOR_EXACT) + shift]
+    differences = [int(x) for x in np.random.default_rng(1).integers(-5, 6, 40) + shift]
     drawn, exact = paired(accuracies(differences), [0.0] * len(differences)), exact_p(differences)
     assert not drawn.exact
-    assert drawn.p_value == pytest.approx(exact, abs=3 * math.sqrt(exact / SIGN_FLIPS))
+    assert drawn.p_value == pytest.approx(exact, abs=3 * math.sqrt(exact / 99_999))
     assert drawn == paired(accuracies(differences), [0.0] * len(differences))
 
 
 def test_the_bootstrap_needs_ten_pairs_that_do_not_mostly_tie() -> None:
-    rising = accuracies([i * i for i in range(FEWEST_FOR_BOOTSTRAP)])
-    zeros = [0.0] * FEWEST_FOR_BOOTSTRAP
+    rising = accuracies([i * i for i in range(10)])
+    zeros = [0.0] * 10
     assert paired(rising[1:], zeros[1:]).bootstrap_interval is None
     assert covers(paired(rising, zeros).bootstrap_interval, statistics.fmean(rising))
     assert paired([0.1] * 9 + [0.5], zeros).bootstrap_interval is None

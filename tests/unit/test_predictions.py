@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from mlpq.image_records import CALIBRATION_BINS
 from mlpq.spec.job import JobSpec
 from mlpq_workers.engine.network import build
 from mlpq_workers.engine.tensors import to_tensors
@@ -96,5 +95,5 @@ def test_images_of_a_result() -> None:
     counts = {i: (each.images, each.correct) for i, each in enumerate(found.calibration) if each.images}
     assert counts == {5: (4, 2), 7: (1, 0), 13: (1, 1), 14: (3, 3)}
     assert found.calibration[5].confidence == pytest.approx(0.38 + 0.38 + 0.35 + 0.36)
-    assert len(found.calibration) == CALIBRATION_BINS
+    assert len(found.calibration) == 15
     assert np.isclose(sum(each.confidence for each in found.calibration), confidences.sum().item())

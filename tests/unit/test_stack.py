@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from mlpq.spec.datasets import DATASETS
 from mlpq.spec.job import JobSpec
+from mlpq_workers.engine import evaluation
 from mlpq_workers.engine.data import Data
 from mlpq_workers.engine.evaluation import Evaluation
 from mlpq_workers.engine.network import build
 from mlpq_workers.engine.plain import evaluate
-from mlpq_workers.engine.stack import LINE, Parameters, Shape, apart, segments
+from mlpq_workers.engine.stack import LINE, Forward, Parameters, Shape, apart, segments
 from mlpq_workers.trainer.data import load
 from tests.support.gang_training import job
 
@@ -112,6 +114,24 @@ def test_row_of_parameters_is_a_multiple_of_two_vectors(hidden: str, bias: bool)
     row = parameters.rows[0]
     assert parameters.rows.is_contiguous()
     assert row.numel() * row.element_size() % (2 * 64) == 0
+
+
+@pytest.mark.parametrize(("n", "parts"), [(255, {255}), (256, {256}), (257, {256, 1}), (600, {256, 88})])
+def test_evaluation_takes_256_images_at_a_time(n: int, parts: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rounding of a loss depends on it, so another number would give other losses than those stored."""
+    taken: set[int] = set()
+
+    class Recorded(Forward):
+        def __init__(self, parameters: Parameters, groups: Any, streams: int, batch: int, scale: float) -> None:
+            taken.add(batch)
+            super().__init__(parameters, groups, streams, batch, scale)
+
+    monkeypatch.setattr(evaluation, "Forward", Recorded)
+    _, parameters, _ = of_one_shape("none", True, 2)
+    rows, labels = torch.zeros(1, n, dtype=torch.int64), torch.zeros(1, n, dtype=torch.int64)
+    losses, _ = Evaluation(parameters, [0, 0], rows, labels, 16).run(torch.zeros(1, 64, dtype=torch.uint8))
+    assert taken == parts
+    assert len(losses) == 2
 
 
 @pytest.mark.parametrize("hidden", ["none", "33,7"])

@@ -66,7 +66,7 @@ def test_truncated_file_is_damaged(tmp_path: Path, kept: int) -> None:
 def test_file_with_extra_bytes_is_damaged(tmp_path: Path) -> None:
     path, _ = saved(tmp_path)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"weights\.safetensors is damaged"):
         weights.read(path)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from html.parser import HTMLParser
 
 import pytest
 
 from mlpq.analysis.sequential import anytime_interval, anytime_p
+from mlpq.records import EpochMetrics
 from mlpq.store import queries
 from tests.support.installations import Site
 
@@ -58,6 +60,18 @@ def test_compare_in_json_and_markdown_agree(duel: Site) -> None:
     assert len(best_of["expected_test_percent"]) == 2
 
 
+def figure_by_hand(metric: object, epochs: Sequence[EpochMetrics]) -> float:
+    """Of one job, from its stored epochs; the target is 15 %."""
+    validation = [100 * (epoch.validation_correct or 0) / 130 for epoch in epochs]
+    reached = next(number for number, accuracy in enumerate(validation, 1) if accuracy >= 15)
+    return {
+        "loss": epochs[-1].test_loss,
+        "validation": max(validation),
+        "epochs": float(reached),
+        "seconds": sum(epoch.seconds for epoch in epochs[:reached]),
+    }[str(metric)]
+
+
 @pytest.mark.parametrize(
     "metric", [("loss",), ("validation",), ("epochs", "--target", 15), ("seconds", "--target", 15)]
 )
@@ -65,7 +79,15 @@ def test_compare_by_other_metrics(duel: Site, metric: tuple[object, ...]) -> Non
     document = duel.mlpq("compare", "duel", "--metric", *metric, "--format", "json").json
     assert document["metric"]["name"] == metric[0]
     assert len(document["pairs"]) == 3
-    assert all(0 < arm["mean"] < 100 for arm in document["arms"])
+    expected = {
+        (f"{job.spec.optimizer} lr={job.spec.lr:g}", str(job.spec.seed)): figure_by_hand(
+            metric[0], queries.curve(duel.store, job.id)
+        )
+        for job in queries.job_records(duel.store, "duel")
+    }
+    found = {(arm["arm"], seed): value for arm in document["arms"] for seed, value in arm["values"].items()}
+    assert found == pytest.approx(expected)
+    assert all(arm["mean"] == pytest.approx(sum(arm["values"].values()) / 14) for arm in document["arms"])
 
 
 def test_charts_are_written_as_images_and_as_a_page(duel: Site) -> None:

@@ -87,5 +87,5 @@ def test_error_that_is_not_of_the_database_ends_a_wait(store: Store) -> None:
     def tend() -> str:
         raise RuntimeError("the worker exited")
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="the worker exited"):
         next(snapshots(store, [job], tend))

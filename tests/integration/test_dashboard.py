@@ -14,8 +14,6 @@ from starlette.testclient import TestClient
 from mlpq.analysis.params import ComparisonParams
 from mlpq.dashboard import comparisons
 from mlpq.dashboard.app import make_app
-from mlpq.dashboard.comparisons import MAX_JOBS
-from mlpq.dashboard.pages import EXPERIMENTS_PER_PAGE, JOBS_PER_PAGE
 from mlpq.dashboard.serving import hosts
 from mlpq.experiment import compare_experiment
 from mlpq.jobs import Outcome
@@ -63,14 +61,14 @@ def test_list_of_experiments_counts_jobs_and_shows_waiting_ones(store: Store, cl
 
 
 def test_experiments_are_paged(store: Store, client: TestClient) -> None:
-    for number in range(EXPERIMENTS_PER_PAGE + 2):
+    for number in range(52):
         submit(store, spec(seeds=number), experiment=f"number {number}")
     first = client.get("/").text
     (earlier,) = re.findall(r'href="(/\?before=\d+)"', first)
     second = client.get(earlier).text
     shown = [re.findall(r">number (\d+)<", page) for page in (first, second)]
-    assert [len(numbers) for numbers in shown] == [EXPERIMENTS_PER_PAGE, 2]
-    assert sorted(map(int, shown[0] + shown[1])) == list(range(EXPERIMENTS_PER_PAGE + 2))
+    assert [len(numbers) for numbers in shown] == [50, 2]
+    assert sorted(map(int, shown[0] + shown[1])) == list(range(52))
 
 
 def test_experiment_page_has_the_verdicts_of_mlpq_compare(store: Store, client: TestClient) -> None:
@@ -212,12 +210,15 @@ def test_page_does_not_compare_above_the_limits_of_jobs_and_pairs(store: Store, 
         assert answer.status_code == status
         assert "22 arms make 231 pairs" in words(answer.text)
     assert client.get("/experiments/sweep?by=optimizer").status_code == 200
-    submit(store, *specs(seeds=f"1..{MAX_JOBS}"), experiment="sweep")
+    jobs = len(queries.job_records(store, "sweep"))
+    submit(store, *specs(seeds=f"1..{1000 - jobs}", lr=7), experiment="sweep")
+    assert "mlpq compare sweep compares all" not in words(client.get("/experiments/sweep").text)
+    submit(store, *specs(seeds=0, lr=7), experiment="sweep")
     assert "mlpq compare sweep compares all" in words(client.get("/experiments/sweep").text)
 
 
 def test_jobs_are_paged_once_and_in_order(store: Store, client: TestClient) -> None:
-    ids = submit(store, *specs(seeds=f"0..{2 * JOBS_PER_PAGE + 4}"), experiment="many")
+    ids = submit(store, *specs(seeds="0..104"), experiment="many")
     finish(store, claim_one(store))
     fail(store, claim_one(store), Outcome.CANCELLED)
     seen, address = [], "/experiments/many"

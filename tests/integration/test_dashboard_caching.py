@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import text, update
 from starlette.testclient import TestClient
 
-from mlpq.dashboard.bounded_cache import MAX_COMPUTATIONS, MAX_WAITING, BoundedCache, BusyError
+from mlpq.dashboard.bounded_cache import BoundedCache, BusyError
 from mlpq.errors import SpecError
 from mlpq.jobs import LEASE_SECONDS, Outcome
 from mlpq.store import dashboard_queries, execution, submission
@@ -190,7 +190,7 @@ def test_replaced_sqlite_file_is_read(store: Store, client: TestClient, tmp_path
 def test_cached_values_are_returned_while_too_many_requests_wait() -> None:
     cache: BoundedCache[str] = BoundedCache(4)
     cache.get("old", lambda: "first value")
-    waiting, go_on = threading.Barrier(MAX_COMPUTATIONS + 1), threading.Event()
+    waiting, go_on = threading.Barrier(9), threading.Event()
 
     def compute() -> str:
         go_on.wait(30)
@@ -200,15 +200,15 @@ def test_cached_values_are_returned_while_too_many_requests_wait() -> None:
         waiting.wait(30)
         return cache.get(number, compute)
 
-    with ThreadPoolExecutor(MAX_COMPUTATIONS) as pool:
-        requests = [pool.submit(request, number) for number in range(MAX_COMPUTATIONS)]
+    with ThreadPoolExecutor(8) as pool:
+        requests = [pool.submit(request, number) for number in range(8)]
         waiting.wait(30)
-        wait_until("all requests wait", lambda: cache._waiting == MAX_COMPUTATIONS)
+        wait_until("all requests wait", lambda: cache._waiting == 8)
         with pytest.raises(BusyError, match="try again"):
             cache.get("one more", lambda: "computed")
         assert cache.get("old", lambda: "second value") == "first value"
         go_on.set()
-        assert [each.result(30) for each in requests] == ["computed"] * MAX_COMPUTATIONS
+        assert [each.result(30) for each in requests] == ["computed"] * 8
     assert cache.get("one more", lambda: "computed") == "computed"
 
 
@@ -224,14 +224,14 @@ def test_requests_for_one_value_share_one_computation(fails: bool) -> None:
             raise SpecError("no such field")
         return "computed"
 
-    with ThreadPoolExecutor(MAX_WAITING) as pool:
-        requests = [pool.submit(cache.get, "page", compute) for _ in range(MAX_WAITING)]
-        wait_until("all requests wait", lambda: cache._waiting == MAX_WAITING)
-        with pytest.raises(BusyError):
+    with ThreadPoolExecutor(32) as pool:
+        requests = [pool.submit(cache.get, "page", compute) for _ in range(32)]
+        wait_until("all requests wait", lambda: cache._waiting == 32)
+        with pytest.raises(BusyError, match="try again"):
             cache.get("page", compute)
         go_on.set()
         found = [each.exception(30) or each.result(30) for each in requests]
-    assert [str(each) for each in found] == ["no such field" if fails else "computed"] * MAX_WAITING
+    assert [str(each) for each in found] == ["no such field" if fails else "computed"] * 32
     assert len(computed) == 1
     assert cache._waiting == 0
     assert cache.get("page", lambda: "again") == ("again" if fails else "computed")

@@ -129,7 +129,7 @@ def test_result_without_a_known_engine_is_rejected(first_schema: Store) -> None:
     migrate.upgrade(first_schema)
     claimed = claim_one(first_schema)
     for engine in (None, "another"):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(IntegrityError, match="engine"):
             finish(first_schema, claimed, engine=engine)
     finish(first_schema, claimed, engine="kernel", arithmetic=1)
     found = result(first_schema, claimed.id)

@@ -210,7 +210,7 @@ def test_attack_is_rejected_and_changes_nothing(
 def test_sqlite_is_read_only_without_the_authorizer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "_authorize", lambda *_: 0)
     before = contents(store)
-    with pytest.raises(QueryError, match=r"readonly database|syntax error"):
+    with pytest.raises(QueryError, match="readonly database" if store.is_sqlite else "syntax error"):
         sql.read_only(store, "WITH x AS (SELECT 1) DELETE FROM epochs")
     assert contents(store) == before
 
@@ -220,16 +220,16 @@ def test_postgresql_functions_of_any_owner_cannot_write(store: Store) -> None:
         return  # it has no such functions
     body = "$$ BEGIN {}; RETURN 1; END $$ LANGUAGE plpgsql SECURITY DEFINER"
     writing = {
-        "sweep_up": "DELETE FROM epochs",
-        "step_out": "SET TRANSACTION READ WRITE; DELETE FROM epochs",
-        "step_over": "COMMIT; DELETE FROM epochs",
+        "sweep_up": ("DELETE FROM epochs", "in a read-only transaction"),
+        "step_out": ("SET TRANSACTION READ WRITE; DELETE FROM epochs", "must be set before any query"),
+        "step_over": ("COMMIT; DELETE FROM epochs", "invalid transaction termination"),
     }
     with store.write() as connection:
-        for name, statements in writing.items():
+        for name, (statements, _) in writing.items():
             connection.execute(text(f"CREATE FUNCTION {name}() RETURNS INTEGER AS {body.format(statements)}"))
     before = contents(store)
-    for name in writing:
-        with pytest.raises(QueryError, match=r"read-only transaction|before any query|transaction termination"):
+    for name, (_, message) in writing.items():
+        with pytest.raises(QueryError, match=message):
             sql.read_only(store, f"SELECT {name}()")
     assert contents(store) == before
 

@@ -44,8 +44,11 @@ def test_huge_value_is_rejected(store: Store, statement: str) -> None:
 
 
 @pytest.mark.parametrize("store", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("statement", [ENDLESS, *HUGE])
-def test_statement_runs_in_little_memory(store: Store, statement: str) -> None:
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [(ENDLESS, "the result has more than 1,000,000 rows"), *((huge, "a value is larger than 16 MiB") for huge in HUGE)],
+)
+def test_statement_runs_in_little_memory(store: Store, statement: str, message: str) -> None:
     """In a process that may use 1 GiB of address space, far less than these statements ask for."""
     program = (
         "import resource, sys; from mlpq.store import sql; from mlpq.store.session import Store\n"
@@ -55,4 +58,4 @@ def test_statement_runs_in_little_memory(store: Store, statement: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, store.url, statement], capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(("a value is larger", "the result has more than 1,000,000 rows"))
+    assert done.stderr.startswith(message)

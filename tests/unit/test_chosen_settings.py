@@ -163,9 +163,8 @@ def test_a_choice_that_is_a_coin_toss_is_shown_as_one() -> None:
     one, two = tuned(0.1, 0, [80, 82] * 5), tuned(0.3, 100, [82, 80] * 5)
     (note, *_) = [note for note in notes(compared(one, two, other(10), by="optimizer")) if note.startswith("sgd is")]
     assert "runner-up lr=0.1, 0.40 points below; resampled seeds choose these two in " in note
-    best, other_share = map(int, note.removesuffix(" %").rpartition(" in ")[2].split(" : "))
-    assert best + other_share == 100
-    assert 50 < best < 75
+    # lr=0.3 is better on three of the five seeds, so a resample chooses it with a probability of 68.3 %.
+    assert note.endswith("resampled seeds choose these two in 69 : 31 %")
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_a_plan_has_the_number_of_seeds_needed_and_the_seeds() -> None:
     found = compared(SGD, ADAM)
     (need,) = needs(found, 0.1, 0.8)
     assert need.needed == 16
-    assert need.range[0] < need.needed < need.range[1]
+    assert need.range == (9, 49)  # standard deviations of 0.092 and 0.243, by the chi-square interval for 10 pairs
     assert seeds_for(found, 12) == list(range(12))
     assert seeds_for(found, 3) == [0, 1, 2]
     assert [(job.spec.optimizer, seeds) for job, seeds in seeds_missing(found, [8, 9, 10])] == [
@@ -291,7 +291,10 @@ def test_untested_pairs_do_not_count_in_the_correction() -> None:
     unborn = arm(90, dict.fromkeys(range(6)), optimizer="adagrad")
     found = compared(SGD[:6], ADAM[:6], unborn)
     assert found.tests == 1
-    assert "a difference this small" in verdicts(found) or "is better" in verdicts(found)
+    assert verdicts(found).startswith(
+        "adam lr=0.001 is better than sgd lr=0.1 by 0.40 ± 0.13 points of test accuracy on digits (n = 6 pairs, "
+        "p (Holm) = 0.031, "
+    )
     assert "adagrad lr=0.01 has no seed in common with it" in str(overall(found))
 
 

@@ -191,11 +191,33 @@ def bad_calls(run: Run) -> dict[str, object]:
 
 
 RUN = Run.of(any_shape(**DROPOUT), random_images(50), build())
+REASONS = {
+    "rows": "rows must be from 0 to 49",
+    "negative rows": "rows must be from 0 to 49",
+    "matrix of rows": "rows must be from 0 to 49",
+    "batch size": "the epoch has batches of 3, the network of 16",
+    "features": "the network reads 64 pixels of scale 255",
+    "labels": "labels must be from 0 to 9",
+    "scale": "the network reads 64 pixels of scale 255",
+    "generator": "dropout needs a generator",
+    "shapes": "the arrays must have the names and shapes",
+    "names": "the arrays must have the names and shapes",
+    "state": "the optimizer's state belongs to another network or another engine",
+    "kind of pixels": "pixels must be an array of bytes or of float32",
+    "kind of labels": "labels must be an array of int64, one for each image",
+    "scale of floats": "scale must be 1 where pixels are of float32",
+    "NaN": "pixels must be finite",
+    "infinity": "pixels must be finite",
+    "negative labels": "labels must not be negative",
+    "batches done": "an epoch of 3 batches can't continue after batch 4",
+    "rates": "operands could not be broadcast together",
+    "permutation": "a permutation has at most 214748363 rows, not 4294967296",
+}
 
 
 @pytest.mark.parametrize("what", bad_calls(RUN))
 def test_wrong_sizes_are_rejected_before_the_call(what: str) -> None:
-    with pytest.raises(ValueError, match=r"must|needs|reads|belongs|batches|at most|broadcast"):
+    with pytest.raises(ValueError, match=f"^{REASONS[what]}"):
         bad_calls(RUN)[what]()  # type: ignore[operator]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlpq.report import query_output
 from mlpq.report.comparison_tables import comparison_markup
-from mlpq.report.markup import LATEX, ROWS_PER_PAGE, latex, tex
+from mlpq.report.markup import LATEX, latex, tex
 from mlpq.report.tables import results_markup
 from mlpq.text import printable
 from tests.support.charted_arms import charted
@@ -87,7 +87,8 @@ def test_the_sign_of_a_figure_is_a_minus() -> None:
 
 
 def test_a_table_that_is_longer_than_a_page_may_break() -> None:
-    table = latex(["seed"], [[str(seed)] for seed in range(ROWS_PER_PAGE + 1)])
+    assert latex(["seed"], [[str(seed)] for seed in range(45)]).startswith(r"\begin{tabular}{l}")
+    table = latex(["seed"], [[str(seed)] for seed in range(46)])
     assert table.startswith(r"\begin{longtable}{l}")
     assert table.endswith(r"\end{longtable}")
 

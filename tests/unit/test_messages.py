@@ -9,14 +9,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mlpq.broker.messages import MAX_BYTES, is_wake_up, wake_up
+from mlpq.broker.messages import is_wake_up, wake_up
 from mlpq.log import RateLimit
 from tests.support.messages import JSON, altered_wake_ups, messages
 
 
+def headers_of(content: bytes) -> object:
+    """The headers of a message that is JSON; None for others."""
+    try:
+        message = json.loads(content)
+    except ValueError:
+        return None
+    return message.get("headers") if isinstance(message, dict) else None
+
+
 @given(messages())
-def test_any_message_is_a_wake_up_or_not(content: bytes) -> None:
-    assert is_wake_up(content, "mlpq.auto") in (True, False)
+def test_any_bytes_are_a_wake_up_by_their_headers_alone(content: bytes) -> None:
+    headers = headers_of(content)
+    expected = isinstance(headers, dict) and headers.get("task") == "mlpq.wake" and not headers.get("compression")
+    assert is_wake_up(content, "mlpq.auto") is expected
 
 
 @given(altered_wake_ups())
@@ -39,9 +50,9 @@ def test_compressed_message_is_refused(compression: Any) -> None:
         b"",
         b"x",
         b"\xff\xfe",
-        b"[" * MAX_BYTES,
-        b"9" * MAX_BYTES,
-        b'"' + b"a" * MAX_BYTES + b'"',
+        b"[" * 65_536,
+        b"9" * 65_536,
+        b'"' + b"a" * 65_536 + b'"',
         b"null",
         b"[]",
         b"5",
@@ -56,8 +67,11 @@ def test_what_is_not_a_wake_up_is_refused(content: bytes) -> None:
     assert not is_wake_up(content, "mlpq.auto")
 
 
-def test_own_wake_up_is_one() -> None:
-    assert is_wake_up(json.dumps(wake_up("mlpq.cpu")).encode(), "mlpq.cpu")
+def test_own_wake_up_is_one_up_to_64_kib() -> None:
+    content = json.dumps(wake_up("mlpq.cpu")).encode()
+    assert is_wake_up(content, "mlpq.cpu")
+    assert is_wake_up(content.ljust(65_536), "mlpq.cpu")
+    assert not is_wake_up(content.ljust(65_537), "mlpq.cpu")
 
 
 def test_repeated_lines_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:

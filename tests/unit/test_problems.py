@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mlpq.analysis.problems import LARGEST_RATIO, Problem, ProblemsComparison, compare_problems, split_problems
+from mlpq.analysis.problems import Problem, ProblemsComparison, compare_problems, split_problems
 from mlpq.errors import SpecError
 from mlpq.report.markup import MARKDOWN
 from mlpq.report.problem_tables import print_problems, problems_document, problems_markup, profiles
@@ -70,7 +70,7 @@ def test_profiles_are_shares_of_problems_within_a_ratio_of_the_error_rate() -> N
     assert adam.label == "adam"
     assert adam.ratios == pytest.approx((1, 1, 2))
     assert adamw.ratios == pytest.approx((2, 6, 1))
-    assert [adamw.profile(ratio) for ratio in (1, 2.001, LARGEST_RATIO)] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+    assert [adamw.profile(ratio) for ratio in (1, 2.001, 4.0)] == pytest.approx([1 / 3, 2 / 3, 2 / 3])
     assert adam.score == pytest.approx((3 + 3 + 2) / 9)
     assert adamw.score == pytest.approx((2 + 0 + 3) / 9)
 
@@ -81,7 +81,7 @@ def test_an_arm_that_never_reaches_the_target_has_the_last_rank_and_no_share_in_
     slow = compared(jobs, metric="epochs", target="85", curves=curves, by="optimizer")
     found = compare_problems([Problem("one", slow), Problem("two", slow)])
     assert [(each.label, each.ranks) for each in found.arms] == [("adam", (1, 1)), ("sgd", (2, 2))]
-    assert [each.profile(LARGEST_RATIO) for each in found.arms] == [1, 0]
+    assert [each.profile(4.0) for each in found.arms] == [1, 0]
     document = json.loads(to_json(problems_document(found)))
     assert document["arms"][1]["ratios"] == [None, None]
 

@@ -138,7 +138,7 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
 
 
 def test_settings_are_frozen() -> None:
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign to field 'threads'"):
         read_settings({}).threads = 2  # type: ignore[misc]
 
 

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_digits_are_the_rows_with_the_known_checksum_and_no_others(monkeypatch: 
     assert found == "7696c07daa6d85010f8268703ab8b067"
     read = np.loadtxt
 
-    def changed(*args: object, **options: object) -> object:
+    def changed(*args: Any, **options: Any) -> Any:
         rows = read(*args, **options)
         rows[-1, 20] ^= 1
         return rows

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlpq.errors import SpecError
 from mlpq.spec.formula import Formula, parse_formula
-from mlpq.spec.formula_program import FIRST_STATE, GRADIENT, MAX_OPERATIONS, MAX_VECTORS, OPERANDS, Program
+from mlpq.spec.formula_program import FIRST_STATE, GRADIENT, OPERANDS, Program
 from tests.support.formula_evaluation import runs
 from tests.support.own_optimizers import EVERY_OPERATION, LIKE_TORCH
 
@@ -84,8 +84,8 @@ def check_registers(program: Program) -> None:
         assert dst < (program.scalars if kind == "scalar" else program.vectors)
         assert kind == "scalar" or (dst != GRADIENT and code != "pow")
         (scalars if kind == "scalar" else vectors).add(dst)
-    assert program.vectors <= MAX_VECTORS
-    assert len(program.operations) <= MAX_OPERATIONS
+    assert program.vectors <= 32
+    assert len(program.operations) <= 256
 
 
 @settings(max_examples=400, deadline=None)

@@ -143,10 +143,10 @@ def test_rounding_errors_are_not_a_difference() -> None:
 @pytest.mark.parametrize(("share", "is_rounding"), [(0.9e-13, True), (1.1e-13, False)])
 def test_rounding_is_a_ten_million_millionth_of_the_figures(share: float, is_rounding: bool) -> None:
     """Of the sum of all figures, which is 4 here; of both figures of a pair where pairs are looked at one by one."""
-    apart = paired([1 + 4 * share, 1.0], [1.0, 1.0])
-    assert apart.difference == (0 if is_rounding else pytest.approx(2 * share, rel=1e-2))
+    apart = paired([1 + 8 * share, 1.0], [1.0, 1.0])
+    assert apart.difference == (0 if is_rounding else pytest.approx(4 * share, rel=1e-2, abs=0))
     (so_far,) = differences_so_far([1 + 2 * share], [1.0])
-    assert so_far == (0 if is_rounding else pytest.approx(2 * share, rel=1e-2))
+    assert so_far == (0 if is_rounding else pytest.approx(2 * share, rel=1e-2, abs=0))
 
 
 def test_unpaired_and_infinite_figures_are_rejected() -> None:

@@ -144,7 +144,7 @@ def test_job_that_may_have_killed_its_process_is_retried_alone(store: Store, alo
         assert gangs(store) == [[job] for job in submitted]
 
 
-def test_submittedwith_expired_leases_run_as_a_gang_but_alone_on_their_last_attempt(store: Store) -> None:
+def test_jobs_with_expired_leases_run_as_a_gang_but_alone_on_their_last_attempt(store: Store) -> None:
     submitted = submit(store, *specs(seeds="0..2"))
     for claimed in ([submitted], [submitted], [[job] for job in submitted]):
         assert gangs(store) == claimed

@@ -127,7 +127,7 @@ def test_rerun_is_placed_as_it_requests(store: Store) -> None:
     (rerun,) = submission.submit_reruns(store, VERIFY, [Rerun(child_of(spec()), parent, "cuda", 2, Engine.PLAIN)])
     found = whole_row(store, rerun.id)
     assert (found["device"], found["world_size"], found["requested_engine"]) == ("cuda", 2, "plain")
-    assert (found["parent_id"], found["status"], found["gang_key"]) == (parent, "blocked", None)
+    assert (found["parent_id"], found["status"]) == (parent, "blocked")
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.CANCELLED])

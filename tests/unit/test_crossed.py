@@ -144,3 +144,8 @@ def test_other_metrics_have_no_error_over_images() -> None:
     found = with_image_errors(by_loss, lambda _: pytest.fail("bitmaps are read in vain"))
     assert found.pairs[0].standard_error_images is None
     assert image_lines(found) == []
+
+
+def test_single_seed_says_that_two_are_needed() -> None:
+    found = compared(records((400,), (410,)), {})
+    assert image_lines(found) == [f"{SCOPE} For new images too: at least 2 common seeds are needed."]

@@ -277,3 +277,8 @@ def test_equal_expressions_are_computed_once() -> None:
 def test_powers_of_parameters_are_products_where_the_exponent_is_whole(power: str, codes: list[str]) -> None:
     program = formula(f"p = p - {power}").program({"k": 3.0} if "k" in power else {})
     assert [operation.code for operation in program.operations] == [*codes, "sub"]
+
+
+def test_usage_has_an_example_of_each_constant_and_no_colon_without_one() -> None:
+    assert parse_formula("mine", "p = p - lr*(g + wd*p)").usage == "--optimizer mine:lr=0.001,wd=0.1"
+    assert parse_formula("mine", "p = p - g").usage == "--optimizer mine"

@@ -49,7 +49,9 @@ def test_optimizers_get_whole_numbers_where_the_default_is_one() -> None:
 def test_specs_that_continue_from_different_arms_are_different_arms() -> None:
     parents = specs(optimizer=["sgd", "adam"], seeds="0..1")
     children = [
-        child for parent in parents for child in Sweep.parse({"dataset": "digits", "optimizer": "rmsprop"}).jobs(parent)
+        child
+        for parent in parents
+        for child in Sweep.parse({"optimizer": "rmsprop", "dataset": "digits", "seeds": parent.seed}).jobs(parent)
     ]
     groups = group_specs([*parents, *children])
     assert [[spec.optimizer for spec in group] for group in groups] == [

@@ -215,3 +215,10 @@ def test_class_names() -> None:
     assert DATASETS["fashion-mnist"].class_name(9) == "Ankle boot"
     assert DATASETS["mnist"].class_name(9) == "9"
     assert all(len(each.class_names) in (0, each.classes) for each in DATASETS.values())
+
+
+def test_arms_without_a_common_seed_have_no_churn_between_them() -> None:
+    apart = [job for job in JOBS if (job.spec.optimizer == "sgd") == (job.spec.seed == 1)]
+    found = errors(apart)
+    assert len(found.arms) == 2
+    assert found.pairs == []

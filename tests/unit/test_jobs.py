@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from mlpq.jobs import BEAT_SECONDS, FINISHED, LEASE_SECONDS, TRANSITIONS, Status, job_id
+from mlpq.jobs import BEAT_SECONDS, FINISHED, LEASE_SECONDS, TRANSITIONS, Status, fingerprint, job_id
 
 
 def test_finished_statuses_have_no_transitions() -> None:
@@ -41,3 +41,7 @@ def test_id_is_a_uuid_of_experiment_spec_and_repeat() -> None:
 
 def test_ids_are_the_same_in_every_version() -> None:
     assert job_id("lab", "ab" * 32, 0) == "923e58e1-e3ec-571f-bf69-cb43784a9112"
+
+
+def test_fingerprint_of_an_environment_does_not_depend_on_the_order_of_its_facts() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -131,3 +132,12 @@ def test_the_order_of_problems_changes_no_rank_and_ranks_add_up(figures: list[li
     )
     assert [sum(each.ranks[i] for each in found.arms) for i in range(len(figures))] == [6] * len(figures)
     assert found.verdict == turned.verdict
+
+
+def test_no_ratio_to_a_perfect_arm_or_among_arms_that_never_reach_the_target_is_finite() -> None:
+    adam, adamw = ranked((500, 490), (490, 490)).arms
+    assert (adam.ratios, adamw.ratios) == ((1, 1), (math.inf, 1))
+    jobs = [*arm(0, counts(400, 400), optimizer="adam"), *arm(10, counts(400, 400), optimizer="sgd")]
+    never = compared(jobs, metric="epochs", target="85", curves={job.id: curve([10]) for job in jobs}, by="optimizer")
+    found = compare_problems([Problem("one", never), Problem("two", never)])
+    assert [each.ratios for each in found.arms] == [(math.inf, math.inf)] * 2

@@ -51,7 +51,8 @@ EPOCH_COLUMNS = (
     "validation_total", "validation_accuracy", "test_loss", "test_correct", "test_total", "test_accuracy", "seconds",
 )  # fmt: skip
 EXPERIMENT_COLUMNS = (
-    "experiment", "jobs", *map(str, Status), "best_arm", "best_by", "arms", "n", "test_accuracy", "sd", "age_seconds",
+    "experiment", "jobs", *map(str, Status), "best_arm", "best_by", "arms", "n", "test_accuracy", "sd", "owner",
+    "age_seconds",
 )  # fmt: skip
 LARGEST = 2**63  # of an integer in a column
 

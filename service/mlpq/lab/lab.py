@@ -88,7 +88,7 @@ class Lab:
         return Run(self._session, submission.experiment, [job.id for job in submitted], new)
 
     def experiments(self, limit: int = 20) -> pd.DataFrame:
-        """One row for each of the latest experiments: how many jobs have each status, its best arm and its age.
+        """One row for each of the latest experiments: how many jobs have each status, its best arm, owner and age.
 
         The best arm is the one with the best mean validation accuracy, or test accuracy where `best_by` is "test":
         `test_accuracy` and `sd` are over its `n` seeds, and `arms` says how many have a result.

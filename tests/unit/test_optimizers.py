@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from mlpq.errors import SpecError
@@ -72,9 +71,3 @@ def test_invalid_option_is_a_one_line_error(name: str, options: dict[str, object
 def test_momentum_must_be_a_number(value: object) -> None:
     with pytest.raises(SpecError, match="sgd:momentum must be a number"):
         complete("sgd", {"momentum": value})
-
-
-def test_first_eps_of_adafactor_is_that_of_32_bit_floats() -> None:
-    eps = OPTIMIZERS["adafactor"].defaults["eps"]
-    assert isinstance(eps, tuple)
-    assert eps[0] == np.finfo(np.float32).eps

@@ -36,7 +36,7 @@ PURE = (
 )
 # They train or start servers: seconds of CPU time a test, for lines of specs that quicker tests pin.
 SLOW_TESTS = (
-    "test_checkpoints.py", "test_cuda_graphs.py", "test_data.py", "test_devices.py", "test_engine_optimizers.py",
+    "test_checkpoints.py", "test_cuda_graphs.py", "test_data.py", "test_devices.py",
     "test_formula_engines.py", "test_gang*.py", "test_gradient.py", "test_kernel_*.py", "test_mutants.py",
     "test_network.py", "test_odd_checkpoints.py", "test_own_data_training.py", "test_plain_engine.py",
     "test_plugin_engine.py", "test_predictions.py", "test_saved_jobs.py", "test_stack.py", "test_training_options.py",

@@ -137,6 +137,7 @@ def test_the_order_of_problems_changes_no_rank_and_ranks_add_up(figures: list[li
 def test_no_ratio_to_a_perfect_arm_or_among_arms_that_never_reach_the_target_is_finite() -> None:
     adam, adamw = ranked((500, 490), (490, 490)).arms
     assert (adam.ratios, adamw.ratios) == ((1, 1), (math.inf, 1))
+    assert ranked((499, 498), (499, 498)).arms[1].ratios == pytest.approx((2, 2))
     jobs = [*arm(0, counts(400, 400), optimizer="adam"), *arm(10, counts(400, 400), optimizer="sgd")]
     never = compared(jobs, metric="epochs", target="85", curves={job.id: curve([10]) for job in jobs}, by="optimizer")
     found = compare_problems([Problem("one", never), Problem("two", never)])

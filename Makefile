@@ -1,6 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Where it is set, every process that a test starts would compile mlpq anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup check lint demo notebooks test test-compose hosts bench cross chaos mutations mutants soak clean
 
 help: ## list the targets
@@ -47,7 +50,7 @@ check: lint ## the quick loop, under a minute: lint and the unit tests, without 
 
 test: lint ## all tests but those of the deployment, with PostgreSQL and Redis started for them
 	@scripts/system-packages $(PYTHON) compiler clang data services browser
-	$(BIN)/pytest --numprocesses 4 --dist loadgroup # four on two cores: some of them wait
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup # three on two cores: some of them wait
 
 test-compose: setup ## docker-compose.yml as users run it: disturbed, upgraded, backed up, restored; needs Docker, up to ten minutes
 	@scripts/system-packages $(PYTHON) services

@@ -21,7 +21,7 @@ from tests.support.plugin_packages import PLUGIN, write_package
 from tests.support.services import wait_until
 
 QUICK = ("--dataset", "digits", "--epochs", 2)
-LONG = ("--dataset", "digits", "--hidden", 64, "--epochs", 60, "--optimizer", "slowstart:lr=0.01")
+LONG = ("--dataset", "digits", "--hidden", 64, "--epochs", 30, "--optimizer", "slowstart:lr=0.01")
 # Hides the package that make setup installs.
 HIDDEN = """
 import importlib.metadata

@@ -18,7 +18,7 @@ from tests.support.installations import EMBEDDED, SERVICES, Site
 from tests.support.job_steps import let_delay_pass, let_lease_expire
 from tests.support.services import wait_until
 
-MODELS = ("--dataset", "digits", "--hidden", 1000, "--optimizer", "sgd", "--optimizer", "adam")
+MODELS = ("--dataset", "digits", "--hidden", 500, "--optimizer", "sgd", "--optimizer", "adam")
 GANG = (*MODELS, "--epochs", 120, "--seeds", "1,2")
 ALONE = ("--dataset", "digits", "--hidden", "1000,500", "--epochs", 30, "--batch-size", 32)
 TOGETHER = {"MLPQ_THREADS": "4"}  # all jobs of GANG train at once

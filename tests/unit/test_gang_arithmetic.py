@@ -73,7 +73,7 @@ def close(mine: EpochMetrics, theirs: EpochMetrics) -> bool:
     )
 
 
-@each_shape((0, 3, 4, 7, 8, 11, 12))  # every depth with every activation, with bias or without
+@each_shape((1, 3, 4, 12))  # every depth, and every activation, with bias or without
 def test_results_in_double_precision_equal_the_plain_engines(number: int) -> None:
     shape, data = SHAPES[number], in_floats(few(), torch.float64)
     jobs = []

@@ -117,7 +117,7 @@ def test_invalid_spec_file_is_rejected(embedded: Site, text: str, message: str) 
 
 
 COMMANDS = (
-    ("export 0 --script --notebook", "not both"),
+    ("export 0 --script --notebook", "only one of --script, --notebook and --spec"),
     ("sumbit", "No such command"),
     ("jobs --status faild", "did you mean 'failed'?"),
     ("jobs --limit 0", "--limit"),

@@ -132,3 +132,12 @@ def test_pairs_needed_end_at_a_million() -> None:
     assert pairs_needed(effect * (1 + 1e-7), 1.0) == 1_000_000
     assert pairs_needed(effect * (1 - 1e-7), 1.0) is None
     assert pairs_needed(1.0, 0.0) == 6
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "high"), [(0.1, 0.0025285785, 0.4450161170), (0.9, 0.5549838830, 0.9974714215)]
+)
+def test_interval_of_a_share_near_its_end_is_clopper_and_pearsons(share: float, low: float, high: float) -> None:
+    """One of ten, and nine of ten, as scipy.stats.binomtest has them."""
+    found = share_interval(share, 10)
+    assert (found.low, found.high) == (pytest.approx(low, rel=1e-6), pytest.approx(high, rel=1e-6))

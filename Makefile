@@ -41,7 +41,7 @@ notebooks: setup ## execute the tutorial in a notebook with Fashion-MNIST, some 
 lint: setup ## style, types and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 check: lint ## the quick loop, under a minute: lint and the unit tests, without the slow ones

@@ -140,4 +140,4 @@ def test_pairs_needed_end_at_a_million() -> None:
 def test_interval_of_a_share_near_its_end_is_clopper_and_pearsons(share: float, low: float, high: float) -> None:
     """One of ten, and nine of ten, as scipy.stats.binomtest has them."""
     found = share_interval(share, 10)
-    assert (found.low, found.high) == (pytest.approx(low, rel=1e-6), pytest.approx(high, rel=1e-6))
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-6)

@@ -139,7 +139,9 @@ def test_failing_plugin_fails_its_own_job_and_no_other(alone: Site) -> None:
         "RuntimeError: not today", "ValueError: no good start", "ZeroDivisionError: a step too far", None, None,
     ]  # fmt: skip
     assert [row["status"] for row in rows] == ["failed"] * 3 + ["succeeded"] * 2
-    assert "error: ValueError: no good start" in alone.mlpq("logs", rows[1]["id"]).out
+    logs = alone.mlpq("logs", rows[1]["id"]).out
+    assert "error: ValueError: no good start" in logs
+    assert re.search(r'File ".*broken\.py", line \d+, in __init__', logs)
 
 
 def test_plugin_that_ends_the_process_fails_its_own_job(alone: Site, tmp_path: Path) -> None:

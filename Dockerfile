@@ -12,7 +12,7 @@ WORKDIR /src
 ENV PIP_CONSTRAINT=/src/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python -m venv --without-pip /opt/mlpq
 COPY constraints.txt pyproject.toml ./
-COPY service/mlpq/__init__.py service/mlpq/
+COPY service/mlpq/version.py service/mlpq/
 RUN touch LICENSE README.md && mkdir workers migrations && pip --python /opt/mlpq/bin/python install .
 
 # Compiles the kernel; the images have no compiler.

@@ -1,9 +1,10 @@
-"""Security of docker-compose.yml, checked without Docker; tests/compose runs it."""
+"""Security of docker-compose.yml, and what the images are built from, checked without Docker; tests/compose runs it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ SERVERS = {"postgres", "redis", "roles"}  # they set passwords
 def test_only_the_dashboard_can_be_published_beyond_this_machine() -> None:
     addresses = {port.rpartition(":$")[0] for service in SERVICES.values() for port in service.get("ports", [])}
     assert addresses == {"127.0.0.1", "${DASHBOARD_ADDRESS:-127.0.0.1}"}
+
+
+def test_dependencies_of_images_are_installed_with_the_module_that_has_the_version() -> None:
+    """Before all other files are copied, so that a change of these installs no dependency again."""
+    attribute = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]["version"]["attr"]
+    module = Path("service", *attribute.split(".")[:-1]).with_suffix(".py")
+    assert f"COPY {module} {module.parent}/\n" in (ROOT / "Dockerfile").read_text().partition("FROM dependencies")[0]
 
 
 def test_no_password_has_a_default() -> None:

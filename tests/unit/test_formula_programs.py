@@ -138,3 +138,8 @@ def test_registers_keep_what_is_read_later(text: str) -> None:
 def test_state_that_keeps_its_value_takes_no_operation() -> None:
     assert len(parse_formula("mine", "m = m; p = p - g*m").program({}).operations) == 2
     assert len(parse_formula("mine", "m = 0.5*m; p = p - g*m").program({}).operations) == 3
+
+
+def test_exponent_is_computed_where_it_is_constant() -> None:
+    lengths = [len(parse_formula("mine", f"p = p - lr*g**{each}").program({}).operations) for each in ("(2*3)", "6")]
+    assert lengths[0] == lengths[1]

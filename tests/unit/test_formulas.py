@@ -79,6 +79,7 @@ def test_text_has_one_canonical_form(typed: str, canonical: str) -> None:
         ("p = p - η*g", "character 9: 'η' is not part of the grammar: a formula has ASCII letters"),
         ("p = p - lr*g.sign()", "character 13: '.' is not part of the grammar: attributes are not supported"),
         ("p = p - lr*g[0]", "character 13: '[' is not part of the grammar: indices are not supported"),
+        ("p = p - lr*(g % 2)", "character 15: '%' is not part of the grammar: the remainder is not supported"),
         ("p = p - sgn(g)", "character 9: unknown function 'sgn' (did you mean 'sign'?)"),
         ("p = p - lr(g)", "a product needs *, as lr*(…)"),
         ("p = p - max(g, m, 0)", "character 9: max takes 2 arguments, not 3; nest it, as max(a, max(b, c))"),

@@ -35,3 +35,10 @@ def test_job_that_continues_keeps_what_its_parent_has_and_it_has_not(tmp_path: P
     (parent,) = Sweep.parse({**own, "clip_norm": "1", "l1": "0.1", "patience": 2, "epochs": 3}).jobs()
     (child,) = Sweep.parse({**own, "clip_norm": "none", "optimizer": "adam"}).jobs(parent)
     assert expanded(child, tmp_path, parent) == [child]
+
+
+def test_keys_name_the_experiment_and_the_job_that_is_continued_where_there_are_some() -> None:
+    (spec,) = Sweep.parse({"dataset": "digits"}).jobs()
+    assert not {"experiment", "continue_from"} & keys_of(spec).keys()
+    named = keys_of(spec, "some", "a1b2")
+    assert (named["experiment"], named["continue_from"]) == ("some", "a1b2")

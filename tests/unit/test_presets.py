@@ -25,6 +25,8 @@ def test_textbook_allows_other_seeds_and_data_but_not_another_model() -> None:
     assert [spec.seed for spec in specs] == [0, 1, 2] * 3
     with pytest.raises(SpecError, match="the preset textbook determines hidden: leave --hidden out"):
         preset_jobs("textbook", {"hidden": "64"})
+    with pytest.raises(SpecError, match=r"^unknown key 'hiden' \(did you mean 'hidden'\?\)"):
+        preset_jobs("textbook", {"hiden": "64"})
     with pytest.raises(SpecError, match=r"unknown preset 'textbok' \(did you mean 'textbook'\?\)"):
         preset_jobs("textbok", {})
 

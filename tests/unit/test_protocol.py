@@ -105,3 +105,7 @@ def test_any_error_text_becomes_one_line_of_ascii_that_is_read_back(error: str) 
 def test_job_that_fails_is_retried_as_before_and_jobs_of_a_process_that_died_alone() -> None:
     assert not JobFailed("a/1", "no such file").alone
     assert Died("signal SIGKILL").alone
+
+
+def test_reason_of_a_failure_can_be_stored_whatever_it_contains() -> None:
+    assert JobFailed("a/1", "no file \udcff").error == "no file \\udcff"

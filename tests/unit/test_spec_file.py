@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,10 @@ def test_value_of_the_wrong_type_is_an_error(tmp_path: Path, text: str, message:
     with pytest.raises(SpecError) as error:
         Sweep.parse(read(write(tmp_path, text))).jobs()
     assert message in str(error.value)
+
+
+def test_standard_input_names_no_experiment(tmp_path: Path) -> None:
+    content = b"lr: 0.1\n"
+    (tmp_path / "rates.yaml").write_bytes(content)
+    assert read(tmp_path / "rates.yaml")["experiment"] == "rates"
+    assert "experiment" not in read("-", io.BytesIO(content))

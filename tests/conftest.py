@@ -62,8 +62,10 @@ def _groups(item: pytest.Function) -> Iterator[str]:
 
 def _mixed(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """The tests that wait spread among those that compute, so that the processors have work all the time."""
-    waiting = [item for item in items if item.path.relative_to(ROOT).parts[1] in WAITING]
-    computing = [item for item in items if item.path.relative_to(ROOT).parts[1] not in WAITING]
+    waiting: list[pytest.Item] = []
+    computing: list[pytest.Item] = []
+    for item in items:
+        (waiting if item.path.relative_to(ROOT).parts[1] in WAITING else computing).append(item)
     place = {item: WAITING_SHARE * i / len(waiting) for i, item in enumerate(waiting)}
     place |= {item: i / len(computing) for i, item in enumerate(computing)}
     return sorted(items, key=place.__getitem__)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from mlpq.jobs import Engine, Outcome, Status
-from mlpq.records import AttemptProgress, ClaimedJob
+from mlpq.records import AttemptProgress
 from mlpq.store import execution, queries, submission, worker_queries
 from mlpq.store.schema import jobs
 from mlpq.store.session import Store
@@ -27,6 +27,7 @@ from tests.support.job_steps import (
     fail,
     failure,
     finish,
+    ids,
     let_delay_pass,
     let_lease_expire,
     result,
@@ -37,10 +38,6 @@ from tests.support.job_steps import (
     success,
     whole_row,
 )
-
-
-def ids(gang: list[ClaimedJob]) -> list[str]:
-    return [job.id for job in gang]
 
 
 def gangs(store: Store, limit: int = 8) -> list[list[str]]:

@@ -23,6 +23,7 @@ from tests.support.job_steps import (
     claim_one,
     finish,
     heartbeat,
+    ids,
     let_lease_expire,
     spec,
     specs,
@@ -34,10 +35,6 @@ from tests.support.job_steps import (
 from tests.support.transactions import wait_for_a_waiter
 
 ANSWER_SECONDS = 5.0  # a statement that waits for another transaction fails after this, rather than hang
-
-
-def ids(gang: list[ClaimedJob]) -> list[str]:
-    return [job.id for job in gang]
 
 
 @pytest.fixture

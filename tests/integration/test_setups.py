@@ -5,17 +5,13 @@ from __future__ import annotations
 import pytest
 
 from mlpq.jobs import VERIFY, Engine
-from mlpq.records import ClaimedJob, Rerun
+from mlpq.records import Rerun
 from mlpq.store import claiming, submission
 from mlpq.store.session import Store
 from mlpq.worker_records import TrainingSetup, WorkerCapabilities
-from tests.support.job_steps import FACTS, TOO_BIG_TO_STACK, spec, specs, submit
+from tests.support.job_steps import FACTS, TOO_BIG_TO_STACK, ids, spec, specs, submit
 
 KERNEL = WorkerCapabilities("cpu", kernel=True)
-
-
-def ids(gang: list[ClaimedJob]) -> list[str]:
-    return [job.id for job in gang]
 
 
 def test_worker_with_the_kernel_claims_large_networks_together(store: Store) -> None:

@@ -53,7 +53,7 @@ IMAGES = ResultImages(
     correct=bytes([255] * 56 + [0b11000000] + [0] * 6),
     predictions_sha256="cd" * 32,
     confusion=[[450, 20], [30, 0]],
-    calibration=[CalibrationBin(500, 460.5, 450), *[CalibrationBin(0, 0.0, 0)] * (14)],
+    calibration=[CalibrationBin(500, 460.5, 450), *[CalibrationBin(0, 0.0, 0)] * 14],
 )
 
 
@@ -211,3 +211,7 @@ def claim_all_in_processes(url: str, count: int) -> list[str]:
     with multiprocessing.get_context("spawn").Pool(count) as pool:
         found = pool.starmap(claim_all, [(url, f"process {number}") for number in range(count)], chunksize=1)
     return [job for claimed in found for job in claimed]
+
+
+def ids(gang: Sequence[ClaimedJob]) -> list[str]:
+    return [job.id for job in gang]

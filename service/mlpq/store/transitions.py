@@ -60,7 +60,7 @@ def fail_unreadable(connection: Connection, row: Row[*tuple[Any, ...]], has_atte
         end_attempt(connection, (row.id, row.attempt), (Status.FAILED, {}), Outcome.FAILED, reason, log_tail=None)
         return
     failed = move(Status.RUNNING, Status.FAILED).where(jobs.c.seq == row.seq)
-    connection.execute(failed.values(error=reason))
+    connection.execute(failed.values(error=bounded(reason)))
     end_children(connection, [row.id], Status.FAILED)
 
 
